@@ -1,0 +1,1 @@
+//! What an MQTT broker decides: sessions, subscriptions, publish, deliver, retained, will, hooks.

@@ -1,0 +1,1 @@
+//! The durable log: journal, streams, segments, recovery, group commit.

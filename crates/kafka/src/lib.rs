@@ -1,0 +1,1 @@
+//! The Kafka wire: framing and the supported APIs as tables of fields and versions.

@@ -1,0 +1,1 @@
+//! A deterministic world around the pure crates: network, disk, clock, clients and an oracle.
