@@ -1,0 +1,4 @@
+//! The program `sluice`: listeners, runtimes, configuration, HTTP, command line. It knows every
+//! other crate; none knows it.
+
+pub mod settings;
