@@ -30,26 +30,22 @@ pub struct Settings {
     pub hooks: Vec<HookSettings>,
 }
 
-/// Identity, place on disk, threads and what an operator allows recovery to do.
+/// Identity, place on disk, threads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeSettings {
     /// Written as `node` into every hook record; `sluice@127.0.0.1` by default.
     pub name: String,
     /// The data directory; made if absent.
     pub data_dir: PathBuf,
-    /// MQTT worker threads, 1 to 64; never 0 here.
-    pub workers: u16,
-    /// `--accept-loss`: go on where recovery found corruption below a flushed position.
-    pub accept_loss: bool,
-    /// `--skip-entry N`: journal entries that replay leaves out.
-    pub skip_entries: Vec<u64>,
+    /// MQTT worker threads, at most 64; 0: as many as the machine has cores.
+    pub workers: usize,
 }
 
-/// The durable log: journal, flush, checkpoint, segments.
+/// The durable log: journal, flush, checkpoint, segments, and what an operator allows recovery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogSettings {
     /// Size of the journal, at least 16 MiB; bounds replay.
-    pub journal_bytes_max: u64,
+    pub journal_bytes: u64,
     /// Most flushes a second; 1 to 10,000.
     pub commits_per_s_max: u32,
     /// Unflushed bytes at which a flush starts whatever the rate.
@@ -57,24 +53,28 @@ pub struct LogSettings {
     /// Longest time that anything stays unflushed whatever its ack level, ms.
     pub flush_ms_max: u64,
     /// Free space on the file system below which appends are refused.
-    pub reserve_bytes: u64,
-    /// Longest time between two checkpoints, ms.
-    pub checkpoint_ms_max: u64,
+    pub disk_reserve_bytes: u64,
+    /// Longest time between two checkpoints, seconds.
+    pub checkpoint_s: u64,
     /// Share of the journal, percent, at which a checkpoint starts whatever the time.
     pub checkpoint_fill_percent: u8,
     /// Size at which a segment is closed and the next begun.
     pub segment_bytes: u64,
     /// Bytes of committed messages kept in memory for readers at the tail.
     pub tail_bytes_max: u64,
-    /// Time between two looks at retention and compaction, ms.
-    pub retention_check_ms: u64,
+    /// Time between two looks at retention and compaction, seconds.
+    pub retention_check_s: u64,
+    /// `--accept-loss`: go on where recovery found corruption below a flushed position.
+    pub accept_loss: bool,
+    /// `--skip-entry N`: journal entries (by LSN) that replay leaves out.
+    pub skip_entry: Vec<u64>,
 }
 
 /// What the MQTT broker grants and bounds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MqttSettings {
     /// Largest packet taken or sent, bytes of the whole packet.
-    pub packet_bytes_max: u32,
+    pub packet_size_max: u32,
     /// Connections of all MQTT listeners together.
     pub connections_max: u32,
     /// Time from accept to a complete CONNECT, ms.
@@ -103,8 +103,8 @@ pub struct MqttSettings {
     pub send_buffer_bytes_max: u32,
     /// Which member of a shared group gets a message.
     pub shared_strategy: SharedStrategy,
-    /// Time between two publications of `$SYS/broker/...`, ms; `None`: none.
-    pub sys_interval_ms: Option<u64>,
+    /// Time between two publications of `$SYS/broker/...`, seconds; 0: none.
+    pub sys_interval_s: u32,
 }
 
 /// Which member of a shared group gets a message.
@@ -196,9 +196,9 @@ pub struct ListenerSettings {
     pub bind: SocketAddr,
     /// The operator has written that anyone who reaches the address may come in.
     pub anonymous: bool,
-    /// What an operator changes to move the listener, for messages: `--mqtt` or
-    /// `[[listener]] bind (sluice.toml, line 12)`.
-    pub origin: String,
+    /// What an operator changes to move the listener, for messages: `--mqtt ADDR` or
+    /// `[[listener]] number 1: bind (sluice.toml, line 12)`.
+    pub option: String,
 }
 
 /// Protocol of a listener.
