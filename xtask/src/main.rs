@@ -1,3 +1,47 @@
-//! The one door for every chore of the repository.
+//! The one door for every chore of the repository: `cargo xtask VERB`. It knows the other crates only
+//! by the commands that build and run them.
 
-fn main() {}
+mod bench;
+mod ci;
+mod fuzz;
+mod prepare;
+mod process;
+mod soak;
+mod suite;
+mod test;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+cargo xtask VERB
+
+  test              install what the tests need, run every test, end with a table
+  ci                format check, clippy with warnings denied, test
+  soak NAME         a long check: kill | transcripts | sim | recovery
+  fuzz [TARGET]     fuzz every decoder, recovery and shard operations (--seconds N each)
+  bench [SCENARIO]  measure against mosquitto in the same run: a b c0 c1 c2 d0 d1 e f g, or all
+                    (--rounds N, --seconds N)
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let rest = arguments.get(1..).unwrap_or_default();
+    let outcome = match arguments.first().map(String::as_str) {
+        Some("test") => test::test(),
+        Some("ci") => ci::ci(),
+        Some("soak") => soak::soak(rest),
+        Some("fuzz") => fuzz::fuzz(rest),
+        Some("bench") => bench::bench(rest),
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nxtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,80 @@
+"""Fixtures: a running node for each test, and small wrappers around the clients."""
+
+import json
+import threading
+
+import pytest
+from kafka import KafkaConsumer, TopicPartition
+
+from sluice import Sluice
+
+
+@pytest.fixture
+def node(tmp_path):
+    """A node on the shipped defaults: the article's hooks and streams."""
+    sluice = Sluice(tmp_path).start()
+    yield sluice
+    if sluice.process.poll() is None:
+        sluice.kill()
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """A node that the test starts itself, possibly with a configuration."""
+    made = []
+
+    def make(config=None):
+        sluice = Sluice(tmp_path, config)
+        made.append(sluice)
+        return sluice
+
+    yield make
+    for sluice in made:
+        if sluice.process and sluice.process.poll() is None:
+            sluice.kill()
+
+
+def read_stream(node, stream):
+    """Every record of a stream, by kafka-python in assign mode, as (partition, offset, key, value)."""
+    consumer = KafkaConsumer(
+        bootstrap_servers=f"127.0.0.1:{node.kafka}",
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        api_version_auto_timeout_ms=10000,
+    )
+    try:
+        partitions = [TopicPartition(stream, p) for p in sorted(consumer.partitions_for_topic(stream))]
+        consumer.assign(partitions)
+        ends = consumer.end_offsets(partitions)
+        consumer.seek_to_beginning(*partitions)
+        records = []
+        while any(consumer.position(p) < ends[p] for p in partitions):
+            for batch in consumer.poll(timeout_ms=1000).values():
+                records += [(r.partition, r.offset, r.key, r.value) for r in batch]
+        return records
+    finally:
+        consumer.close()
+
+
+def envelopes(node, stream):
+    """The JSON values of a stream."""
+    return [json.loads(value) for _, _, _, value in read_stream(node, stream)]
+
+
+class Inbox:
+    """Collects what a client receives and waits for it without sleeping."""
+
+    def __init__(self):
+        self.messages = []
+        self.changed = threading.Condition()
+
+    def put(self, message):
+        with self.changed:
+            self.messages.append(message)
+            self.changed.notify_all()
+
+    def wait(self, count, seconds=20):
+        with self.changed:
+            self.changed.wait_for(lambda: len(self.messages) >= count, seconds)
+            assert len(self.messages) >= count, f"{len(self.messages)} of {count}: {self.messages}"
+            return list(self.messages)

@@ -1,0 +1,107 @@
+"""kill -9 under load, again and again: nothing acknowledged is lost."""
+
+import base64
+import json
+import os
+import random
+import threading
+import time
+
+import paho.mqtt.client as mqtt
+
+from conftest import read_stream
+from test_paho import Client
+
+KILLS = int(os.environ.get("SLUICE_KILLS", "3"))
+SEED = int(os.environ.get("SLUICE_SEED", "0")) or random.SystemRandom().getrandbits(32)
+
+
+class Publisher:
+    """Publishes numbers at one QoS through reconnects; remembers which were acknowledged."""
+
+    def __init__(self, name, qos, port):
+        self.name, self.qos = name, qos
+        self.acked, self.sent = [], 0
+        self.lock = threading.Lock()
+        self.numbers = {}
+        self.paho = mqtt.Client(
+            mqtt.CallbackAPIVersion.VERSION2, name, protocol=mqtt.MQTTv311, clean_session=False,
+            reconnect_on_failure=True,
+        )
+        self.paho.max_inflight_messages_set(8)
+        self.paho.reconnect_delay_set(1, 1)
+        self.paho.on_publish = self._acked
+        self.paho.connect("127.0.0.1", port)
+        self.paho.loop_start()
+
+    def _acked(self, _client, _userdata, mid, _reason, _properties):
+        with self.lock:
+            if mid in self.numbers:
+                self.acked.append(self.numbers.pop(mid))
+
+    def publish(self):
+        with self.lock:
+            if len(self.numbers) >= 8:
+                return
+            info = self.paho.publish(f"devices/{self.name}/state", str(self.sent), qos=self.qos)
+            self.numbers[info.mid] = self.sent
+            self.sent += 1
+
+    def wait(self, seconds=60):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            with self.lock:
+                if not self.numbers:
+                    return
+            threading.Event().wait(0.05)
+        raise AssertionError(f"{self.name}: never acknowledged: {sorted(self.numbers.values())[:5]}")
+
+
+def test_kill(node):
+    print(f"seed {SEED}, {KILLS} kills")
+    chance = random.Random(SEED)
+    offline = Client(node, "offline", mqtt.MQTTv311, clean=False)
+    offline.subscribe("devices/+/state", qos=2)
+    offline.leave()
+    publishers = [Publisher(f"p{qos}-{n}", qos, node.mqtt) for qos in (1, 2) for n in range(4)]
+    for _ in range(KILLS):
+        end = time.monotonic() + chance.uniform(0.2, 1.5)
+        while time.monotonic() < end:
+            for publisher in publishers:
+                publisher.publish()
+            threading.Event().wait(0.002)
+        node.kill()
+        node.start()
+    for publisher in publishers:
+        publisher.wait()
+        publisher.paho.disconnect()
+        publisher.paho.loop_stop()
+    total = sum(publisher.sent for publisher in publishers)
+    assert total > 0
+
+    stream = {}
+    for _, _, key, value in read_stream(node, "message_state"):
+        number = int(base64.b64decode(json.loads(value)["payload"]))
+        stream.setdefault(key.decode(), []).append(number)
+
+    owed = Client(node, "offline", mqtt.MQTTv311, clean=False)
+    assert owed.session_present
+    records = sum(len(numbers) for numbers in stream.values())
+    expected = min(records, 1000)
+    owed.received.wait(expected, 60)
+    delivered = {}
+    for message in owed.received.messages:
+        delivered.setdefault(message.topic.split("/")[1], []).append(int(message.payload))
+
+    for publisher in publishers:
+        numbers = stream[publisher.name]
+        assert set(publisher.acked) <= set(numbers), f"{publisher.name}: acknowledged and lost"
+        first_seen = list(dict.fromkeys(numbers))
+        assert first_seen == sorted(first_seen), f"{publisher.name}: out of order"
+        if publisher.qos == 2:
+            assert numbers == first_seen, f"{publisher.name}: QoS 2 more than once"
+        if records <= 1000:
+            got = delivered.get(publisher.name, [])
+            assert set(numbers) <= set(got), f"{publisher.name}: owed and not delivered"
+    owed.leave()
+    print(f"{total} published, {records} records, {len(owed.received.messages)} delivered")

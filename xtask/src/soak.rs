@@ -1,0 +1,52 @@
+//! `cargo xtask soak NAME`: the checks that are too long for every change, in full. The short form
+//! of each is part of `cargo xtask test`.
+
+use anyhow::bail;
+
+use crate::prepare::{prepare, python};
+use crate::process::{command, root, run, target};
+
+/// Runs one long check.
+pub fn soak(arguments: &[String]) -> anyhow::Result<()> {
+    match arguments.first().map(String::as_str) {
+        Some("kill") => kill(),
+        Some("sim") => simulate(),
+        Some("recovery") => recovery(),
+        _ => bail!("cargo xtask soak NAME, where NAME is kill, sim or recovery"),
+    }
+}
+
+/// Publishers and offline subscribers under load, `kill -9` at 20 random moments.
+fn kill() -> anyhow::Result<()> {
+    prepare()?;
+    run(command("cargo", &["build", "--package", "server"]))?;
+    let mut pytest = command(python(), &["-m", "pytest", "-q", "-s", "-rA", "-k", "kill"]);
+    pytest.arg(root().join("tests/clients"));
+    pytest
+        .env("SLUICE_BIN", target().join("debug/sluice"))
+        .env("SLUICE_KILLS", "20");
+    run(pytest)
+}
+
+/// Thousands of seeds of the simulator.
+fn simulate() -> anyhow::Result<()> {
+    let mut test = command(
+        "cargo",
+        &["test", "--release", "--package", "sim", "--", "--nocapture"],
+    );
+    test.env("SLUICE_SIM_SEEDS", "5000");
+    run(test)
+}
+
+/// Start-up after `kill -9` with ten million records and 100,000 sessions.
+fn recovery() -> anyhow::Result<()> {
+    prepare()?;
+    run(command(
+        "cargo",
+        &["build", "--release", "--package", "server"],
+    ))?;
+    let mut script = command(python(), &[]);
+    script.arg(root().join("tests/soak/recovery.py"));
+    script.env("SLUICE_BIN", target().join("release/sluice"));
+    run(script)
+}

@@ -1,0 +1,68 @@
+//! `cargo xtask test`: everything that can be tested, with the clients that others wrote.
+
+use anyhow::bail;
+
+use crate::prepare::{prepare, python, versions};
+use crate::process::{command, root, run, target};
+use crate::suite::{Outcome, suite};
+
+/// Installs, runs every suite, prints the table.
+pub fn test() -> anyhow::Result<()> {
+    prepare()?;
+    let mut outcomes = vec![suite(
+        "cargo test --workspace",
+        command("cargo", &["test", "--workspace", "--no-fail-fast"]),
+    )?];
+    run(command("cargo", &["build", "--package", "server"]))?;
+    outcomes.push(suite(
+        "whole program: mosquitto, Paho, kcat, kafka-python",
+        pytest(),
+    )?);
+    outcomes.push(suite("whole program: MQTT.js", node())?);
+    table(&outcomes);
+    if outcomes.iter().any(|outcome| !outcome.good) {
+        bail!("some suites failed; the table above names them");
+    }
+    Ok(())
+}
+
+fn pytest() -> std::process::Command {
+    let mut pytest = command(python(), &["-m", "pytest", "-q", "-ra", "--strict-markers"]);
+    pytest.arg(root().join("tests/clients"));
+    pytest.env("SLUICE_BIN", target().join("debug/sluice"));
+    pytest.env("PYTHONDONTWRITEBYTECODE", "1");
+    pytest
+}
+
+fn node() -> std::process::Command {
+    let mut node = command(
+        "node",
+        &["--test", "--test-reporter=tap", "mqttjs.test.mjs"],
+    );
+    node.current_dir(root().join("tests/clients"));
+    node.env("SLUICE_BIN", target().join("debug/sluice"));
+    node
+}
+
+fn table(outcomes: &[Outcome]) {
+    println!(
+        "\n{:<56} {:>7} {:>7} {:>8} {:>8}",
+        "suite", "passed", "failed", "left out", "seconds"
+    );
+    for outcome in outcomes {
+        let Outcome {
+            name,
+            passed,
+            failed,
+            ignored,
+            good,
+            seconds,
+        } = outcome;
+        let verdict = if *good { "" } else { "  FAILED" };
+        println!("{name:<56} {passed:>7} {failed:>7} {ignored:>8} {seconds:>8.1}{verdict}");
+    }
+    println!("\nwith {}", versions().join(", "));
+    let passed: usize = outcomes.iter().map(|outcome| outcome.passed).sum();
+    let failed: usize = outcomes.iter().map(|outcome| outcome.failed).sum();
+    println!("\n{passed} passed, {failed} failed");
+}
