@@ -1,0 +1,82 @@
+//! The log's only way to files. Paths are relative to the data directory and separated by `/`; what
+//! stands behind the trait (a directory, memory, a simulator) is not known here.
+
+mod memory;
+
+use std::io;
+
+pub use memory::{MemoryDisk, Operation};
+
+/// A place for files.
+pub trait Disk: Send + Sync {
+    /// Opens a file. Opening never truncates.
+    fn open(&self, path: &str, how: Open) -> io::Result<Box<dyn DiskFile>>;
+    /// Bare names of the files and folders in `dir`, sorted.
+    fn list(&self, dir: &str) -> io::Result<Vec<String>>;
+    /// Makes a folder and its parents; one that exists is fine.
+    fn create_dir(&self, dir: &str) -> io::Result<()>;
+    /// Removes a file; open handles stay usable.
+    fn remove_file(&self, path: &str) -> io::Result<()>;
+    /// Removes an empty folder.
+    fn remove_dir(&self, dir: &str) -> io::Result<()>;
+    /// Renames a file, replacing the target in one step.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Makes the names in `dir` durable.
+    fn sync_dir(&self, dir: &str) -> io::Result<()>;
+    /// Whether a file or folder of that name exists.
+    fn exists(&self, path: &str) -> bool;
+    /// Bytes free for this program.
+    fn free_bytes(&self) -> io::Result<u64>;
+}
+
+/// An open file; usable from several threads at once.
+pub trait DiskFile: Send + Sync {
+    /// Reads at byte `pos`, returns how many bytes were read; fewer than asked only at the end.
+    fn read_at(&self, buf: &mut [u8], pos: u64) -> io::Result<usize>;
+    /// Writes all of `bufs`, one behind the other, at byte `pos`; after an error any part of it may
+    /// be there.
+    fn write_at(&self, bufs: &[&[u8]], pos: u64) -> io::Result<()>;
+    /// Length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Whether the file has no bytes.
+    fn is_empty(&self) -> io::Result<bool> {
+        self.len().map(|len| len == 0)
+    }
+    /// Cuts or extends (with zeros) to `len` bytes.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Makes the contents durable.
+    fn sync_data(&self) -> io::Result<()>;
+    /// Makes contents and attributes durable.
+    fn sync_all(&self) -> io::Result<()>;
+}
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Open {
+    /// For reading; it must exist.
+    Read,
+    /// For reading and writing; it must exist.
+    ReadWrite,
+    /// For reading and writing; it is made when absent, and kept as it is when present.
+    Create,
+}
+
+/// Reads a whole file, at most `bytes_max` of it.
+pub(crate) fn read_whole(file: &dyn DiskFile, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; file.len()?.min(bytes_max) as usize];
+    let read = read_full(file, &mut bytes, 0)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+/// Reads until `buf` is full or the file ends.
+pub(crate) fn read_full(file: &dyn DiskFile, buf: &mut [u8], pos: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buf.len() {
+        match file.read_at(&mut buf[done..], pos + done as u64)? {
+            0 => break,
+            read => done += read,
+        }
+    }
+    Ok(done)
+}

@@ -1,0 +1,78 @@
+//! Bounds of everything that is sized by what a peer or a file announces.
+
+/// Largest record batch that the log takes or believes when it reads a file, in bytes.
+pub const BATCH_BYTES_MAX: usize = 64 << 20;
+
+/// A sparse index gets an entry each time more than this many bytes of batches went by (Apache
+/// Kafka's `index.interval.bytes`).
+pub const INDEX_INTERVAL_BYTES: u64 = 4096;
+
+/// Largest segment: positions are 31-bit in Apache Kafka's index.
+pub const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
+
+/// Most entries that are read from a leader-epoch-checkpoint file.
+pub const EPOCHS_MAX: usize = 100_000;
+
+const _: () = assert!((BATCH_BYTES_MAX as u64) < SEGMENT_BYTES_MAX);
+
+/// Smallest segment that a stream may ask for, in bytes.
+pub const SEGMENT_BYTES_MIN: u64 = 4 << 10;
+
+/// Segment size of a stream that says nothing, in bytes.
+pub const SEGMENT_BYTES_DEFAULT: u64 = 128 << 20;
+
+/// Longest name of a stream, in bytes (as Kafka's).
+pub const STREAM_NAME_BYTES_MAX: usize = 249;
+
+/// Most partitions of one stream.
+pub const PARTITIONS_A_STREAM_MAX: u32 = 10_000;
+
+/// Size of one part of the journal, in bytes, unless it is configured.
+pub const JOURNAL_PART_BYTES_DEFAULT: u64 = 32 << 20;
+
+/// Smallest part of the journal, in bytes.
+pub const JOURNAL_PART_BYTES_MIN: u64 = 16 << 10;
+
+/// Largest part of the journal, in bytes: a part is read into memory as a whole by recovery.
+pub const JOURNAL_PART_BYTES_MAX: u64 = 1 << 30;
+
+/// Size of all parts of the journal together, in bytes, unless it is configured.
+pub const JOURNAL_BYTES_DEFAULT: u64 = 512 << 20;
+
+/// Bytes of batches kept in memory for readers at the tail, unless it is configured.
+pub const TAIL_BYTES_DEFAULT: u64 = 64 << 20;
+
+/// What one batch in the tail costs beside its bytes.
+pub const TAIL_BATCH_OVERHEAD_BYTES: u64 = 128;
+
+/// Free space that appends leave alone, in bytes, unless it is configured.
+pub const RESERVE_BYTES_DEFAULT: u64 = 64 << 20;
+
+/// Free space is asked for again after so many appended bytes.
+pub const PROBE_BYTES: u64 = 4 << 20;
+
+/// Free space is asked for again after so many milliseconds.
+pub const PROBE_MS: u64 = 1000;
+
+/// The same while the disk is full, so that it heals soon.
+pub const PROBE_FULL_MS: u64 = 100;
+
+/// Bytes that a memory stream keeps for each partition when its settings name no bound.
+pub const MEMORY_PARTITION_BYTES_DEFAULT: u64 = 8 << 20;
+
+/// Largest catalogue that is believed, in bytes.
+pub const CATALOGUE_BYTES_MAX: u64 = 256 << 20;
+
+/// Bytes of keys that one run of compaction holds in memory.
+pub const COMPACTION_KEYS_BYTES_MAX: usize = 64 << 20;
+
+/// Age after which compaction drops a tombstone, in milliseconds.
+pub const DELETE_RETENTION_MS: u64 = 24 * 3600 * 1000;
+
+/// Batches up to this size are copied beside their entry's header instead of being gathered.
+pub const GATHER_BYTES_MIN: usize = 2048;
+
+const _: () = assert!(SEGMENT_BYTES_DEFAULT <= SEGMENT_BYTES_MAX);
+const _: () = assert!(JOURNAL_PART_BYTES_DEFAULT <= JOURNAL_PART_BYTES_MAX);
+const _: () = assert!(JOURNAL_BYTES_DEFAULT >= 2 * JOURNAL_PART_BYTES_DEFAULT);
+const _: () = assert!(PROBE_BYTES * 4 <= RESERVE_BYTES_DEFAULT);
