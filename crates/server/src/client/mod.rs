@@ -1,0 +1,13 @@
+//! A small blocking MQTT client for the verbs `pub` and `sub`: the options that people know from
+//! mosquitto_pub and mosquitto_sub, and a connection that reads packet by packet.
+
+mod connection;
+mod options;
+mod properties;
+
+pub use connection::Connection;
+pub use options::{ConnectArgs, qos};
+pub use properties::{OwnedProperties, Property};
+
+/// Largest packet that the client accepts: the protocol's own limit.
+const PACKET_BYTES_MAX: u32 = 268_435_455;
