@@ -9,6 +9,7 @@ mod process;
 mod soak;
 mod suite;
 mod test;
+mod tidy;
 
 use std::process::ExitCode;
 
