@@ -1,10 +1,17 @@
 //! What the program uses: configuration that has been checked, typed and built once. Every other
 //! module of the server reads these; none of them ever sees the text that the user wrote.
 
+mod build;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+
+pub use self::build::{
+    DEFAULT_QOS0_STREAM, DEFAULT_STREAM, Flags, INTERNAL_PREFIX, bad_filter, bad_stream_name,
+    build, key_template,
+};
 
 /// All settings of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,0 +1,229 @@
+//! Every key of the configuration file with its type, unit, default and meaning: the one table from
+//! which unknown keys find their nearest neighbour and docs/configuration.md is written. Tests hold
+//! it against the serde types, the default file and the document.
+
+/// One key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// Table it stands in: one of [`TABLES`].
+    pub table: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// What may be written, for a person.
+    pub kind: &'static str,
+    /// Unit of a plain number; empty where there is none.
+    pub unit: &'static str,
+    /// What holds where the key is absent, as it would be written; empty: nothing is set.
+    pub default: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+}
+
+/// Every table, by path; the empty one is the top of the file.
+pub const TABLES: &[&str] = &[
+    "",
+    "node",
+    "log",
+    "mqtt",
+    "kafka",
+    "http",
+    "logging",
+    "logging.modules",
+    "listener",
+    "stream",
+    "stream.retention",
+    "hook",
+];
+
+/// Shape of a path that names a value, or a table whose keys are free.
+pub const FREE: &str = "*";
+
+/// Tables that are written `[[name]]`.
+const LISTS: &[&str] = &["listener", "stream", "hook"];
+
+const DURATION: &str = "duration";
+const SIZE: &str = "size";
+const INTEGER: &str = "integer";
+const TEXT: &str = "text";
+const FLAG: &str = "true or false";
+
+/// Shorthand for a row of the table.
+const fn key(
+    table: &'static str,
+    name: &'static str,
+    kind: &'static str,
+    unit: &'static str,
+    default: &'static str,
+    meaning: &'static str,
+) -> Key {
+    Key {
+        table,
+        name,
+        kind,
+        unit,
+        default,
+        meaning,
+    }
+}
+
+/// Every key, in the order of the document.
+#[rustfmt::skip]
+pub const KEYS: &[Key] = &[
+    key("node", "name", TEXT, "", "\"sluice@127.0.0.1\"",
+        "Name of this node; stands as `node` in every hook record."),
+    key("node", "data_dir", TEXT, "", "\"sluice-data\"",
+        "Directory of all data; made if absent. A relative path counts from the directory the program is started in."),
+    key("node", "workers", INTEGER, "threads", "0",
+        "MQTT worker threads, 1 to 64; 0: one for each processor core."),
+
+    key("log", "journal_bytes", SIZE, "bytes", "\"512MB\"",
+        "Size of the journal, 16MB to 512MB. A larger one allows rarer checkpoints, a smaller one a faster start after a crash. It is written once when the data directory is made."),
+    key("log", "commits_per_s_max", INTEGER, "flushes a second", "600",
+        "Most flushes to disk a second under load, 1 to 10000; after a quiet moment a flush starts at once. Lower costs latency and saves processor time."),
+    key("log", "flush_bytes", SIZE, "bytes", "\"256KB\"",
+        "Unflushed bytes at which a flush starts whatever the rate, at least 4KB."),
+    key("log", "flush_ms_max", DURATION, "ms", "\"1s\"",
+        "Longest time that anything stays unflushed, whatever its ack level; 1ms to 1m."),
+    key("log", "disk_reserve_bytes", SIZE, "bytes", "\"256MB\"",
+        "Free space of the file system below which appends are refused, until there is space again."),
+    key("log", "checkpoint_s", DURATION, "s", "\"30s\"",
+        "Longest time between two checkpoints, 1s to 1h. What was written since the last is replayed after a crash."),
+    key("log", "checkpoint_fill_percent", INTEGER, "percent", "40",
+        "Share of the journal, 5 to 80, at which a checkpoint starts whatever the time."),
+    key("log", "segment_bytes", SIZE, "bytes", "\"256MB\"",
+        "Size at which a segment is closed and the next begun, 1MB to 1GB. Retention drops whole segments."),
+    key("log", "tail_bytes_max", SIZE, "bytes", "\"64MB\"",
+        "Committed messages kept in memory for readers at the tail, 1MB to 4GB; who is further behind reads from disk."),
+    key("log", "retention_check_s", DURATION, "s", "\"1m\"",
+        "Time between two looks at retention and compaction, 1s to 1d."),
+
+    key("mqtt", "packet_size_max", SIZE, "bytes", "\"1MB\"",
+        "Largest MQTT packet, 1KB to 256MB; announced to MQTT 5 clients. A larger one closes the connection (0x95)."),
+    key("mqtt", "connections_max", INTEGER, "connections", "1000000",
+        "Connections of all MQTT listeners together; further ones are closed at once. The open-file limit of the process must allow them."),
+    key("mqtt", "connect_timeout_ms", DURATION, "ms", "\"10s\"",
+        "Time that a connection has to send its CONNECT, 100ms to 5m."),
+    key("mqtt", "keep_alive_s_max", DURATION, "s", "\"none\"",
+        "Longest keep alive granted, 1s to 65535s; MQTT 5 clients that ask for more, or for none, are told this one. \"none\": what the client asks for."),
+    key("mqtt", "session_expiry_s_max", DURATION, "s", "\"none\"",
+        "Longest life of a session without a connection; also that of persistent sessions of MQTT 3 clients. \"none\": for ever, if the client asks for it."),
+    key("mqtt", "receive_maximum", INTEGER, "messages", "1024",
+        "QoS 1 and 2 messages that one client may have on their way to the node without an answer, 1 to 65535; announced to MQTT 5 clients."),
+    key("mqtt", "inflight_max", INTEGER, "messages", "1024",
+        "QoS 1 and 2 messages on their way to one client without its answer, 1 to 65535, whatever receive maximum it announces."),
+    key("mqtt", "topic_alias_max", INTEGER, "aliases", "64",
+        "Topic aliases that a client may set, 0 to 65535, and that the node uses towards a client that allows them."),
+    key("mqtt", "inbox_max", INTEGER, "messages", "1000",
+        "Messages owed to one session that is offline or slow; beyond it the oldest is dropped and counted (`queue_full`)."),
+    key("mqtt", "inbox_bytes_max", SIZE, "bytes", "\"1GB\"",
+        "Bytes of the inboxes of all sessions together, at least 1MB."),
+    key("mqtt", "subscriptions_max", INTEGER, "subscriptions", "10000",
+        "Subscriptions of one session; further ones are refused (0x97)."),
+    key("mqtt", "retained_max", INTEGER, "messages", "1000000",
+        "Retained messages of the node; a further topic is refused (0x97)."),
+    key("mqtt", "send_buffer_bytes_max", SIZE, "bytes", "\"1MB\"",
+        "Bytes that wait to be sent to one connection, 16KB to 256MB, before its QoS 0 messages are dropped (and counted) and the others stay in its inbox."),
+    key("mqtt", "shared_strategy", "`round_robin` or `sticky`", "", "\"round_robin\"",
+        "Which member of a shared subscription gets a message: each in turn, or the same until it leaves or is full."),
+    key("mqtt", "sys_interval_s", DURATION, "s", "\"10s\"",
+        "Time between two publications of `$SYS/broker/...`; \"none\" or 0: none are published."),
+
+    key("kafka", "advertised", "`host:port`", "", "",
+        "Address that Kafka clients are told to connect to. Absent: the address at which the client reached the node, which is right unless a proxy or NAT stands between."),
+    key("kafka", "connections_max", INTEGER, "connections", "1000",
+        "Connections of all Kafka listeners together, 1 to 100000; further ones are closed at once."),
+    key("kafka", "request_bytes_max", SIZE, "bytes", "\"100MB\"",
+        "Largest request, 64KB to 1GB; a larger one closes the connection."),
+    key("kafka", "fetch_bytes_max", SIZE, "bytes", "\"50MB\"",
+        "Most record bytes in one Fetch response, 64KB to 1GB, whatever the client asks for; its first batch is sent whole in any case."),
+    key("kafka", "fetch_wait_ms_max", DURATION, "ms", "\"30s\"",
+        "Longest wait of a Fetch that finds nothing, 0ms to 5m, whatever the client asks for."),
+    key("kafka", "idle_ms_max", DURATION, "ms", "\"10m\"",
+        "A connection without a request for this long is closed, at least 1s."),
+
+    key("http", "page_rows_max", INTEGER, "rows", "1000",
+        "Most rows of one page of `/api/v1/clients`, 1 to 1000."),
+
+    key("logging", "level", "`off`, `error`, `warn`, `info`, `debug` or `trace`", "", "\"info\"",
+        "Least level of a log line that is written."),
+    key("logging", "format", "`text` or `json`", "", "\"text\"",
+        "A line for people, or one JSON object a line. Log lines go to standard error."),
+    key("logging", "modules", "table of levels", "", "{}",
+        "Levels of single modules, such as `\"server::kafka\" = \"debug\"` or `commitlog = \"warn\"`."),
+
+    key("listener", "kind", "`mqtt`, `kafka` or `http`", "", "",
+        "Protocol spoken there. Required."),
+    key("listener", "bind", "`address:port`", "", "",
+        "Address and port to listen on: an IP address or `localhost`; port 0 takes any free one. Required."),
+    key("listener", "anonymous", FLAG, "", "false",
+        "Whether anyone who reaches the address may come in. Without it an `mqtt` or `kafka` listener must be on a loopback address; an `http` listener must in any case."),
+
+    key("stream", "name", TEXT, "", "",
+        "Name of the stream, which is the topic that Kafka clients see: 1 to 249 of `A-Z a-z 0-9 . _ -`. Required. Names that begin with `__sluice.` are the node's own."),
+    key("stream", "partitions", INTEGER, "partitions", "4",
+        "Partitions, 1 to 1024. Records of one key stay in one partition and thus in order. Holds when the stream is made."),
+    key("stream", "ack", "`memory`, `append` or `flush`", "", "\"flush\"",
+        "When a publisher gets its answer: message in memory, in the page cache (survives a crash of the program), flushed to disk (survives a power cut). Default `append` for `mqtt.default`, `memory` where `storage` is `memory`."),
+    key("stream", "storage", "`disk` or `memory`", "", "\"disk\"",
+        "Where the records live. A stream in memory is empty after a restart. `mqtt.default.qos0` is in memory, `mqtt.default` on disk, always."),
+    key("stream", "retention", "table", "", "{}",
+        "How long records are kept; the three keys of the next table."),
+    key("stream", "compaction", FLAG, "", "false",
+        "Keep the latest record of every key for ever instead of dropping by age or size. Not for a stream that a `message.publish` hook writes."),
+
+    key("stream.retention", "age", DURATION, "s", "\"7d\"",
+        "A segment whose newest record is older is dropped, unless an inbox still needs it. \"none\": age drops nothing. Default \"none\" where `compaction` is true, \"1h\" in memory."),
+    key("stream.retention", "size", SIZE, "bytes", "\"none\"",
+        "Bytes of one partition beyond which its oldest segments are dropped, unless an inbox still needs them. Default \"64MB\" in memory."),
+    key("stream.retention", "size_max", SIZE, "bytes", "\"none\"",
+        "Bytes of one partition beyond which its oldest segments are dropped in any case; deliveries lost by it are counted and fire `message.dropped`."),
+
+    key("hook", "event", "event", "", "",
+        "`client.connected`, `client.disconnected`, `session.subscribed`, `session.unsubscribed`, `message.publish`, `message.delivered` (or `message.deliver`), `message.acked` or `message.dropped`. Required."),
+    key("hook", "filter", "MQTT filter", "", "\"#\"",
+        "Topics the hook takes: the message's, or the subscription's for `session.*`. Not for `client.*`."),
+    key("hook", "stream", TEXT, "", "",
+        "Stream that gets a record for each event. Required. One that has no [[stream]] is made with that table's defaults."),
+    key("hook", "key", "template", "", "\"{clientid}\"",
+        "Key of the record: `{clientid}`, `{username}`, `{topic}`, `{N}` for level N of the topic counted from 1, or `none`. Records of one key keep their order. The client id stands in where there is no such level or user name."),
+    key("hook", "payload", "`base64` or `plain`", "", "\"base64\"",
+        "How the payload stands in the record's JSON: Base64 of its bytes, or as text."),
+];
+
+/// Whether `table` has a key or sub-table `name`.
+pub fn known(table: &str, name: &str) -> bool {
+    names_in(table).any(|known| known == name)
+}
+
+/// Names of the keys in `table`; at the top of the file, of the tables.
+pub fn names_in(table: &str) -> impl Iterator<Item = &'static str> {
+    let top = table.is_empty();
+    let tables = TABLES
+        .iter()
+        .copied()
+        .filter(move |name| top && !name.is_empty() && !name.contains('.'));
+    let keys = KEYS
+        .iter()
+        .filter(move |key| !top && key.table == table)
+        .map(|key| key.name);
+    tables.chain(keys)
+}
+
+/// Whether `shape` is a list of tables.
+pub fn is_list(shape: &str) -> bool {
+    LISTS.contains(&shape)
+}
+
+/// Whether `shape` is a table, a list's entry included.
+pub fn is_table(shape: &str) -> bool {
+    shape != FREE
+}
+
+/// The table as a person writes it: `[mqtt]`, `[[hook]]`, `retention of [[stream]]`.
+pub fn written(table: &str) -> String {
+    match table.split_once('.') {
+        Some((list, inner)) if is_list(list) => format!("{inner} of [[{list}]]"),
+        _ if is_list(table) => format!("[[{table}]]"),
+        _ => format!("[{table}]"),
+    }
+}
