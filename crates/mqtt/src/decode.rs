@@ -1,0 +1,868 @@
+//! Bytes to packets, without a copy and without an allocation; every refusal names its reason code.
+//! What is legal at this moment of a session is for the session to judge.
+
+use crate::limits::PACKET_SIZE_MAX;
+use crate::packet::{
+    Ack, Auth, Connack, ConnackProperties, Connect, ConnectProperties, Disconnect, Filters, Packet,
+    PacketType, Publish, PublishProperties, QoS, ReasonCodes, Suback, Subscribe, SubscribeOptions,
+    TopicFilters, Unsuback, Unsubscribe, Version, Will, WillProperties,
+};
+use crate::property::{Section, UserProperties, id, set};
+use crate::reason::ReasonCode;
+use crate::topic;
+use crate::wire::{Reader, Varint, malformed, protocol_error, read_varint};
+
+/// Why bytes are refused. The connection they came from cannot go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecodeError {
+    /// For the CONNACK or DISCONNECT of MQTT 5; MQTT 3 closes the connection without a word, but
+    /// for the two refusals that [`DecodeError::write_connack`] knows.
+    pub reason: ReasonCode,
+    /// The version to answer in; none while a CONNECT has not told it.
+    pub version: Option<Version>,
+    /// What is wrong, for the log and the reason string.
+    pub what: &'static str,
+}
+
+impl DecodeError {
+    /// Writes the CONNACK that a refused CONNECT is due; returns false where the connection is to be
+    /// closed without one [MQTT-3.1.2-1] [MQTT-3.1.4-1].
+    pub fn write_connack(&self, out: &mut Vec<u8>) -> bool {
+        let due = match self.version {
+            None => false,
+            Some(Version::V5) => self.reason.allowed_in(PacketType::Connack),
+            Some(_) => matches!(
+                self.reason,
+                ReasonCode::UnsupportedProtocolVersion | ReasonCode::ClientIdentifierNotValid
+            ),
+        };
+        if let (true, Some(version)) = (due, self.version) {
+            let properties = ConnackProperties::default();
+            Packet::Connack(Connack {
+                session_present: false,
+                reason: self.reason,
+                properties,
+            })
+            .encode(version, out);
+        }
+        due
+    }
+
+    const fn in_version(self, version: Version) -> DecodeError {
+        DecodeError {
+            version: Some(version),
+            ..self
+        }
+    }
+}
+
+impl std::fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.what, self.reason.name())
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+/// A fixed header whose packet is there as a whole.
+struct Frame<'a> {
+    first: u8,
+    minimal: bool,
+    body: &'a [u8],
+    len: usize,
+}
+
+impl<'a> Frame<'a> {
+    #[inline]
+    fn read(buf: &'a [u8], size_max: u32) -> Result<Option<Frame<'a>>, DecodeError> {
+        let Some((&first, rest)) = buf.split_first() else {
+            return Ok(None);
+        };
+        let (remaining, header_len, minimal) = match read_varint(rest) {
+            Varint::Value {
+                value,
+                len,
+                minimal,
+            } => (value as usize, 1 + len, minimal),
+            Varint::Incomplete => return Ok(None),
+            Varint::TooLong => return Err(malformed("the remaining length has more than 4 bytes")),
+        };
+        let len = header_len + remaining;
+        if len > size_max as usize {
+            return Err(DecodeError {
+                reason: ReasonCode::PacketTooLarge,
+                version: None,
+                what: "the packet is larger than the maximum packet size",
+            });
+        }
+        Ok(buf.get(header_len..len).map(|body| Frame {
+            first,
+            minimal,
+            body,
+            len,
+        }))
+    }
+}
+
+/// The packet at the front of `buf` and the bytes it takes. `Ok(None)`: more bytes are needed.
+/// A packet of more than `packet_size_max` bytes is refused as soon as its fixed header says so.
+#[inline]
+pub fn decode(
+    buf: &[u8],
+    version: Version,
+    packet_size_max: u32,
+) -> Result<Option<(Packet<'_>, usize)>, DecodeError> {
+    match decode_any(buf, version, packet_size_max) {
+        Ok(packet) => Ok(packet),
+        Err(error) => Err(error.in_version(version)),
+    }
+}
+
+#[inline]
+fn decode_any(
+    buf: &[u8],
+    version: Version,
+    packet_size_max: u32,
+) -> Result<Option<(Packet<'_>, usize)>, DecodeError> {
+    let Some(frame) = Frame::read(buf, packet_size_max)? else {
+        return Ok(None);
+    };
+    if !frame.minimal && version.is_v5() {
+        return Err(malformed("the remaining length is not minimal"));
+    }
+    let packet = if frame.first >> 4 == PacketType::Publish as u8 {
+        Packet::Publish(publish(frame.first & 0x0F, frame.body, version)?)
+    } else {
+        other(frame.first, frame.body, version)?
+    };
+    Ok(Some((packet, frame.len)))
+}
+
+/// The CONNECT that opens a connection, in whatever version it speaks. Anything else is refused by
+/// its first byte.
+pub fn decode_connect(
+    buf: &[u8],
+    packet_size_max: u32,
+) -> Result<Option<(Connect<'_>, usize)>, DecodeError> {
+    let Some(&first) = buf.first() else {
+        return Ok(None);
+    };
+    if first >> 4 != PacketType::Connect as u8 {
+        return Err(protocol_error("the first packet is not CONNECT"));
+    }
+    if first != (PacketType::Connect as u8) << 4 {
+        return Err(malformed("reserved flags of the fixed header"));
+    }
+    let Some(frame) = Frame::read(buf, packet_size_max)? else {
+        return Ok(None);
+    };
+    let connect = connect(frame.body)?;
+    if !frame.minimal && connect.version.is_v5() {
+        return Err(malformed("the remaining length is not minimal").in_version(Version::V5));
+    }
+    Ok(Some((connect, frame.len)))
+}
+
+impl Packet<'_> {
+    /// Refuses what only servers may send; a client's packet passes.
+    pub fn check_from_client(&self) -> Result<(), DecodeError> {
+        match self {
+            Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
+                Err(protocol_error("only a server sends this packet"))
+            }
+            Packet::Publish(publish) if !publish.properties.subscription_ids.is_empty() => {
+                // [MQTT-3.3.4-6]
+                Err(protocol_error(
+                    "a client's PUBLISH has a subscription identifier",
+                ))
+            }
+            Packet::Disconnect(disconnect) if disconnect.server_reference.is_some() => Err(
+                protocol_error("a client's DISCONNECT has a server reference"),
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn other(first: u8, body: &[u8], version: Version) -> Result<Packet<'_>, DecodeError> {
+    let flags = first & 0x0F;
+    // [MQTT-2.1.3-1]; MQTT 3.1 had DUP there and calls the rest unused.
+    let expected = if matches!(first >> 4, 6 | 8 | 10) {
+        0b0010
+    } else {
+        0
+    };
+    if flags != expected && version != Version::V31 {
+        return Err(malformed("reserved flags of the fixed header"));
+    }
+    let packet = match first >> 4 {
+        1 => Packet::Connect(connect(body)?),
+        2 => Packet::Connack(connack(body, version)?),
+        4 => Packet::Puback(ack(body, version, PacketType::Puback)?),
+        5 => Packet::Pubrec(ack(body, version, PacketType::Pubrec)?),
+        6 => Packet::Pubrel(ack(body, version, PacketType::Pubrel)?),
+        7 => Packet::Pubcomp(ack(body, version, PacketType::Pubcomp)?),
+        8 => Packet::Subscribe(subscribe(body, version)?),
+        9 => Packet::Suback(suback(body, version)?),
+        10 => Packet::Unsubscribe(unsubscribe(body, version)?),
+        11 => Packet::Unsuback(unsuback(body, version)?),
+        12 if body.is_empty() => Packet::Pingreq,
+        13 if body.is_empty() => Packet::Pingresp,
+        14 => Packet::Disconnect(disconnect(body, version)?),
+        15 if version.is_v5() => Packet::Auth(auth(body)?),
+        12 | 13 => return Err(malformed("a ping with a body")),
+        _ => return Err(malformed("a reserved packet type")),
+    };
+    Ok(packet)
+}
+
+fn connect(body: &[u8]) -> Result<Connect<'_>, DecodeError> {
+    let mut reader = Reader::new(body);
+    let version = protocol(&mut reader)?;
+    connect_of(version, reader).map_err(|error| error.in_version(version))
+}
+
+fn protocol(reader: &mut Reader<'_>) -> Result<Version, DecodeError> {
+    let unsupported = |version, what| DecodeError {
+        reason: ReasonCode::UnsupportedProtocolVersion,
+        version,
+        what,
+    };
+    let name = reader.str()?;
+    if name != "MQTT" && name != "MQIsdp" {
+        return Err(unsupported(None, "the protocol name is not MQTT"));
+    }
+    match (name, reader.u8()?) {
+        ("MQIsdp", 3) => Ok(Version::V31),
+        ("MQTT", 4) => Ok(Version::V311),
+        ("MQTT", 5) => Ok(Version::V5),
+        // Bridges mark their level by the highest bit and understand the old answer.
+        ("MQTT", 6..=0x7F) => Err(unsupported(Some(Version::V5), "a later version of MQTT")),
+        _ => Err(unsupported(
+            Some(Version::V311),
+            "an unknown version of MQTT",
+        )),
+    }
+}
+
+fn connect_of(version: Version, mut reader: Reader<'_>) -> Result<Connect<'_>, DecodeError> {
+    let flags = reader.u8()?;
+    let keep_alive_s = reader.u16()?;
+    let strict = version != Version::V31;
+    if flags & 1 != 0 && strict {
+        return Err(malformed("the reserved flag of CONNECT is set")); // [MQTT-3.1.2-3]
+    }
+    let has_will = flags & 0x04 != 0;
+    if !has_will && flags & 0x38 != 0 && strict {
+        // [MQTT-3.1.2-11] [MQTT-3.1.2-13]
+        return Err(malformed("will QoS or will retain without a will"));
+    }
+    let will_qos = QoS::from_u8(flags >> 3 & 3).ok_or(malformed("the will's QoS is 3"))?;
+    let (has_username, has_password) = (flags & 0x80 != 0, flags & 0x40 != 0);
+    if has_password && !has_username && !version.is_v5() {
+        return Err(malformed("a password without a user name")); // 3.1.1: [MQTT-3.1.2-22]
+    }
+    let properties = match version {
+        Version::V5 => connect_properties(&mut reader)?,
+        _ => ConnectProperties::default(),
+    };
+    let client_id = reader.str()?;
+    let clean_start = flags & 0x02 != 0;
+    let will = match has_will {
+        true => Some(will(&mut reader, version, will_qos, flags & 0x20 != 0)?),
+        false => None,
+    };
+    // MQTT 3.1: "the flag may be set and the string missing".
+    let missing = |reader: &Reader<'_>| version == Version::V31 && reader.is_empty();
+    let username = match has_username && !missing(&reader) {
+        true => Some(reader.str()?),
+        false => None,
+    };
+    let password = match has_password && !missing(&reader) {
+        true => Some(reader.binary()?),
+        false => None,
+    };
+    if !reader.is_empty() {
+        return Err(malformed("bytes behind the end of CONNECT"));
+    }
+    // MQTT 3.1 wants 1 to 23 characters; like other brokers we take longer ones, but not none.
+    let may_be_empty = version == Version::V5 || version == Version::V311 && clean_start;
+    if client_id.is_empty() && !may_be_empty {
+        return Err(DecodeError {
+            reason: ReasonCode::ClientIdentifierNotValid,
+            version: Some(version),
+            what: "an empty client identifier with a lasting session", // 3.1.1: [MQTT-3.1.3-8]
+        });
+    }
+    Ok(Connect {
+        version,
+        clean_start,
+        keep_alive_s,
+        client_id,
+        username,
+        password,
+        will,
+        properties,
+    })
+}
+
+const CONNECT_PROPERTIES: u64 = set(&[
+    id::SESSION_EXPIRY,
+    id::RECEIVE_MAXIMUM,
+    id::MAXIMUM_PACKET_SIZE,
+    id::TOPIC_ALIAS_MAXIMUM,
+    id::REQUEST_RESPONSE_INFORMATION,
+    id::REQUEST_PROBLEM_INFORMATION,
+    id::AUTHENTICATION_METHOD,
+    id::AUTHENTICATION_DATA,
+    id::USER,
+]);
+
+fn connect_properties<'a>(reader: &mut Reader<'a>) -> Result<ConnectProperties<'a>, DecodeError> {
+    let mut section = Section::read(reader, CONNECT_PROPERTIES, set(&[id::USER]))?;
+    let mut properties = ConnectProperties::default();
+    while let Some(number) = section.next()? {
+        match number {
+            id::SESSION_EXPIRY => properties.session_expiry_s = section.reader.u32()?,
+            id::RECEIVE_MAXIMUM => {
+                properties.receive_maximum = Some(receive_maximum(&mut section)?)
+            }
+            id::MAXIMUM_PACKET_SIZE => {
+                properties.maximum_packet_size = Some(maximum_packet_size(&mut section)?);
+            }
+            id::TOPIC_ALIAS_MAXIMUM => properties.topic_alias_maximum = section.reader.u16()?,
+            id::REQUEST_RESPONSE_INFORMATION => {
+                properties.request_response_information = section.flag()?;
+            }
+            id::REQUEST_PROBLEM_INFORMATION => {
+                properties.request_problem_information = section.flag()?;
+            }
+            id::AUTHENTICATION_METHOD => {
+                properties.authentication_method = Some(section.reader.str()?);
+            }
+            _ => properties.authentication_data = Some(section.reader.binary()?),
+        }
+    }
+    if properties.authentication_data.is_some() && properties.authentication_method.is_none() {
+        return Err(protocol_error("authentication data without a method"));
+    }
+    properties.user = section.user();
+    Ok(properties)
+}
+
+fn receive_maximum(section: &mut Section<'_>) -> Result<u16, DecodeError> {
+    match section.reader.u16()? {
+        0 => Err(protocol_error("receive maximum zero")),
+        maximum => Ok(maximum),
+    }
+}
+
+fn maximum_packet_size(section: &mut Section<'_>) -> Result<u32, DecodeError> {
+    match section.reader.u32()? {
+        0 => Err(protocol_error("maximum packet size zero")),
+        maximum => Ok(maximum),
+    }
+}
+
+fn response_topic<'a>(section: &mut Section<'a>) -> Result<&'a str, DecodeError> {
+    let name = section.reader.str()?;
+    // [MQTT-3.3.2-14]
+    topic::validate_name(name)
+        .map_err(|_| protocol_error("a response topic is not a topic name"))?;
+    Ok(name)
+}
+
+fn will<'a>(
+    reader: &mut Reader<'a>,
+    version: Version,
+    qos: QoS,
+    retain: bool,
+) -> Result<Will<'a>, DecodeError> {
+    let properties = match version {
+        Version::V5 => will_properties(reader)?,
+        _ => WillProperties::default(),
+    };
+    let topic = reader.str()?;
+    topic::validate_name(topic).map_err(|error| malformed(error.what()))?;
+    Ok(Will {
+        topic,
+        payload: reader.binary()?,
+        qos,
+        retain,
+        properties,
+    })
+}
+
+const WILL_PROPERTIES: u64 = set(&[
+    id::WILL_DELAY,
+    id::PAYLOAD_FORMAT,
+    id::MESSAGE_EXPIRY,
+    id::CONTENT_TYPE,
+    id::RESPONSE_TOPIC,
+    id::CORRELATION_DATA,
+    id::USER,
+]);
+
+fn will_properties<'a>(reader: &mut Reader<'a>) -> Result<WillProperties<'a>, DecodeError> {
+    let mut section = Section::read(reader, WILL_PROPERTIES, set(&[id::USER]))?;
+    let mut properties = WillProperties::default();
+    while let Some(number) = section.next()? {
+        match number {
+            id::WILL_DELAY => properties.delay_s = section.reader.u32()?,
+            id::PAYLOAD_FORMAT => properties.payload_format = Some(u8::from(section.flag()?)),
+            id::MESSAGE_EXPIRY => properties.expiry_s = Some(section.reader.u32()?),
+            id::CONTENT_TYPE => properties.content_type = Some(section.reader.str()?),
+            id::RESPONSE_TOPIC => properties.response_topic = Some(response_topic(&mut section)?),
+            _ => properties.correlation_data = Some(section.reader.binary()?),
+        }
+    }
+    properties.user = section.user();
+    Ok(properties)
+}
+
+fn connack(body: &[u8], version: Version) -> Result<Connack<'_>, DecodeError> {
+    let mut reader = Reader::new(body);
+    let flags = reader.u8()?;
+    if flags > 1 && version != Version::V31 {
+        return Err(malformed("reserved flags of CONNACK"));
+    }
+    let code = reader.u8()?;
+    let (reason, properties) = match version {
+        Version::V5 => (
+            reason(code, PacketType::Connack)?,
+            connack_properties(&mut reader)?,
+        ),
+        _ => {
+            let reason = ReasonCode::from_connect_return_code_v3(code)
+                .ok_or(malformed("a reserved return code of CONNACK"))?;
+            (reason, ConnackProperties::default())
+        }
+    };
+    end(&reader)?;
+    Ok(Connack {
+        session_present: flags & 1 != 0,
+        reason,
+        properties,
+    })
+}
+
+const CONNACK_PROPERTIES: u64 = set(&[
+    id::SESSION_EXPIRY,
+    id::RECEIVE_MAXIMUM,
+    id::MAXIMUM_QOS,
+    id::RETAIN_AVAILABLE,
+    id::MAXIMUM_PACKET_SIZE,
+    id::ASSIGNED_CLIENT_ID,
+    id::TOPIC_ALIAS_MAXIMUM,
+    id::REASON_STRING,
+    id::USER,
+    id::WILDCARD_AVAILABLE,
+    id::SUBSCRIPTION_IDS_AVAILABLE,
+    id::SHARED_AVAILABLE,
+    id::SERVER_KEEP_ALIVE,
+    id::RESPONSE_INFORMATION,
+    id::SERVER_REFERENCE,
+    id::AUTHENTICATION_METHOD,
+    id::AUTHENTICATION_DATA,
+]);
+
+fn connack_properties<'a>(reader: &mut Reader<'a>) -> Result<ConnackProperties<'a>, DecodeError> {
+    let mut section = Section::read(reader, CONNACK_PROPERTIES, set(&[id::USER]))?;
+    let mut read = ConnackProperties::default();
+    while let Some(number) = section.next()? {
+        match number {
+            id::SESSION_EXPIRY => read.session_expiry_s = Some(section.reader.u32()?),
+            id::RECEIVE_MAXIMUM => read.receive_maximum = Some(receive_maximum(&mut section)?),
+            id::MAXIMUM_QOS => {
+                let at_least_once = section.flag()?;
+                read.maximum_qos = Some(if at_least_once {
+                    QoS::AtLeastOnce
+                } else {
+                    QoS::AtMostOnce
+                });
+            }
+            id::RETAIN_AVAILABLE => read.retain_available = Some(section.flag()?),
+            id::MAXIMUM_PACKET_SIZE => {
+                read.maximum_packet_size = Some(maximum_packet_size(&mut section)?);
+            }
+            id::ASSIGNED_CLIENT_ID => read.assigned_client_id = Some(section.reader.str()?),
+            id::TOPIC_ALIAS_MAXIMUM => read.topic_alias_maximum = Some(section.reader.u16()?),
+            id::REASON_STRING => read.reason_string = Some(section.reader.str()?),
+            id::WILDCARD_AVAILABLE => read.wildcard_available = Some(section.flag()?),
+            id::SUBSCRIPTION_IDS_AVAILABLE => {
+                read.subscription_ids_available = Some(section.flag()?);
+            }
+            id::SHARED_AVAILABLE => read.shared_available = Some(section.flag()?),
+            id::SERVER_KEEP_ALIVE => read.server_keep_alive_s = Some(section.reader.u16()?),
+            id::RESPONSE_INFORMATION => read.response_information = Some(section.reader.str()?),
+            id::SERVER_REFERENCE => read.server_reference = Some(section.reader.str()?),
+            id::AUTHENTICATION_METHOD => read.authentication_method = Some(section.reader.str()?),
+            _ => read.authentication_data = Some(section.reader.binary()?),
+        }
+    }
+    read.user = section.user();
+    Ok(read)
+}
+
+#[inline]
+fn publish(flags: u8, body: &[u8], version: Version) -> Result<Publish<'_>, DecodeError> {
+    let (dup, retain) = (flags & 0x08 != 0, flags & 0x01 != 0);
+    let Some(qos) = QoS::from_u8(flags >> 1 & 3) else {
+        return Err(malformed("the QoS of a PUBLISH is 3")); // [MQTT-3.3.1-4]
+    };
+    if dup && qos == QoS::AtMostOnce && version != Version::V31 {
+        return Err(malformed("DUP is set with QoS 0")); // [MQTT-3.3.1-2]
+    }
+    let mut reader = Reader::new(body);
+    let Ok(topic) = std::str::from_utf8(reader.binary()?) else {
+        return Err(malformed("a string is not UTF-8"));
+    };
+    if !topic.is_empty() || version != Version::V5 {
+        topic::validate_name(topic).map_err(|error| malformed(error.what()))?;
+    }
+    let packet_id = match qos {
+        QoS::AtMostOnce => 0,
+        _ => packet_id(&mut reader)?,
+    };
+    let properties = match version {
+        Version::V5 => publish_properties(&mut reader)?,
+        _ => PublishProperties::default(),
+    };
+    if topic.is_empty() && properties.topic_alias.is_none() {
+        return Err(protocol_error(
+            "a PUBLISH has neither a topic nor a topic alias",
+        ));
+    }
+    Ok(Publish {
+        dup,
+        qos,
+        retain,
+        topic,
+        packet_id,
+        properties,
+        payload: reader.rest(),
+    })
+}
+
+const PUBLISH_PROPERTIES: u64 = set(&[
+    id::PAYLOAD_FORMAT,
+    id::MESSAGE_EXPIRY,
+    id::TOPIC_ALIAS,
+    id::RESPONSE_TOPIC,
+    id::CORRELATION_DATA,
+    id::SUBSCRIPTION_ID,
+    id::CONTENT_TYPE,
+    id::USER,
+]);
+
+fn publish_properties<'a>(reader: &mut Reader<'a>) -> Result<PublishProperties<'a>, DecodeError> {
+    let len = reader.varint()?;
+    if len == 0 {
+        return Ok(PublishProperties::default());
+    }
+    publish_section(reader.bytes(len as usize)?)
+}
+
+fn publish_section(bytes: &[u8]) -> Result<PublishProperties<'_>, DecodeError> {
+    const REPEATABLE: u64 = set(&[id::USER, id::SUBSCRIPTION_ID]);
+    let mut section = Section::of(bytes, PUBLISH_PROPERTIES, REPEATABLE);
+    let mut properties = PublishProperties::default();
+    while let Some(number) = section.next()? {
+        match number {
+            id::PAYLOAD_FORMAT => properties.payload_format = Some(u8::from(section.flag()?)),
+            id::MESSAGE_EXPIRY => properties.expiry_s = Some(section.reader.u32()?),
+            id::TOPIC_ALIAS => match section.reader.u16()? {
+                0 => {
+                    return Err(DecodeError {
+                        reason: ReasonCode::TopicAliasInvalid,
+                        version: None,
+                        what: "topic alias zero", // [MQTT-3.3.2-8]
+                    });
+                }
+                alias => properties.topic_alias = Some(alias),
+            },
+            id::RESPONSE_TOPIC => properties.response_topic = Some(response_topic(&mut section)?),
+            id::CORRELATION_DATA => properties.correlation_data = Some(section.reader.binary()?),
+            _ => properties.content_type = Some(section.reader.str()?),
+        }
+    }
+    properties.subscription_ids = section.subscription_ids();
+    properties.user = section.user();
+    Ok(properties)
+}
+
+impl<'a> PublishProperties<'a> {
+    /// Reads what [`PublishProperties::encode_forwarded`] wrote: properties without their length.
+    pub fn from_forwarded(bytes: &'a [u8]) -> Result<PublishProperties<'a>, DecodeError> {
+        publish_section(bytes)
+    }
+}
+
+/// A packet identifier, never zero [MQTT-2.2.1-3].
+#[inline]
+fn packet_id(reader: &mut Reader<'_>) -> Result<u16, DecodeError> {
+    match reader.u16()? {
+        0 => Err(protocol_error("packet identifier zero")),
+        packet_id => Ok(packet_id),
+    }
+}
+
+fn reason(code: u8, packet: PacketType) -> Result<ReasonCode, DecodeError> {
+    match ReasonCode::from_u8(code) {
+        Some(reason) if reason.allowed_in(packet) => Ok(reason),
+        _ => Err(protocol_error(
+            "a reason code does not belong to this packet",
+        )),
+    }
+}
+
+/// Nothing may follow what was read.
+#[inline]
+fn end(reader: &Reader<'_>) -> Result<(), DecodeError> {
+    match reader.is_empty() {
+        true => Ok(()),
+        false => Err(malformed("bytes behind the end of the packet")),
+    }
+}
+
+const ACK_PROPERTIES: u64 = set(&[id::REASON_STRING, id::USER]);
+
+#[inline]
+fn ack(body: &[u8], version: Version, kind: PacketType) -> Result<Ack<'_>, DecodeError> {
+    let mut reader = Reader::new(body);
+    let mut ack = Ack::new(packet_id(&mut reader)?, ReasonCode::Success);
+    if reader.is_empty() {
+        return Ok(ack);
+    }
+    if !version.is_v5() {
+        return Err(malformed("bytes behind the end of the packet"));
+    }
+    ack.reason = reason(reader.u8()?, kind)?;
+    if !reader.is_empty() {
+        (ack.reason_string, ack.user) = reason_string_and_user(&mut reader)?;
+    }
+    end(&reader)?;
+    Ok(ack)
+}
+
+fn reason_string_and_user<'a>(
+    reader: &mut Reader<'a>,
+) -> Result<(Option<&'a str>, UserProperties<'a>), DecodeError> {
+    let mut section = Section::read(reader, ACK_PROPERTIES, set(&[id::USER]))?;
+    let mut reason_string = None;
+    while section.next()?.is_some() {
+        reason_string = Some(section.reader.str()?);
+    }
+    Ok((reason_string, section.user()))
+}
+
+fn subscribe(body: &[u8], version: Version) -> Result<Subscribe<'_>, DecodeError> {
+    let mut reader = Reader::new(body);
+    let packet_id = packet_id(&mut reader)?;
+    let mut subscription_id = None;
+    let mut user = UserProperties::EMPTY;
+    if version.is_v5() {
+        let allowed = set(&[id::SUBSCRIPTION_ID, id::USER]);
+        let mut section = Section::read(&mut reader, allowed, set(&[id::USER]))?;
+        while section.next()?.is_some() {
+            match section.reader.varint()? {
+                0 => return Err(protocol_error("subscription identifier zero")),
+                number => subscription_id = Some(number),
+            }
+        }
+        user = section.user();
+    }
+    let filters = Filters::from_wire(reader.rest());
+    if reader.is_empty() {
+        return Err(protocol_error("a SUBSCRIBE without a filter")); // [MQTT-3.8.3-2]
+    }
+    while !reader.is_empty() {
+        let filter = reader.str()?;
+        topic::validate_filter(filter).map_err(|error| malformed(error.what()))?;
+        check_options(reader.u8()?, filter, version)?;
+    }
+    Ok(Subscribe {
+        packet_id,
+        subscription_id,
+        user,
+        filters,
+    })
+}
+
+fn check_options(byte: u8, filter: &str, version: Version) -> Result<(), DecodeError> {
+    if !version.is_v5() {
+        // 3.1.1: [MQTT-3-8.3-4]
+        return if byte < 3 {
+            Ok(())
+        } else {
+            Err(malformed("the requested QoS is above 2"))
+        };
+    }
+    if byte & 0xC0 != 0 {
+        return Err(malformed("reserved bits of the subscription options")); // [MQTT-3.8.3-5]
+    }
+    let Some(options) = SubscribeOptions::from_u8(byte) else {
+        return Err(protocol_error(
+            "QoS or retain handling of a subscription is 3",
+        ));
+    };
+    if options.no_local && topic::parse_share(filter).is_some() {
+        return Err(protocol_error("no local on a shared subscription")); // [MQTT-3.8.3-4]
+    }
+    Ok(())
+}
+
+fn suback(body: &[u8], version: Version) -> Result<Suback<'_>, DecodeError> {
+    let mut reader = Reader::new(body);
+    let packet_id = packet_id(&mut reader)?;
+    let (reason_string, user) = match version {
+        Version::V5 => reason_string_and_user(&mut reader)?,
+        _ => (None, UserProperties::EMPTY),
+    };
+    let codes = reader.rest();
+    if codes.is_empty() {
+        return Err(protocol_error("a SUBACK without a reason code"));
+    }
+    for &code in codes {
+        if version.is_v5() {
+            reason(code, PacketType::Suback)?;
+        } else if code > 2 && code != 0x80 {
+            return Err(malformed("a reserved return code of SUBACK")); // 3.1.1: [MQTT-3.9.3-2]
+        }
+    }
+    Ok(Suback {
+        packet_id,
+        reasons: ReasonCodes::from_wire(codes),
+        reason_string,
+        user,
+    })
+}
+
+fn unsubscribe(body: &[u8], version: Version) -> Result<Unsubscribe<'_>, DecodeError> {
+    let mut reader = Reader::new(body);
+    let packet_id = packet_id(&mut reader)?;
+    let mut user = UserProperties::EMPTY;
+    if version.is_v5() {
+        let mut section = Section::read(&mut reader, set(&[id::USER]), set(&[id::USER]))?;
+        // Only user properties are allowed, and the walk reads those itself.
+        if section.next()?.is_some() {
+            return Err(malformed("a property does not belong to this packet"));
+        }
+        user = section.user();
+    }
+    let filters = TopicFilters::from_wire(reader.rest());
+    if reader.is_empty() {
+        return Err(protocol_error("an UNSUBSCRIBE without a filter")); // [MQTT-3.10.3-2]
+    }
+    while !reader.is_empty() {
+        topic::validate_filter(reader.str()?).map_err(|error| malformed(error.what()))?;
+    }
+    Ok(Unsubscribe {
+        packet_id,
+        user,
+        filters,
+    })
+}
+
+fn unsuback(body: &[u8], version: Version) -> Result<Unsuback<'_>, DecodeError> {
+    let mut reader = Reader::new(body);
+    let packet_id = packet_id(&mut reader)?;
+    if !version.is_v5() {
+        end(&reader)?;
+        let (reasons, user) = (ReasonCodes::from_wire(&[]), UserProperties::EMPTY);
+        return Ok(Unsuback {
+            packet_id,
+            reasons,
+            reason_string: None,
+            user,
+        });
+    }
+    let (reason_string, user) = reason_string_and_user(&mut reader)?;
+    let codes = reader.rest();
+    if codes.is_empty() {
+        return Err(protocol_error("an UNSUBACK without a reason code"));
+    }
+    for &code in codes {
+        reason(code, PacketType::Unsuback)?;
+    }
+    Ok(Unsuback {
+        packet_id,
+        reasons: ReasonCodes::from_wire(codes),
+        reason_string,
+        user,
+    })
+}
+
+fn disconnect(body: &[u8], version: Version) -> Result<Disconnect<'_>, DecodeError> {
+    let mut disconnect = Disconnect::new(ReasonCode::Success);
+    let mut reader = Reader::new(body);
+    if reader.is_empty() {
+        return Ok(disconnect);
+    }
+    if !version.is_v5() {
+        return Err(malformed("a DISCONNECT with a body"));
+    }
+    disconnect.reason = reason(reader.u8()?, PacketType::Disconnect)?;
+    if reader.is_empty() {
+        return Ok(disconnect);
+    }
+    let allowed = set(&[
+        id::SESSION_EXPIRY,
+        id::REASON_STRING,
+        id::SERVER_REFERENCE,
+        id::USER,
+    ]);
+    let mut section = Section::read(&mut reader, allowed, set(&[id::USER]))?;
+    while let Some(number) = section.next()? {
+        match number {
+            id::SESSION_EXPIRY => disconnect.session_expiry_s = Some(section.reader.u32()?),
+            id::REASON_STRING => disconnect.reason_string = Some(section.reader.str()?),
+            _ => disconnect.server_reference = Some(section.reader.str()?),
+        }
+    }
+    disconnect.user = section.user();
+    end(&reader)?;
+    Ok(disconnect)
+}
+
+fn auth(body: &[u8]) -> Result<Auth<'_>, DecodeError> {
+    let user = UserProperties::EMPTY;
+    let mut auth = Auth {
+        reason: ReasonCode::Success,
+        method: None,
+        data: None,
+        reason_string: None,
+        user,
+    };
+    let mut reader = Reader::new(body);
+    if reader.is_empty() {
+        return Ok(auth);
+    }
+    auth.reason = reason(reader.u8()?, PacketType::Auth)?;
+    let allowed = set(&[
+        id::AUTHENTICATION_METHOD,
+        id::AUTHENTICATION_DATA,
+        id::REASON_STRING,
+        id::USER,
+    ]);
+    let mut section = Section::read(&mut reader, allowed, set(&[id::USER]))?;
+    while let Some(number) = section.next()? {
+        match number {
+            id::AUTHENTICATION_METHOD => auth.method = Some(section.reader.str()?),
+            id::AUTHENTICATION_DATA => auth.data = Some(section.reader.binary()?),
+            _ => auth.reason_string = Some(section.reader.str()?),
+        }
+    }
+    auth.user = section.user();
+    end(&reader)?;
+    if auth.method.is_none() {
+        return Err(protocol_error("an AUTH without a method"));
+    }
+    Ok(auth)
+}
+
+// A whole packet's length fits the integers used here on every platform.
+const _: () = assert!(PACKET_SIZE_MAX as usize <= isize::MAX as usize);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,1 @@
+//! The decoder, by normative statement.
