@@ -155,7 +155,7 @@ impl PlainFile {
     fn write_group(&self, group: &[&[u8]], pos: u64) -> io::Result<u64> {
         let mut slices = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; GATHER_MAX];
         for (slice, buf) in slices.iter_mut().zip(group) {
-            *slice = libc::iovec { iov_base: buf.as_ptr() as *mut _, iov_len: buf.len() };
+            *slice = libc::iovec { iov_base: buf.as_ptr().cast_mut().cast(), iov_len: buf.len() };
         }
         let total: usize = group.iter().map(|buf| buf.len()).sum();
         let at = libc::off_t::try_from(pos)

@@ -1,0 +1,190 @@
+//! The door to the log thread for everyone who is not a worker, and what the log thread says about
+//! itself: watermarks to wait for, and whether it still takes appends.
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use commitlog::{Entry, Error, Flushed, Log, Lsn, PartitionId, Refusal};
+use serde::Serialize;
+use tokio::sync::{oneshot, watch};
+
+use super::rings::Wake;
+
+/// Why an append that came through the door was not made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AppendError {
+    /// Free disk space is below the reserve; heals by itself.
+    Full,
+    /// Refused as it is; says why.
+    Refused(String),
+    /// A write or flush failed earlier; the node takes no appends until its next start.
+    Latched,
+    /// The node is being stopped.
+    Stopping,
+}
+
+impl fmt::Display for AppendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("free disk space is below the reserve"),
+            Self::Refused(why) => f.write_str(why),
+            Self::Latched => f.write_str("a write or flush failed; appends need a restart"),
+            Self::Stopping => f.write_str("the node is being stopped"),
+        }
+    }
+}
+
+impl std::error::Error for AppendError {}
+
+/// What became of an entry that came through the door.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Appended {
+    /// Its number in the journal.
+    pub lsn: Lsn,
+    /// For each append its base offset, or why it was refused.
+    pub base_offsets: Vec<Result<u64, Refusal>>,
+    /// For each op its new partitions, or why it was refused.
+    pub ops: Vec<Result<Vec<PartitionId>, Refusal>>,
+}
+
+/// Something to be done on the log thread, between two writes.
+pub type Call = Box<dyn FnOnce(&mut Log) + Send>;
+
+/// What comes through the door.
+pub enum Request {
+    /// Append an entry.
+    Append {
+        /// What.
+        entry: Entry,
+        /// Told once it is written.
+        answer: oneshot::Sender<Result<Appended, AppendError>>,
+    },
+    /// Do something to the log; it must not take long.
+    Call(Call),
+    /// Somebody waits until what is written now is flushed.
+    WantFlush,
+    /// The flush thread has ended a flush.
+    Flushed(Result<Flushed, Error>),
+    /// Flush, mark the log as closed, and end.
+    Stop(Sender<Result<(), Error>>),
+}
+
+/// A sender of requests.
+#[derive(Clone)]
+pub struct LogDoor {
+    requests: Sender<Request>,
+    standing: Arc<Standing>,
+    wake: Arc<Wake>,
+}
+
+impl LogDoor {
+    /// Of the log thread that receives from `requests`' other end and waits on `wake`.
+    pub fn new(requests: Sender<Request>, standing: Arc<Standing>, wake: Arc<Wake>) -> Self {
+        Self { requests, standing, wake }
+    }
+
+    /// Sends; false when the log thread has ended.
+    pub fn send(&self, request: Request) -> bool {
+        self.standing.requests.fetch_add(1, Ordering::Relaxed);
+        let sent = self.requests.send(request).is_ok();
+        self.wake.nudge();
+        sent
+    }
+
+    /// Runs `call` on the log thread and waits for its answer; `None` when that thread has ended.
+    pub fn call<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&mut Log) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (answer, result) = std::sync::mpsc::sync_channel(1);
+        self.send(Request::Call(Box::new(move |log| {
+            let _ = answer.send(call(log));
+        })));
+        result.recv().ok()
+    }
+}
+
+/// Whether the node serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum Health {
+    /// All is well.
+    Serving,
+    /// The log takes no appends until the next start; reads go on.
+    Latched {
+        /// What failed, with file and position.
+        why: String,
+    },
+    /// The node is being stopped.
+    Stopping,
+}
+
+/// What the log thread tells others.
+pub struct Standing {
+    /// Requests sent through the door and not yet taken.
+    requests: AtomicUsize,
+    health: Mutex<Health>,
+    moved: watch::Sender<Lsn>,
+}
+
+impl Standing {
+    /// Serving, at `appended_to`.
+    pub fn new(appended_to: Lsn) -> Self {
+        Self {
+            requests: AtomicUsize::new(0),
+            health: Mutex::new(Health::Serving),
+            moved: watch::Sender::new(appended_to),
+        }
+    }
+
+    /// Whether the node serves.
+    pub fn health(&self) -> Health {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Marked changed after each write and after each flush.
+    pub fn subscribe(&self) -> watch::Receiver<Lsn> {
+        self.moved.subscribe()
+    }
+
+    /// The node stops; a latched log stays latched.
+    pub fn stopping(&self) {
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        if *health == Health::Serving {
+            *health = Health::Stopping;
+        }
+    }
+
+    pub(super) fn has_requests(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) > 0
+    }
+
+    pub(super) fn request_taken(&self) {
+        self.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn appended(&self, to: Lsn) {
+        if self.moved.receiver_count() > 0 {
+            self.moved.send_replace(to);
+        }
+    }
+
+    pub(super) fn flushed(&self) {
+        if self.moved.receiver_count() > 0 {
+            self.moved.send_modify(|_| {});
+        }
+    }
+
+    pub(super) fn latch(&self, why: &str) {
+        *self.health.lock().unwrap_or_else(PoisonError::into_inner) =
+            Health::Latched { why: why.to_owned() };
+        self.moved.send_modify(|_| {});
+    }
+
+    pub(super) fn stopped(&self) {
+        self.stopping();
+        self.moved.send_modify(|_| {});
+    }
+}

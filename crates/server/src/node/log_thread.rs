@@ -1,0 +1,343 @@
+//! The one thread that owns the log: it takes the turns of all workers and what comes through the
+//! door, stages them, writes once, and tells everyone. It never waits for a reader and never for
+//! a flush; it knows nothing of sessions or sockets.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use broker::{Commit, REFUSED, RetainedIndex};
+use commitlog::{Ack, BatchHead, Error, Flushed, Log, Staged};
+use tracing::{error, warn};
+
+use super::counters::Counters;
+use super::door::{AppendError, Appended, LogDoor, Request, Standing};
+use super::flush_thread::{Flusher, Pace};
+use super::mailbox::{Mailbox, News};
+use super::rings::{TurnOrder, Wake};
+
+/// Bytes of turns taken before they are written.
+const TAKE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Requests taken through the door in one turn.
+const TAKE_REQUESTS: usize = 64;
+
+/// Bytes of commits that one worker may be behind; then no turns are taken until it has caught up.
+const LAG_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// How long the log thread rests while a worker is too far behind.
+const LAG_REST: Duration = Duration::from_millis(1);
+
+/// What the log thread is made of.
+pub struct Parts {
+    /// The log, open and replayed.
+    pub log: Log,
+    /// Its ends of the workers' rings, in the order of the workers.
+    pub rings: Vec<rtrb::Consumer<TurnOrder>>,
+    /// What comes through the door.
+    pub requests: Receiver<Request>,
+    /// The workers' mailboxes.
+    pub mailboxes: Vec<Arc<Mailbox>>,
+    /// Applied in the order of the log, before workers learn of a commit.
+    pub retained: Arc<RwLock<RetainedIndex>>,
+    /// The flush thread.
+    pub flusher: Flusher,
+    /// When it is asked to flush.
+    pub pace: Pace,
+    /// Where workers and others wake this thread.
+    pub wake: Arc<Wake>,
+    /// What the node tells others about the log.
+    pub standing: Arc<Standing>,
+    /// The node's counters.
+    pub counters: Arc<Counters>,
+}
+
+/// The running log thread.
+pub struct LogThread {
+    parts: Parts,
+    /// The ring that is asked first, so that no worker is always last.
+    first: usize,
+    staged: Vec<(Staged, Source)>,
+    stop: Option<Sender<Result<(), Error>>>,
+}
+
+enum Source {
+    Worker { worker: u16, order: TurnOrder },
+    Door(tokio::sync::oneshot::Sender<Result<Appended, AppendError>>),
+}
+
+impl LogThread {
+    /// Ready to run.
+    pub fn new(parts: Parts) -> Self {
+        Self { parts, first: 0, staged: Vec::new(), stop: None }
+    }
+
+    /// Runs until stopped through the door.
+    pub fn run(mut self) {
+        self.parts.wake.belong_to_this_thread();
+        while self.stop.is_none() {
+            let worked = self.turn();
+            if !worked && self.stop.is_none() {
+                self.rest();
+            }
+        }
+        self.end();
+    }
+
+    fn rest(&mut self) {
+        let now = Instant::now();
+        let lagging = self.lagging();
+        let mut timeout = self.parts.pace.due().map(|due| due.saturating_duration_since(now));
+        if lagging {
+            timeout = Some(LAG_REST);
+        }
+        let Parts { wake, rings, standing, .. } = &self.parts;
+        wake.wait(timeout, || {
+            standing.has_requests() || (!lagging && rings.iter().any(|ring| !ring.is_empty()))
+        });
+    }
+
+    fn lagging(&self) -> bool {
+        self.parts.mailboxes.iter().any(|mailbox| mailbox.lag_bytes() > LAG_BYTES_MAX)
+    }
+
+    fn turn(&mut self) -> bool {
+        let mut worked = self.take_requests();
+        worked |= self.take_turns();
+        if !self.staged.is_empty() {
+            self.write();
+        }
+        worked | self.flush_if_due()
+    }
+
+    fn take_requests(&mut self) -> bool {
+        let mut worked = false;
+        for _ in 0..TAKE_REQUESTS {
+            let Ok(request) = self.parts.requests.try_recv() else { break };
+            self.parts.standing.request_taken();
+            worked = true;
+            match request {
+                Request::Append { entry, answer } => {
+                    match self.parts.log.stage(entry, super::clock::wall_ms()) {
+                        Ok(staged) => self.staged.push((staged, Source::Door(answer))),
+                        Err(failure) => {
+                            let _ = answer.send(Err(refusal(&failure)));
+                        }
+                    }
+                }
+                Request::Call(call) => {
+                    // What was staged before is written before: calls see the log as it is.
+                    self.write();
+                    call(&mut self.parts.log);
+                }
+                Request::WantFlush => self.parts.pace.want(),
+                Request::Flushed(result) => self.flushed(result),
+                Request::Stop(answer) => {
+                    self.stop = Some(answer);
+                    break;
+                }
+            }
+        }
+        worked
+    }
+
+    fn take_turns(&mut self) -> bool {
+        if self.lagging() {
+            self.parts.counters.log.reader_waits.add_own(1);
+            return false;
+        }
+        let rings = self.parts.rings.len();
+        let mut taken = 0;
+        let mut idle = 0;
+        let mut at = self.first;
+        let now_ms = super::clock::wall_ms();
+        let mut worked = false;
+        while taken < TAKE_BYTES && idle < rings {
+            match self.parts.rings[at].pop() {
+                Ok(order) => {
+                    idle = 0;
+                    worked = true;
+                    taken += order.bytes;
+                    self.stage(at as u16, order, now_ms);
+                }
+                Err(_) => idle += 1,
+            }
+            at = (at + 1) % rings;
+        }
+        self.first = at;
+        worked
+    }
+
+    fn stage(&mut self, worker: u16, mut order: TurnOrder, now_ms: u64) {
+        order.partitions.extend(order.entry.appends.iter().map(|append| append.partition));
+        match self.parts.log.stage(std::mem::take(&mut order.entry), now_ms) {
+            Ok(staged) => self.staged.push((staged, Source::Worker { worker, order })),
+            Err(failure) => {
+                let why = match refusal(&failure) {
+                    AppendError::Full => broker::Refusal::Full,
+                    _ => broker::Refusal::Latched,
+                };
+                self.refuse(worker, order.turn, why);
+            }
+        }
+    }
+
+    fn refuse(&mut self, worker: u16, turn: u64, why: broker::Refusal) {
+        self.parts.counters.log.refused.add_own(1);
+        // Turns staged earlier are answered first: a worker hears of its turns in order.
+        self.write();
+        let mailbox = &self.parts.mailboxes[usize::from(worker)];
+        mailbox.put(|letters| letters.news.push(News::Refused { turn, why }));
+    }
+
+    /// One write for all that is staged, then everyone is told.
+    fn write(&mut self) {
+        if self.staged.is_empty() {
+            return;
+        }
+        let staged = std::mem::take(&mut self.staged);
+        if let Err(failure) = self.parts.log.write() {
+            self.latched(&failure);
+            for (_, source) in staged {
+                match source {
+                    Source::Worker { worker, order } => {
+                        self.refuse(worker, order.turn, broker::Refusal::Latched);
+                    }
+                    Source::Door(answer) => {
+                        let _ = answer.send(Err(AppendError::Latched));
+                    }
+                }
+            }
+            return;
+        }
+        let now = Instant::now();
+        let counters = &self.parts.counters.log;
+        counters.commits.add_own(1);
+        counters.entries.add_own(staged.len() as u64);
+        let mut commits = Vec::with_capacity(staged.len());
+        for (staged, source) in staged {
+            counters.bytes.add_own(staged.journal_bytes);
+            if staged.journal_bytes > 0 {
+                let wanted = staged.ack >= Ack::Flush;
+                self.parts.pace.written(now, staged.journal_bytes, wanted);
+            }
+            match source {
+                Source::Worker { worker, order } => {
+                    commits.push(Arc::new(commit(&staged, worker, order)));
+                }
+                Source::Door(answer) => {
+                    let Staged { lsn, base_offsets, ops, .. } = staged;
+                    let _ = answer.send(Ok(Appended { lsn, base_offsets, ops }));
+                }
+            }
+        }
+        self.apply_retained(&commits);
+        self.publish(&commits);
+        self.parts.standing.appended(self.parts.log.appended_to());
+    }
+
+    fn apply_retained(&self, commits: &[Arc<Commit>]) {
+        let touches = |commit: &Arc<Commit>| {
+            (0..commit.messages.len() as u32)
+                .any(|index| commit.messages.retained_place(index).is_some())
+        };
+        if commits.iter().any(touches) {
+            let mut retained =
+                self.parts.retained.write().unwrap_or_else(PoisonError::into_inner);
+            for commit in commits.iter().filter(|commit| touches(commit)) {
+                retained.apply(commit);
+            }
+        }
+    }
+
+    fn publish(&self, commits: &[Arc<Commit>]) {
+        for mailbox in &self.parts.mailboxes {
+            mailbox.put_commits(commits);
+        }
+    }
+
+    fn flush_if_due(&mut self) -> bool {
+        let now = Instant::now();
+        if self.parts.pace.due().is_none_or(|due| due > now) {
+            return false;
+        }
+        self.parts.pace.started(now);
+        match self.parts.log.flush_ticket() {
+            Some(ticket) => self.parts.flusher.start_flush(ticket),
+            None => self.parts.pace.ended(),
+        }
+        true
+    }
+
+    fn flushed(&mut self, result: Result<Flushed, Error>) {
+        self.parts.pace.ended();
+        match result {
+            Ok(flushed) => {
+                self.parts.log.flushed(flushed);
+                for mailbox in &self.parts.mailboxes {
+                    mailbox.nudge();
+                }
+                self.parts.standing.flushed();
+            }
+            Err(failure) => {
+                self.parts.log.latch(&failure);
+                self.latched(&failure);
+            }
+        }
+    }
+
+    fn latched(&self, failure: &Error) {
+        error!(
+            error = %failure,
+            "the log takes no appends any more; free the cause and restart: recovery then \
+             decides what survived"
+        );
+        self.parts.standing.latch(&failure.to_string());
+    }
+
+    /// The last flush and the clean mark.
+    fn end(mut self) {
+        self.write();
+        if self.parts.pace.is_running()
+            && let Some(Request::Flushed(result)) =
+                self.parts.requests.iter().find(|it| matches!(it, Request::Flushed(_)))
+        {
+            self.flushed(result);
+        }
+        let Parts { log, flusher, standing, .. } = self.parts;
+        flusher.stop();
+        let result = log.close();
+        if let Err(failure) = &result {
+            warn!(error = %failure, "the log could not be closed cleanly");
+        }
+        standing.stopped();
+        if let Some(answer) = self.stop {
+            let _ = answer.send(result);
+        }
+    }
+}
+
+fn commit(staged: &Staged, worker: u16, order: TurnOrder) -> Commit {
+    let batches = order
+        .partitions
+        .iter()
+        .zip(&staged.base_offsets)
+        .zip(&staged.batches)
+        .map(|((&partition, base), batch)| match base {
+            Ok(base) => {
+                let head = BatchHead::read(batch).expect("the log has just checked it");
+                (partition, *base, head.count())
+            }
+            Err(_) => (partition, REFUSED, 0),
+        })
+        .collect();
+    Commit { lsn: staged.lsn, worker, turn: order.turn, batches, messages: order.messages }
+}
+
+fn refusal(failure: &Error) -> AppendError {
+    match failure {
+        Error::Full { .. } => AppendError::Full,
+        Error::Latched { .. } => AppendError::Latched,
+        other => AppendError::Refused(other.to_string()),
+    }
+}

@@ -1,0 +1,226 @@
+//! What other threads hand to a worker, and the wake that goes with it. A worker that is awake
+//! costs its correspondents no system call. It must not know what a letter means.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use broker::{
+    ClientQuery, ClientRow, Commit, OwnedMessage, Refusal, RetainedPage, ShardMessage, ShardStats,
+};
+use commitlog::Lsn;
+use mio::Waker;
+use tokio::sync::oneshot;
+
+use super::reception::Arrival;
+
+/// Everything that waits for one worker. Bounded by its senders: commits by the bytes the log
+/// thread lets readers lag, arrivals by the connection limit, answers by the requests outstanding,
+/// posts by the turns of the other workers.
+#[derive(Default)]
+pub struct Letters {
+    /// From the log thread, in the order of the log.
+    pub news: Vec<News>,
+    /// Connections whose CONNECT has been read.
+    pub arrivals: Vec<Arrival>,
+    /// From shards of other workers.
+    pub posts: Vec<ShardMessage>,
+    /// From the reader pool.
+    pub answers: Vec<Answer>,
+    /// From the node's handle.
+    pub asks: Vec<Ask>,
+}
+
+/// What became of turns.
+pub enum News {
+    /// A turn of any worker is in the log.
+    Committed(Arc<Commit>),
+    /// The log took nothing of this worker's turn.
+    Refused {
+        /// The turn's number.
+        turn: u64,
+        /// Why.
+        why: Refusal,
+    },
+}
+
+/// What the reader pool found.
+pub enum Answer {
+    /// For `ReadRequest::token`: the messages in the order asked for, `None` where one is gone.
+    Read {
+        /// The token of the request.
+        token: u64,
+        /// In the order of the positions asked for.
+        messages: Vec<Option<OwnedMessage>>,
+    },
+    /// For `RetainedRequest::token`: one page.
+    Retained {
+        /// The token of the request.
+        token: u64,
+        /// What was found in the index.
+        page: RetainedPage,
+        /// The messages, in the order of the page; `None` where one is gone.
+        messages: Vec<Option<OwnedMessage>>,
+    },
+}
+
+/// A question from outside the workers.
+pub enum Ask {
+    /// A page of clients, sorted by client id.
+    Clients {
+        /// Which ones.
+        query: ClientQuery,
+        /// Where the rows go.
+        answer: oneshot::Sender<Vec<ClientRow>>,
+    },
+    /// The shard's figures.
+    Stats {
+        /// Where they go.
+        answer: oneshot::Sender<ShardStats>,
+    },
+    /// Close the connection of a client.
+    Kick {
+        /// Its client id.
+        client_id: String,
+        /// Whether there was such a connection.
+        answer: oneshot::Sender<bool>,
+    },
+    /// The node itself publishes, retained: topics and payloads.
+    Publish(Vec<(String, String)>),
+    /// Write what a checkpoint needs; answered once it is in the log.
+    Snapshot {
+        /// Where the answer goes.
+        answer: std::sync::mpsc::Sender<Snapshot>,
+    },
+    /// Say good-bye to all connections and suspend their sessions.
+    Drain {
+        /// Answered when all connections are closed and their last turn is committed.
+        answer: oneshot::Sender<()>,
+    },
+    /// End the thread.
+    Stop,
+}
+
+/// Where a worker's snapshot stands in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Replay may start behind this entry once the snapshot is flushed.
+    pub shards_at: Lsn,
+    /// First offset of `__sluice.sessions` that compaction must leave alone.
+    pub table_pin: u64,
+    /// Entry that holds the snapshot; it is flushed when the log is flushed up to here.
+    pub lsn: Lsn,
+}
+
+impl Letters {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.news.is_empty()
+            && self.arrivals.is_empty()
+            && self.posts.is_empty()
+            && self.answers.is_empty()
+            && self.asks.is_empty()
+    }
+}
+
+/// The way to one worker.
+pub struct Mailbox {
+    letters: Mutex<Letters>,
+    /// Something was put, or a watermark moved, since the worker last looked.
+    pending: AtomicBool,
+    /// The worker blocks, or is about to, in its poll.
+    asleep: AtomicBool,
+    /// Bytes of commits put here and not yet handled.
+    lag_bytes: AtomicU64,
+    waker: Waker,
+}
+
+impl Mailbox {
+    /// `waker` must belong to the worker's own poll.
+    pub fn new(waker: Waker) -> Self {
+        Self {
+            letters: Mutex::new(Letters::default()),
+            pending: AtomicBool::new(false),
+            asleep: AtomicBool::new(false),
+            lag_bytes: AtomicU64::new(0),
+            waker,
+        }
+    }
+
+    /// Puts letters and wakes the worker if it sleeps.
+    pub fn put(&self, fill: impl FnOnce(&mut Letters)) {
+        fill(&mut self.lock());
+        self.nudge();
+    }
+
+    /// Puts commits, in the order of the log.
+    pub fn put_commits(&self, commits: &[Arc<Commit>]) {
+        if commits.is_empty() {
+            return;
+        }
+        let bytes: u64 = commits.iter().map(|commit| commit_bytes(commit)).sum();
+        self.lag_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.put(|letters| letters.news.extend(commits.iter().cloned().map(News::Committed)));
+    }
+
+    /// The worker has handled a commit.
+    pub fn caught_up(&self, commit: &Commit) {
+        self.lag_bytes.fetch_sub(commit_bytes(commit), Ordering::Relaxed);
+    }
+
+    /// Bytes of commits that the worker has not handled yet.
+    pub fn lag_bytes(&self) -> u64 {
+        self.lag_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Makes the worker look at its mail and at the watermarks.
+    pub fn nudge(&self) {
+        // Both sides write one flag and then read the other, in one total order, so at least one
+        // of them sees the other's write and no wake is lost.
+        self.pending.store(true, Ordering::SeqCst);
+        if self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst) {
+            self.wake();
+        }
+    }
+
+    /// Takes all letters into `empty`, which must be empty; it lends its memory in exchange.
+    /// Returns whether anything was put or nudged since the last call.
+    pub fn take(&self, empty: &mut Letters) -> bool {
+        if !self.pending.swap(false, Ordering::SeqCst) {
+            return false;
+        }
+        std::mem::swap(&mut *self.lock(), empty);
+        true
+    }
+
+    /// The worker is about to block. False: something is pending, so it must not.
+    pub fn may_sleep(&self) -> bool {
+        self.asleep.store(true, Ordering::SeqCst);
+        if self.pending.load(Ordering::SeqCst) {
+            self.asleep.store(false, Ordering::SeqCst);
+            return false;
+        }
+        true
+    }
+
+    /// The worker runs again.
+    pub fn awake(&self) {
+        self.asleep.store(false, Ordering::SeqCst);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Letters> {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        if let Err(error) = self.waker.wake() {
+            // An eventfd write fails only when its counter is full, and then the worker wakes.
+            debug_assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        }
+    }
+}
+
+/// What a commit that waits weighs.
+fn commit_bytes(commit: &Commit) -> u64 {
+    (commit.messages.size_bytes() + size_of::<Commit>()) as u64
+}

@@ -1,0 +1,308 @@
+//! The engine room: reception, workers, log, flush and reader threads, and the handle through
+//! which Kafka front door, HTTP and `main` reach them. It knows no Kafka and no HTTP.
+
+mod checkpoint;
+mod clock;
+pub mod counters;
+mod disk;
+mod door;
+mod flush_thread;
+mod log_thread;
+mod mailbox;
+mod random;
+mod readers;
+mod reception;
+mod rings;
+mod socket;
+mod startup;
+mod sys;
+mod worker;
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+
+pub use broker::{ClientQuery, ClientRow, ShardStats};
+use broker::RetainedIndex;
+use commitlog::{Entry, LogReader, Lsn, Op, PartitionId, StreamSettings};
+use serde::Serialize;
+use tokio::sync::{oneshot, watch};
+use tracing::{info, warn};
+
+use crate::settings::{HookSettings, Settings};
+
+pub use clock::wall_ms;
+pub use counters::{CounterValues, Counters};
+pub use disk::FileDisk;
+pub use door::{AppendError, Appended, Health};
+use door::{LogDoor, Request, Standing};
+use mailbox::{Ask, Mailbox};
+
+/// Most rows of one page of clients.
+const PAGE_ROWS_MAX: usize = 1000;
+
+/// A running node. Dropping the handle does not stop it: see [`Node::shutdown`].
+pub struct Node {
+    /// Reads the log; cheap to clone.
+    pub log: LogReader,
+    /// What the node's threads count.
+    pub counters: Arc<Counters>,
+    /// What the node was started with.
+    pub settings: Arc<Settings>,
+    /// Identity of this data directory towards Kafka clients; 22 characters of base64url.
+    pub cluster_id: String,
+    /// When the node started, ms since the epoch.
+    pub started_ms: u64,
+    mqtt_addresses: Vec<SocketAddr>,
+    mailboxes: Vec<Arc<Mailbox>>,
+    retained: Arc<RwLock<RetainedIndex>>,
+    door: LogDoor,
+    standing: Arc<Standing>,
+    disk: FileDisk,
+    stop: watch::Sender<bool>,
+    stopped: AtomicBool,
+    threads: Mutex<Option<Threads>>,
+}
+
+/// What is joined at the end, in this order.
+struct Threads {
+    checkpoint: checkpoint::Handle,
+    workers: Vec<JoinHandle<()>>,
+    log: JoinHandle<()>,
+    _lock: disk::DirectoryLock,
+}
+
+/// What a node says about itself.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// Its name, as in hook records.
+    pub node: String,
+    /// Version of the program.
+    pub version: &'static str,
+    /// Identity of the data directory towards Kafka clients.
+    pub cluster_id: String,
+    /// When it started, ms since the epoch.
+    pub started_ms: u64,
+    /// Seconds since then.
+    pub uptime_s: u64,
+    /// Whether it takes appends.
+    pub health: Health,
+    /// MQTT worker threads.
+    pub workers: usize,
+    /// MQTT connections open now.
+    pub connections: u64,
+    /// Retained messages.
+    pub retained: u64,
+    /// Last journal entry that is readable.
+    pub appended_lsn: Lsn,
+    /// Last journal entry that survives a power cut.
+    pub flushed_lsn: Lsn,
+    /// Size of the journal.
+    pub journal_bytes: u64,
+    /// What of it waits for a checkpoint.
+    pub journal_used_bytes: u64,
+    /// Free space on the data directory's file system; `None`: the system does not say.
+    pub disk_free_bytes: Option<u64>,
+}
+
+/// A page of clients.
+#[derive(Debug, Clone)]
+pub struct ClientPage {
+    /// Sorted by client id.
+    pub clients: Vec<ClientRow>,
+    /// Where the next page starts; `None`: this was the last.
+    pub next: Option<String>,
+}
+
+impl Node {
+    /// Takes the data directory, recovers the log, restores the sessions, starts the threads and
+    /// serves the MQTT listeners. Call it inside a tokio multi-thread runtime. Fails, naming file
+    /// and position or listener and option, when any of that cannot be done.
+    pub async fn start(settings: Settings) -> anyhow::Result<Arc<Self>> {
+        startup::start(settings).await
+    }
+
+    /// The addresses really bound, in the order of the MQTT listeners.
+    pub fn mqtt_addresses(&self) -> &[SocketAddr] {
+        &self.mqtt_addresses
+    }
+
+    /// The hooks, as configured.
+    pub fn hooks(&self) -> &[HookSettings] {
+        &self.settings.hooks
+    }
+
+    /// Whether the node takes appends.
+    pub fn health(&self) -> Health {
+        self.standing.health()
+    }
+
+    /// What the node says about itself.
+    pub fn status(&self) -> Status {
+        let journal = self.log.journal();
+        Status {
+            node: self.settings.node.name.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+            cluster_id: self.cluster_id.clone(),
+            started_ms: self.started_ms,
+            uptime_s: self.uptime_s(),
+            health: self.health(),
+            workers: self.mailboxes.len(),
+            connections: self.counters.connections(),
+            retained: self.retained_count(),
+            appended_lsn: self.log.appended_to(),
+            flushed_lsn: self.log.flushed_to(),
+            journal_bytes: journal.size_bytes,
+            journal_used_bytes: journal.used_bytes,
+            disk_free_bytes: commitlog::Disk::free_bytes(&self.disk).ok(),
+        }
+    }
+
+    /// Seconds since the start.
+    pub fn uptime_s(&self) -> u64 {
+        wall_ms().saturating_sub(self.started_ms) / 1000
+    }
+
+    /// Retained messages of the node.
+    pub fn retained_count(&self) -> u64 {
+        self.retained.read().unwrap_or_else(PoisonError::into_inner).len() as u64
+    }
+
+    /// A page of clients, gathered from all workers; at most 1,000 rows.
+    pub async fn clients(&self, mut query: ClientQuery) -> ClientPage {
+        query.limit = query.limit.clamp(1, PAGE_ROWS_MAX);
+        let limit = query.limit;
+        // One row more tells whether there is another page.
+        query.limit += 1;
+        let ask = |answer| Ask::Clients { query: query.clone(), answer };
+        let mut clients: Vec<ClientRow> = self.ask_all(ask).await.into_iter().flatten().collect();
+        clients.sort_by(|a, b| a.client_id.cmp(&b.client_id));
+        let more = clients.len() > limit;
+        clients.truncate(limit);
+        let next = clients.last().filter(|_| more).map(|last| last.client_id.to_string());
+        ClientPage { clients, next }
+    }
+
+    /// What the shards count, summed.
+    pub async fn shard_stats(&self) -> ShardStats {
+        let all = self.ask_all(|answer| Ask::Stats { answer }).await;
+        all.into_iter().fold(ShardStats::default(), |sum, stats| sum.plus(&stats))
+    }
+
+    /// Closes the connection of a client; false when it has none.
+    pub async fn kick(&self, client_id: &str) -> bool {
+        let workers = self.mailboxes.len() as u16;
+        let worker = broker::worker_of(broker::home_of(client_id), workers);
+        let (answer, result) = oneshot::channel();
+        let ask = Ask::Kick { client_id: client_id.to_owned(), answer };
+        self.mailboxes[usize::from(worker)].put(|letters| letters.asks.push(ask));
+        result.await.unwrap_or(false)
+    }
+
+    /// Marked changed after each append and after each flush; what to read is in `log`.
+    pub fn commit_watch(&self) -> watch::Receiver<Lsn> {
+        self.standing.subscribe()
+    }
+
+    /// Appends an entry; it is readable when this returns, and flushed after [`Node::flushed`].
+    pub async fn append(&self, entry: Entry) -> Result<Appended, AppendError> {
+        let (answer, result) = oneshot::channel();
+        if !self.door.send(Request::Append { entry, answer }) {
+            return Err(AppendError::Stopping);
+        }
+        result.await.unwrap_or(Err(AppendError::Stopping))
+    }
+
+    /// Waits until everything up to `lsn` survives a power cut.
+    pub async fn flushed(&self, lsn: Lsn) -> Result<(), AppendError> {
+        let mut moved = self.standing.subscribe();
+        self.door.send(Request::WantFlush);
+        loop {
+            if self.log.flushed_to() >= lsn {
+                return Ok(());
+            }
+            match self.health() {
+                Health::Latched { .. } => return Err(AppendError::Latched),
+                Health::Stopping | Health::Serving => {}
+            }
+            if moved.changed().await.is_err() {
+                return Err(AppendError::Stopping);
+            }
+        }
+    }
+
+    /// Makes a stream; answers its partitions.
+    pub async fn create_stream(
+        &self,
+        settings: StreamSettings,
+    ) -> Result<Vec<PartitionId>, AppendError> {
+        let entry = Entry { appends: Vec::new(), ops: vec![Op::CreateStream(settings)] };
+        let mut appended = self.append(entry).await?;
+        let made = appended.ops.pop().expect("one answer for each op");
+        made.map_err(|refusal| AppendError::Refused(refusal.to_string()))
+    }
+
+    /// Stops: nothing new is accepted, MQTT 5 clients get DISCONNECT 0x8B, sessions are suspended,
+    /// the log is flushed and marked as closed. Does nothing the second time.
+    pub async fn shutdown(&self) {
+        if self.stopped.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        info!("stopping");
+        self.standing.stopping();
+        self.stop.send_replace(true);
+        self.ask_all(|answer| Ask::Drain { answer }).await;
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(threads) = threads else { return };
+        for mailbox in &self.mailboxes {
+            mailbox.put(|letters| letters.asks.push(Ask::Stop));
+        }
+        let door = self.door.clone();
+        let ended = tokio::task::spawn_blocking(move || threads.end(&door)).await;
+        if ended.is_err() {
+            warn!("the node's threads did not end in order");
+        }
+    }
+
+    /// Has worker 0 publish retained `$SYS` values.
+    fn publish_sys(&self, values: Vec<(String, String)>) {
+        self.mailboxes[0].put(|letters| letters.asks.push(Ask::Publish(values)));
+    }
+
+    async fn ask_all<T>(&self, ask: impl Fn(oneshot::Sender<T>) -> Ask) -> Vec<T> {
+        let mut answers = Vec::with_capacity(self.mailboxes.len());
+        for mailbox in &self.mailboxes {
+            let (answer, result) = oneshot::channel();
+            mailbox.put(|letters| letters.asks.push(ask(answer)));
+            answers.push(result);
+        }
+        let mut all = Vec::with_capacity(answers.len());
+        for answer in answers {
+            // A worker that has ended answers nothing.
+            if let Ok(answer) = answer.await {
+                all.push(answer);
+            }
+        }
+        all
+    }
+}
+
+impl Threads {
+    /// Workers first, so that nothing is appended any more; the log last.
+    fn end(self, door: &LogDoor) {
+        self.checkpoint.stop();
+        for worker in self.workers {
+            // A panic aborts the process, so a thread that is gone has ended well.
+            let _ = worker.join();
+        }
+        let (answer, closed) = std::sync::mpsc::channel();
+        door.send(Request::Stop(answer));
+        match closed.recv() {
+            Ok(Ok(())) => info!("the log is closed"),
+            // The log thread has said what failed.
+            Ok(Err(_)) | Err(_) => {}
+        }
+        let _ = self.log.join();
+    }
+}

@@ -1,0 +1,215 @@
+//! Reads messages back for sessions that are behind: from memory at once, from files on a small
+//! pool of threads, so that a worker never waits for a disk. It must not know who asked.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use broker::{
+    HookTable, OwnedMessage, Position, ReadRequest, RetainedIndex, RetainedPage, RetainedRequest,
+    decode_record, limits,
+};
+use bytes::Bytes;
+use commitlog::{BatchView, LogReader, ReadError};
+use tracing::warn;
+
+use super::clock::wall_ms;
+use super::mailbox::{Answer, Mailbox};
+
+/// Threads that read files. More would not make one disk faster; fewer would let one slow read
+/// hold up all sessions.
+const THREADS: usize = 2;
+
+/// Bytes asked for in one read: the first batch comes whole anyway.
+const READ_BYTES: usize = 256 * 1024;
+
+/// What a shard wants from the log.
+pub enum Wanted {
+    /// Messages at positions.
+    Messages(ReadRequest),
+    /// A page of retained messages.
+    Retained(RetainedRequest),
+}
+
+/// One for each worker; they share the pool.
+#[derive(Clone)]
+pub struct Readers {
+    source: Arc<Source>,
+    jobs: Sender<(u16, Wanted)>,
+}
+
+struct Source {
+    log: LogReader,
+    hooks: Arc<HookTable>,
+    retained: Arc<RwLock<RetainedIndex>>,
+}
+
+impl Readers {
+    /// Starts the pool; answers go to the worker that asked. It ends with its last handle.
+    pub fn start(
+        log: LogReader,
+        hooks: Arc<HookTable>,
+        retained: Arc<RwLock<RetainedIndex>>,
+        mailboxes: &[Arc<Mailbox>],
+    ) -> io::Result<Self> {
+        let source = Arc::new(Source { log, hooks, retained });
+        let (jobs, queue) = channel();
+        let queue = Arc::new(Mutex::new(queue));
+        for number in 0..THREADS {
+            let (source, queue) = (Arc::clone(&source), Arc::clone(&queue));
+            let mailboxes = mailboxes.to_vec();
+            std::thread::Builder::new()
+                .name(format!("reader-{number}"))
+                .spawn(move || run(&source, &queue, &mailboxes))?;
+        }
+        Ok(Self { source, jobs })
+    }
+
+    /// The messages, if all of them are in memory.
+    pub fn read_tail(&self, positions: &[Position]) -> Option<Vec<Option<OwnedMessage>>> {
+        let log = &self.source.log;
+        self.source.messages(positions, |position, bytes_max| {
+            log.read_tail(position.partition, position.offset, bytes_max).ok_or(())
+        })
+    }
+
+    /// The page, if all of its messages are in memory.
+    pub fn find_in_memory(
+        &self,
+        request: &RetainedRequest,
+    ) -> Option<(RetainedPage, Vec<Option<OwnedMessage>>)> {
+        let page = self.source.find(request);
+        let positions: Vec<Position> = page.hits.iter().map(|hit| hit.position).collect();
+        let messages = self.read_tail(&positions)?;
+        Some((page, messages))
+    }
+
+    /// Has the pool read; the answer comes to the mailbox of `worker`.
+    pub fn send(&self, worker: u16, wanted: Wanted) {
+        self.jobs.send((worker, wanted)).expect("the pool lives as long as a worker");
+    }
+}
+
+fn run(source: &Source, queue: &Mutex<Receiver<(u16, Wanted)>>, mailboxes: &[Arc<Mailbox>]) {
+    loop {
+        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok((worker, wanted)) = job else { return };
+        let answer = match wanted {
+            Wanted::Messages(ReadRequest { token, positions }) => {
+                Answer::Read { token, messages: source.read(&positions) }
+            }
+            Wanted::Retained(request) => {
+                let page = source.find(&request);
+                let positions: Vec<Position> = page.hits.iter().map(|hit| hit.position).collect();
+                let messages = source.read(&positions);
+                Answer::Retained { token: request.token, page, messages }
+            }
+        };
+        mailboxes[usize::from(worker)].put(|letters| letters.answers.push(answer));
+    }
+}
+
+impl Source {
+    fn find(&self, request: &RetainedRequest) -> RetainedPage {
+        let retained = self.retained.read().unwrap_or_else(PoisonError::into_inner);
+        retained.find(
+            &request.filter,
+            request.after.as_deref(),
+            request.as_of,
+            wall_ms(),
+            limits::RETAINED_PAGE_MAX,
+        )
+    }
+
+    fn read(&self, positions: &[Position]) -> Vec<Option<OwnedMessage>> {
+        let read = |position: Position, bytes_max| {
+            Ok::<_, ()>(
+                match self.log.read(position.partition, position.offset, bytes_max, u64::MAX) {
+                    Ok(batches) => batches,
+                    Err(ReadError::OutOfRange { .. }) => Vec::new(),
+                    Err(failure) => {
+                        // The message counts as gone, as after retention; the shard reports it.
+                        warn!(%position, error = %failure, "a message cannot be read back");
+                        Vec::new()
+                    }
+                },
+            )
+        };
+        self.messages(positions, read).expect("this read does not fail")
+    }
+
+    /// Messages at `positions`, in their order. Batches are read in the order of the log and each
+    /// is walked once; a position whose record is not there is `None`.
+    fn messages<E>(
+        &self,
+        positions: &[Position],
+        mut read: impl FnMut(Position, usize) -> Result<Vec<Bytes>, E>,
+    ) -> Option<Vec<Option<OwnedMessage>>> {
+        let mut order: Vec<usize> = (0..positions.len()).collect();
+        order.sort_unstable_by_key(|&at| positions[at]);
+        let mut found: HashMap<Position, OwnedMessage> = HashMap::new();
+        let mut next = 0;
+        while next < order.len() {
+            let first = positions[order[next]];
+            let batches = read(first, READ_BYTES).ok()?;
+            let same = order[next..]
+                .iter()
+                .take_while(|&&at| positions[at].partition == first.partition)
+                .map(|&at| positions[at]);
+            let wanted: Vec<Position> = same.collect();
+            let reached = self.decode(&batches, &wanted, &mut found);
+            // Without progress the first position itself is not there.
+            next += wanted.iter().take_while(|at| at.offset < reached).count().max(1);
+        }
+        Some(positions.iter().map(|position| found.get(position).cloned()).collect())
+    }
+
+    /// Decodes those records of `batches` that are `wanted` (sorted, of one partition); answers
+    /// the offset behind the last batch.
+    fn decode(
+        &self,
+        batches: &[Bytes],
+        wanted: &[Position],
+        found: &mut HashMap<Position, OwnedMessage>,
+    ) -> u64 {
+        let mut reached = 0;
+        let Some(kind) = wanted.first().and_then(|first| self.hooks.kind(first.partition)) else {
+            return u64::MAX;
+        };
+        let mut wanted = wanted.iter().copied().peekable();
+        for batch in batches.iter().flat_map(|bytes| commitlog::batch::batches(bytes)) {
+            let Ok(batch) = batch else { break };
+            reached = self.decode_batch(kind, &batch, &mut wanted, found);
+            if wanted.peek().is_none() {
+                break;
+            }
+        }
+        reached
+    }
+
+    fn decode_batch(
+        &self,
+        kind: broker::StreamKind,
+        batch: &BatchView<'_>,
+        wanted: &mut std::iter::Peekable<impl Iterator<Item = Position>>,
+        found: &mut HashMap<Position, OwnedMessage>,
+    ) -> u64 {
+        for record in batch.records() {
+            let Ok(record) = record else { break };
+            let offset = record.offset as u64;
+            while wanted.next_if(|at| at.offset < offset).is_some() {}
+            while let Some(position) = wanted.next_if(|at| at.offset == offset) {
+                match decode_record(kind, &record) {
+                    Ok(message) => {
+                        found.insert(position, message);
+                    }
+                    Err(failure) => {
+                        warn!(%position, error = %failure, "a record is no message");
+                    }
+                }
+            }
+        }
+        batch.last_offset() as u64 + 1
+    }
+}

@@ -1,0 +1,208 @@
+//! How turns get from the workers to the log thread: one bounded ring a worker, byte credits, and
+//! a wake that costs nothing while the log thread runs. It must not know what a turn appends.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use broker::Messages;
+use commitlog::{Entry, PartitionId};
+
+/// Turns that a worker may have on their way before it stops reading sockets.
+const TURNS_MAX: usize = 64;
+
+/// Places in a ring. Beyond `TURNS_MAX` they are the reserve for appends that commits cause.
+const RING_PLACES: usize = 256;
+
+/// Bytes that a worker may have on their way before it stops reading sockets.
+pub const CREDIT_BYTES: usize = 4 * 1024 * 1024;
+
+const _: () = assert!(TURNS_MAX < RING_PLACES);
+
+/// One turn of one worker, on its way to the log.
+pub struct TurnOrder {
+    /// The worker's number of the turn.
+    pub turn: u64,
+    /// What is appended, as one journal entry.
+    pub entry: Entry,
+    /// The partitions appended to, in the order of the entry's appends.
+    pub partitions: Vec<PartitionId>,
+    /// The side array for live delivery.
+    pub messages: Messages,
+    /// What it weighs against the credit.
+    pub bytes: usize,
+}
+
+/// The worker's end: never blocks, and knows when to stop reading sockets.
+pub struct TurnSender {
+    ring: rtrb::Producer<TurnOrder>,
+    /// Turns that found the ring full. Only commits can cause so many, since reading stops long
+    /// before.
+    backlog: VecDeque<TurnOrder>,
+    /// Turns not yet committed or refused: number and bytes.
+    outstanding: VecDeque<(u64, usize)>,
+    outstanding_bytes: usize,
+    wake: Arc<Wake>,
+}
+
+/// A new ring: the worker's end and the log thread's.
+pub fn ring(wake: Arc<Wake>) -> (TurnSender, rtrb::Consumer<TurnOrder>) {
+    let (producer, consumer) = rtrb::RingBuffer::new(RING_PLACES);
+    let sender = TurnSender {
+        ring: producer,
+        backlog: VecDeque::new(),
+        outstanding: VecDeque::new(),
+        outstanding_bytes: 0,
+        wake,
+    };
+    (sender, consumer)
+}
+
+impl TurnSender {
+    /// Sends a turn, after those that wait already.
+    pub fn send(&mut self, order: TurnOrder) {
+        self.outstanding.push_back((order.turn, order.bytes));
+        self.outstanding_bytes += order.bytes;
+        self.backlog.push_back(order);
+        self.push();
+    }
+
+    /// The turn is committed or refused: its credit comes back.
+    pub fn settled(&mut self, turn: u64) {
+        while let Some(&(number, bytes)) = self.outstanding.front() {
+            if number > turn {
+                break;
+            }
+            self.outstanding_bytes -= bytes;
+            self.outstanding.pop_front();
+        }
+        if !self.backlog.is_empty() {
+            self.push();
+        }
+    }
+
+    /// Whether sockets may be read: what they bring may have to be sent.
+    pub fn has_credit(&self) -> bool {
+        self.outstanding.len() < TURNS_MAX && self.outstanding_bytes < CREDIT_BYTES
+    }
+
+    /// Whether all turns are committed or refused.
+    pub fn is_idle(&self) -> bool {
+        self.outstanding.is_empty()
+    }
+
+    fn push(&mut self) {
+        while let Some(order) = self.backlog.pop_front() {
+            if let Err(rtrb::PushError::Full(order)) = self.ring.push(order) {
+                self.backlog.push_front(order);
+                break;
+            }
+        }
+        self.wake.nudge();
+    }
+}
+
+/// Wakes one thread that waits for several sources of work.
+#[derive(Debug, Default)]
+pub struct Wake {
+    asleep: AtomicBool,
+    thread: OnceLock<Thread>,
+}
+
+impl Wake {
+    /// Called once by the thread that will wait.
+    pub fn belong_to_this_thread(&self) {
+        self.thread.set(thread::current()).expect("one thread waits here");
+    }
+
+    /// Work has been put where the thread looks; wakes it if it sleeps.
+    pub fn nudge(&self) {
+        // Pairs with the fence in `wait`: either the waiter sees the work, or this sees it asleep.
+        fence(Ordering::SeqCst);
+        if self.asleep.load(Ordering::Relaxed)
+            && self.asleep.swap(false, Ordering::Relaxed)
+            && let Some(thread) = self.thread.get()
+        {
+            thread.unpark();
+        }
+    }
+
+    /// Sleeps until nudged or until the time is over, unless `found_work` says otherwise after the
+    /// thread has declared itself asleep.
+    pub fn wait(&self, timeout: Option<Duration>, found_work: impl FnOnce() -> bool) {
+        self.asleep.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if !found_work() {
+            match timeout {
+                Some(timeout) => thread::park_timeout(timeout),
+                None => thread::park(),
+            }
+        }
+        self.asleep.store(false, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(turn: u64, bytes: usize) -> TurnOrder {
+        TurnOrder {
+            turn,
+            entry: Entry::default(),
+            partitions: Vec::new(),
+            messages: Messages::default(),
+            bytes,
+        }
+    }
+
+    #[test]
+    fn credit_ends_with_the_bytes_and_comes_back_with_the_commits() {
+        let (mut sender, mut ring) = ring(Arc::default());
+        sender.send(order(1, CREDIT_BYTES - 1));
+        assert!(sender.has_credit());
+        sender.send(order(2, 1));
+        assert!(!sender.has_credit());
+        assert_eq!(ring.pop().unwrap().turn, 1);
+        assert!(!sender.has_credit(), "taken is not committed");
+        sender.settled(1);
+        assert!(sender.has_credit() && !sender.is_idle());
+        sender.settled(2);
+        assert!(sender.is_idle());
+    }
+
+    #[test]
+    fn what_finds_the_ring_full_follows_in_order() {
+        let (mut sender, mut ring) = ring(Arc::default());
+        let turns = RING_PLACES as u64 + 10;
+        for turn in 1..=turns {
+            sender.send(order(turn, 1));
+        }
+        assert!(!sender.has_credit());
+        for turn in 1..=turns {
+            assert_eq!(ring.pop().unwrap().turn, turn);
+            sender.settled(turn);
+        }
+        assert!(ring.pop().is_err() && sender.is_idle());
+    }
+
+    #[test]
+    fn a_nudge_that_comes_before_the_wait_is_seen() {
+        let wake = Arc::new(Wake::default());
+        let work = Arc::new(AtomicBool::new(false));
+        let waiter = thread::spawn({
+            let (wake, work) = (Arc::clone(&wake), Arc::clone(&work));
+            move || {
+                wake.belong_to_this_thread();
+                while !work.load(Ordering::Relaxed) {
+                    wake.wait(None, || work.load(Ordering::Relaxed));
+                }
+            }
+        });
+        work.store(true, Ordering::Relaxed);
+        wake.nudge();
+        waiter.join().unwrap();
+    }
+}

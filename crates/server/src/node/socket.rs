@@ -1,0 +1,283 @@
+//! The sockets of one worker in a slab, with what has been read but is not yet a packet. It must
+//! not know what a packet says; what waits to be sent lies in the shard's outbox.
+
+use std::io::{self, Read as _, Write as _};
+
+use broker::ConnId;
+use mio::net::TcpStream;
+use mqtt::Version;
+
+/// Why reading stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadEnd {
+    /// The kernel has no more for now.
+    Empty,
+    /// There may be more.
+    More,
+    /// The peer closed its side.
+    Closed,
+    /// The connection is broken.
+    Broken,
+}
+
+/// One connection. What an idle one costs is this struct and nothing else.
+pub struct Socket {
+    /// The TCP stream, registered edge-triggered for both directions.
+    pub stream: TcpStream,
+    /// Bytes read that are not handled yet, from `start` on; holds no memory when there are none.
+    unread: Vec<u8>,
+    start: usize,
+    /// MQTT version of its CONNECT.
+    pub version: Version,
+    /// Effective keep alive in seconds; 0: none.
+    pub keep_alive_s: u16,
+    /// Second (of the worker's clock) in which bytes last came.
+    pub heard_s: u32,
+    /// The kernel may have bytes for us.
+    pub readable: bool,
+    /// On the worker's ready list.
+    pub queued: bool,
+    /// The peer has closed, or the connection broke: nothing more comes.
+    pub ended: bool,
+    /// The shard has forgotten it: what is read is thrown away, what waits is sent, then it goes.
+    pub closing: bool,
+    /// The kernel took less than it was given; a writable event will come.
+    pub blocked: bool,
+    /// What waited to be sent passed the shard's high mark; it is told when the low mark is
+    /// reached.
+    pub over: bool,
+    generation: u32,
+}
+
+impl Socket {
+    /// Bytes that wait to be handled.
+    pub fn unread(&self) -> &[u8] {
+        &self.unread[self.start..]
+    }
+
+    /// Keeps `rest`, which is not handled yet; replaces what was unread.
+    pub fn keep(&mut self, rest: &[u8]) {
+        if rest.is_empty() {
+            self.unread = Vec::new();
+        } else {
+            // Exactly what is there: an announced length buys nothing.
+            self.unread = rest.to_vec();
+        }
+        self.start = 0;
+    }
+
+    /// Marks the first `n` unread bytes as handled.
+    pub fn consume(&mut self, n: usize) {
+        self.start += n;
+        debug_assert!(self.start <= self.unread.len());
+        if self.start == self.unread.len() {
+            self.keep(&[]);
+        }
+    }
+
+    /// Reads once behind the unread bytes, at most `scratch.len()`; returns how many came.
+    pub fn read_more(&mut self, scratch: &mut [u8]) -> (usize, ReadEnd) {
+        let (n, end) = self.read(scratch);
+        if self.start > 0 {
+            self.unread.drain(..self.start);
+            self.start = 0;
+        }
+        self.unread.extend_from_slice(&scratch[..n]);
+        (n, end)
+    }
+
+    /// Reads once into `scratch`. A read that does not fill it has emptied the kernel's buffer, so
+    /// the next event is awaited without asking again (epoll(7), question 9).
+    pub fn read(&mut self, scratch: &mut [u8]) -> (usize, ReadEnd) {
+        loop {
+            match self.stream.read(scratch) {
+                Ok(0) => return (0, ReadEnd::Closed),
+                Ok(n) if n < scratch.len() => return (n, ReadEnd::Empty),
+                Ok(n) => return (n, ReadEnd::More),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return (0, ReadEnd::Empty);
+                }
+                Err(_) => return (0, ReadEnd::Broken),
+            }
+        }
+    }
+}
+
+/// Writes as much of `bytes` as the kernel takes; returns how much. `Err`: broken.
+pub fn send(stream: &mut TcpStream, bytes: &[u8]) -> Result<usize, ()> {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        match stream.write(&bytes[sent..]) {
+            Ok(0) => return Err(()),
+            Ok(n) => sent += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(_) => return Err(()),
+        }
+    }
+    Ok(sent)
+}
+
+/// The slab. A slot's generation is part of the connection's name, so that a late answer for a
+/// connection that is gone finds nobody.
+#[derive(Default)]
+pub struct Sockets {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+}
+
+enum Slot {
+    Open(Box<Socket>),
+    Free { generation: u32 },
+}
+
+impl Sockets {
+    /// Takes a slot for a connection that `fill` or `release` follows at once.
+    pub fn reserve(&mut self) -> ConnId {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::Free { generation: 0 });
+            (self.slots.len() - 1) as u32
+        });
+        match &self.slots[slot as usize] {
+            Slot::Free { generation } => name(*generation, slot as usize),
+            Slot::Open(_) => unreachable!("a slot on the free list is free"),
+        }
+    }
+
+    /// Gives a reserved slot back.
+    pub fn release(&mut self, conn: ConnId) {
+        self.free.push(conn.slot() as u32);
+    }
+
+    /// Puts a stream into a reserved slot; it must be non-blocking.
+    pub fn fill(&mut self, conn: ConnId, stream: TcpStream, version: Version) -> &mut Socket {
+        let slot = &mut self.slots[conn.slot()];
+        *slot = Slot::Open(Box::new(Socket {
+            stream,
+            unread: Vec::new(),
+            start: 0,
+            version,
+            keep_alive_s: 0,
+            heard_s: 0,
+            readable: false,
+            queued: false,
+            ended: false,
+            closing: false,
+            blocked: false,
+            over: false,
+            generation: (conn.0 >> 32) as u32,
+        }));
+        match slot {
+            Slot::Open(socket) => socket,
+            Slot::Free { .. } => unreachable!("it was filled a line above"),
+        }
+    }
+
+    /// The socket of this name, if it is still open.
+    pub fn get_mut(&mut self, conn: ConnId) -> Option<&mut Socket> {
+        match self.slots.get_mut(conn.slot())? {
+            Slot::Open(socket) if u64::from(socket.generation) == conn.0 >> 32 => Some(socket),
+            _ => None,
+        }
+    }
+
+    /// The name and socket in a slot: what an event's token says.
+    pub fn at_mut(&mut self, slot: usize) -> Option<(ConnId, &mut Socket)> {
+        match self.slots.get_mut(slot)? {
+            Slot::Open(socket) => {
+                Some((name(socket.generation, slot), socket))
+            }
+            Slot::Free { .. } => None,
+        }
+    }
+
+    /// Takes a socket out; its name is never used again.
+    pub fn remove(&mut self, conn: ConnId) -> Option<Box<Socket>> {
+        let slot = self.slots.get_mut(conn.slot())?;
+        match slot {
+            Slot::Open(socket) if u64::from(socket.generation) == conn.0 >> 32 => {}
+            _ => return None,
+        }
+        let next = Slot::Free { generation: ((conn.0 >> 32) as u32).wrapping_add(1) };
+        let Slot::Open(socket) = std::mem::replace(slot, next) else {
+            unreachable!("it was open a line above");
+        };
+        self.free.push(conn.slot() as u32);
+        Some(socket)
+    }
+
+    /// All open sockets.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (ConnId, &mut Socket)> {
+        self.slots.iter_mut().enumerate().filter_map(|(slot, entry)| match entry {
+            Slot::Open(socket) => {
+                Some((name(socket.generation, slot), &mut **socket))
+            }
+            Slot::Free { .. } => None,
+        })
+    }
+
+    /// How many are open.
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Whether none is open.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+fn name(generation: u32, slot: usize) -> ConnId {
+    ConnId(u64::from(generation) << 32 | slot as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (TcpStream, std::net::TcpStream) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        server.set_nonblocking(true).unwrap();
+        (TcpStream::from_std(server), client)
+    }
+
+    #[test]
+    fn a_name_dies_with_its_connection() {
+        let mut sockets = Sockets::default();
+        let (a, _keep_a) = pair();
+        let first = sockets.reserve();
+        sockets.fill(first, a, Version::V5);
+        assert!(sockets.get_mut(first).is_some());
+        assert!(sockets.remove(first).is_some());
+        assert!(sockets.remove(first).is_none());
+        let (b, _keep_b) = pair();
+        let second = sockets.reserve();
+        sockets.fill(second, b, Version::V5);
+        assert_eq!(first.slot(), second.slot(), "the slot is used again");
+        assert_ne!(first, second);
+        assert!(sockets.get_mut(first).is_none());
+        assert_eq!(sockets.len(), 1);
+    }
+
+    #[test]
+    fn what_is_unread_is_kept_in_order_and_costs_nothing_once_handled() {
+        use std::io::Write as _;
+        let mut sockets = Sockets::default();
+        let (a, mut client) = pair();
+        let conn = sockets.reserve();
+        let socket = sockets.fill(conn, a, Version::V5);
+        socket.keep(b"ab");
+        socket.consume(1);
+        client.write_all(b"cd").unwrap();
+        let mut scratch = [0; 16];
+        while socket.unread().len() < 3 {
+            socket.read_more(&mut scratch);
+        }
+        assert_eq!(socket.unread(), b"bcd");
+        socket.consume(3);
+        assert_eq!(socket.unread.capacity(), 0);
+    }
+}
