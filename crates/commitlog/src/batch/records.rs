@@ -135,7 +135,8 @@ impl<'a> Records<'a> {
             timestamp_ms,
             key,
             value,
-            headers,
+            header_bytes,
+            header_count: count,
         })
     }
 }

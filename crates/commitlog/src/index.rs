@@ -1,0 +1,282 @@
+//! The sparse indexes of a segment in Apache Kafka's bytes: `.index` maps offsets to positions,
+//! `.timeindex` maps timestamps to offsets. Entries are searched in the file; nothing is kept in
+//! memory. An index only shortens a search: the log itself decides.
+
+use std::io;
+
+use crate::disk::{DiskFile, read_full};
+
+/// Bytes of an entry of `.index`: relative offset i32, position i32.
+pub const OFFSET_ENTRY_BYTES: u64 = 8;
+/// Bytes of an entry of `.timeindex`: timestamp i64, relative offset i32.
+pub const TIME_ENTRY_BYTES: u64 = 12;
+
+/// An entry of `.index`: the batch at `position` has `offset` as its last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OffsetEntry {
+    /// Last offset of the batch, absolute.
+    pub offset: u64,
+    /// Byte in the segment where the batch begins.
+    pub position: u64,
+}
+
+/// An entry of `.timeindex`: no record up to `offset` is newer than `timestamp_ms`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeEntry {
+    /// Greatest timestamp so far, in ms since 1970.
+    pub timestamp_ms: i64,
+    /// Last offset of the batch with that timestamp, absolute.
+    pub offset: u64,
+}
+
+impl OffsetEntry {
+    /// Appends the entry's bytes; offset and position lie in the segment that begins at `base`.
+    pub fn put(self, base: u64, out: &mut Vec<u8>) {
+        out.extend_from_slice(&relative(self.offset, base).to_be_bytes());
+        out.extend_from_slice(&(self.position as i32).to_be_bytes());
+    }
+
+    fn read(bytes: [u8; OFFSET_ENTRY_BYTES as usize], base: u64) -> Self {
+        let value = u64::from_be_bytes(bytes);
+        Self {
+            offset: base + (value >> 32),
+            position: value & 0xffff_ffff,
+        }
+    }
+}
+
+impl TimeEntry {
+    /// Appends the entry's bytes; the offset lies in the segment that begins at `base`.
+    pub fn put(self, base: u64, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.timestamp_ms.to_be_bytes());
+        out.extend_from_slice(&relative(self.offset, base).to_be_bytes());
+    }
+
+    fn read(bytes: [u8; TIME_ENTRY_BYTES as usize], base: u64) -> Self {
+        let value = u128::from_be_bytes({
+            let mut wide = [0; 16];
+            wide[4..].copy_from_slice(&bytes);
+            wide
+        });
+        Self {
+            timestamp_ms: (value >> 32) as i64,
+            offset: base + (value as u64 & 0xffff_ffff),
+        }
+    }
+}
+
+/// The first `entries` entries of an `.index` file.
+#[derive(Clone, Copy)]
+pub struct OffsetIndex<'a> {
+    /// The file.
+    pub file: &'a dyn DiskFile,
+    /// How many of its entries count.
+    pub entries: u64,
+    /// Base offset of the segment.
+    pub base: u64,
+}
+
+impl OffsetIndex<'_> {
+    /// The last entry whose offset is not behind `offset`: the batch that contains `offset` begins
+    /// at its position or later.
+    pub fn find(self, offset: u64) -> io::Result<Option<OffsetEntry>> {
+        let behind = self.partition_point(|entry| entry.offset <= offset)?;
+        behind.checked_sub(1).map(|at| self.entry(at)).transpose()
+    }
+
+    /// How many entries lie before byte `position` of the segment. Zeros, which a power cut may
+    /// leave at the end, do not count: no entry is ever made for the first batch.
+    pub fn entries_before(self, position: u64) -> io::Result<u64> {
+        self.partition_point(|entry| (1..position).contains(&entry.position))
+    }
+
+    /// The last entry.
+    pub fn last(self) -> io::Result<Option<OffsetEntry>> {
+        self.entries
+            .checked_sub(1)
+            .map(|at| self.entry(at))
+            .transpose()
+    }
+
+    fn entry(self, at: u64) -> io::Result<OffsetEntry> {
+        let bytes = read_entry(self.file, at * OFFSET_ENTRY_BYTES)?;
+        Ok(OffsetEntry::read(bytes, self.base))
+    }
+
+    fn partition_point(self, before: impl Fn(OffsetEntry) -> bool) -> io::Result<u64> {
+        partition_point(self.entries, |at| self.entry(at).map(&before))
+    }
+}
+
+/// The first `entries` entries of a `.timeindex` file.
+#[derive(Clone, Copy)]
+pub struct TimeIndex<'a> {
+    /// The file.
+    pub file: &'a dyn DiskFile,
+    /// How many of its entries count.
+    pub entries: u64,
+    /// Base offset of the segment.
+    pub base: u64,
+}
+
+impl TimeIndex<'_> {
+    /// The last entry that is older than `timestamp_ms`: nothing up to its offset is as new.
+    pub fn find_older(self, timestamp_ms: i64) -> io::Result<Option<TimeEntry>> {
+        let older = self.partition_point(|entry| entry.timestamp_ms < timestamp_ms)?;
+        older.checked_sub(1).map(|at| self.entry(at)).transpose()
+    }
+
+    /// How many entries speak of offsets before `offset`. Zeros, which a power cut may leave at the
+    /// end, do not count.
+    pub fn entries_before(self, offset: u64) -> io::Result<u64> {
+        self.partition_point(|entry| entry.offset < offset && entry.timestamp_ms > 0)
+    }
+
+    /// The last entry.
+    pub fn last(self) -> io::Result<Option<TimeEntry>> {
+        self.entries
+            .checked_sub(1)
+            .map(|at| self.entry(at))
+            .transpose()
+    }
+
+    fn entry(self, at: u64) -> io::Result<TimeEntry> {
+        let bytes = read_entry(self.file, at * TIME_ENTRY_BYTES)?;
+        Ok(TimeEntry::read(bytes, self.base))
+    }
+
+    fn partition_point(self, before: impl Fn(TimeEntry) -> bool) -> io::Result<u64> {
+        partition_point(self.entries, |at| self.entry(at).map(&before))
+    }
+}
+
+fn relative(offset: u64, base: u64) -> i32 {
+    let delta = offset
+        .checked_sub(base)
+        .and_then(|delta| i32::try_from(delta).ok());
+    delta.expect("a segment rolls before a relative offset leaves 31 bits")
+}
+
+fn read_entry<const N: usize>(file: &dyn DiskFile, position: u64) -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    if read_full(file, &mut bytes, position)? < N {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(bytes)
+}
+
+/// The first of `len` places for which `before` is false.
+fn partition_point(len: u64, before: impl Fn(u64) -> io::Result<bool>) -> io::Result<u64> {
+    let (mut low, mut high) = (0, len);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if before(middle)? {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(low)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{Disk, MemoryDisk, Open};
+
+    fn file(bytes: &[u8]) -> Box<dyn DiskFile> {
+        let file = MemoryDisk::new().open("f", Open::Create).unwrap();
+        file.write_at(&[bytes], 0).unwrap();
+        file
+    }
+
+    #[test]
+    fn entries_are_kafkas_bytes() {
+        let mut out = Vec::new();
+        OffsetEntry {
+            offset: 1_000_258,
+            position: 4097,
+        }
+        .put(1_000_000, &mut out);
+        assert_eq!(out, [0, 0, 1, 2, 0, 0, 0x10, 1]);
+        assert_eq!(
+            OffsetEntry::read(*out.first_chunk().unwrap(), 1_000_000),
+            OffsetEntry {
+                offset: 1_000_258,
+                position: 4097
+            }
+        );
+        out.clear();
+        TimeEntry {
+            timestamp_ms: -2,
+            offset: 15,
+        }
+        .put(8, &mut out);
+        assert_eq!(out, [255, 255, 255, 255, 255, 255, 255, 254, 0, 0, 0, 7]);
+        assert_eq!(
+            TimeEntry::read(*out.first_chunk().unwrap(), 8),
+            TimeEntry {
+                timestamp_ms: -2,
+                offset: 15
+            }
+        );
+    }
+
+    #[test]
+    fn lookups_find_the_last_entry_not_behind() {
+        let mut offsets = Vec::new();
+        let mut times = Vec::new();
+        for step in 1..=9 {
+            OffsetEntry {
+                offset: 100 + step * 10,
+                position: step * 5000,
+            }
+            .put(100, &mut offsets);
+            let timestamp_ms = 1000 * step as i64;
+            TimeEntry {
+                timestamp_ms,
+                offset: 100 + step * 10,
+            }
+            .put(100, &mut times);
+        }
+        let file_of_offsets = file(&offsets);
+        let index = OffsetIndex {
+            file: &*file_of_offsets,
+            entries: 9,
+            base: 100,
+        };
+        assert_eq!(index.find(109).unwrap(), None);
+        assert_eq!(index.find(110).unwrap().unwrap().position, 5000);
+        assert_eq!(index.find(119).unwrap().unwrap().position, 5000);
+        assert_eq!(index.find(5000).unwrap(), index.last().unwrap());
+        assert_eq!(index.entries_before(10_000).unwrap(), 1);
+        assert_eq!(
+            OffsetIndex {
+                entries: 0,
+                ..index
+            }
+            .find(5000)
+            .unwrap(),
+            None
+        );
+        let file_of_times = file(&times);
+        let index = TimeIndex {
+            file: &*file_of_times,
+            entries: 9,
+            base: 100,
+        };
+        assert_eq!(index.find_older(1000).unwrap(), None);
+        assert_eq!(index.find_older(1001).unwrap().unwrap().offset, 110);
+        assert_eq!(index.entries_before(121).unwrap(), 2);
+        assert_eq!(index.last().unwrap().unwrap().timestamp_ms, 9000);
+        assert!(
+            TimeIndex {
+                entries: 10,
+                ..index
+            }
+            .last()
+            .is_err(),
+            "cut off"
+        );
+    }
+}

@@ -1,0 +1,345 @@
+//! The journal's writing side: one write-ahead log for the whole node in parts of one size that are
+//! written with zeros once and then used again and again. What an entry means is not known here.
+
+pub(crate) mod part;
+pub(crate) mod replay;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::disk::{Disk, DiskFile, Open};
+use crate::entry::{EntryHead, Gather, OpBytes, body_bytes, stride};
+use crate::error::Error;
+use crate::stream::{Lsn, PartitionId};
+use part::{JOURNAL_DIR, PART_HEAD_BYTES, PartHead, PartPreparation, part_path};
+
+/// A place in the journal: what was written before it is one unbroken sequence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct JournalMark {
+    /// The last entry before the mark.
+    pub(crate) lsn: Lsn,
+    /// Generation of the part that the mark is in.
+    pub(crate) generation: u64,
+    /// Byte in that part where the next entry begins.
+    pub(crate) position: u64,
+}
+
+/// A part with entries that may still be needed.
+#[derive(Clone)]
+pub(crate) struct LivePart {
+    pub(crate) path: String,
+    pub(crate) file: Arc<dyn DiskFile>,
+    pub(crate) generation: u64,
+    pub(crate) first_lsn: Lsn,
+}
+
+/// A part that was written since the last flush.
+#[derive(Clone)]
+pub(crate) struct DirtyPart {
+    pub(crate) path: String,
+    pub(crate) file: Arc<dyn DiskFile>,
+    /// Its last written entry and where that ends.
+    pub(crate) lsn: Lsn,
+    pub(crate) position: u64,
+    /// The file is new: its attributes and its name must be synced too.
+    pub(crate) new: bool,
+}
+
+pub(crate) struct Journal {
+    disk: Arc<dyn Disk>,
+    log_id: u64,
+    part_bytes: u64,
+    parts_max: usize,
+    /// Oldest first; entries go to the last.
+    live: VecDeque<LivePart>,
+    free: Vec<(String, Arc<dyn DiskFile>)>,
+    preparing: bool,
+    next_number: u32,
+    next_generation: u64,
+    /// Where the next staged entry begins in the last live part.
+    position: u64,
+    last_lsn: Lsn,
+    runs: Vec<Run>,
+    spare: Vec<Gather>,
+    written: JournalMark,
+    dirty: Vec<DirtyPart>,
+}
+
+/// Staged bytes that go into one part.
+struct Run {
+    path: String,
+    file: Arc<dyn DiskFile>,
+    new: bool,
+    position: u64,
+    gather: Gather,
+    mark: JournalMark,
+}
+
+/// What a journal starts with.
+pub(crate) struct JournalStart {
+    pub(crate) log_id: u64,
+    pub(crate) part_bytes: u64,
+    pub(crate) parts_max: usize,
+    pub(crate) live: VecDeque<LivePart>,
+    pub(crate) free: Vec<(String, Arc<dyn DiskFile>)>,
+    pub(crate) next_number: u32,
+    pub(crate) next_generation: u64,
+    pub(crate) last_lsn: Lsn,
+}
+
+impl Journal {
+    /// Begins a new part behind `start.last_lsn` and makes it durable. A start never goes on in a
+    /// part that was written before: what a torn tail left there could be taken for new.
+    pub(crate) fn start(disk: Arc<dyn Disk>, start: JournalStart) -> Result<Self, Error> {
+        let mut journal = Self {
+            disk,
+            log_id: start.log_id,
+            part_bytes: start.part_bytes,
+            parts_max: start.parts_max,
+            live: start.live,
+            free: start.free,
+            preparing: false,
+            next_number: start.next_number,
+            next_generation: start.next_generation,
+            position: 0,
+            last_lsn: start.last_lsn,
+            runs: Vec::new(),
+            spare: Vec::new(),
+            written: JournalMark::default(),
+            dirty: Vec::new(),
+        };
+        if journal.free.is_empty() {
+            let mut preparation = journal.new_preparation();
+            while !preparation.step()? {}
+            journal.free.extend(preparation.into_part());
+        }
+        journal.next_part(start.last_lsn)?;
+        journal.write()?;
+        for part in journal.dirty.drain(..) {
+            part.file.sync_data().map_err(|e| Error::disk(part.path, "sync", e))?;
+        }
+        Ok(journal)
+    }
+
+    /// Largest entry, in bytes with its head and padding.
+    pub(crate) fn entry_bytes_max(&self) -> u64 {
+        self.part_bytes - PART_HEAD_BYTES
+    }
+
+    /// Bytes that such an entry takes.
+    pub(crate) fn entry_bytes(ops: &OpBytes, batch_sizes: impl Iterator<Item = usize>) -> u64 {
+        stride(body_bytes(ops, batch_sizes))
+    }
+
+    /// Whether an entry of so many bytes finds room without passing the bound on all parts.
+    pub(crate) fn has_room(&self, entry_bytes: u64) -> bool {
+        self.position + entry_bytes <= self.part_bytes
+            || !self.free.is_empty()
+            || self.live.len() + usize::from(self.preparing) < self.parts_max
+    }
+
+    /// Adds an entry to what the next [`Journal::write`] writes; its sequence is the one after the
+    /// last. Returns the bytes that it takes.
+    pub(crate) fn stage(
+        &mut self,
+        flushed: Lsn,
+        time_ms: u64,
+        ops: &OpBytes,
+        appends: &[(PartitionId, Bytes)],
+    ) -> Result<u64, Error> {
+        let entry_bytes = Self::entry_bytes(ops, appends.iter().map(|(_, batch)| batch.len()));
+        assert!(entry_bytes <= self.entry_bytes_max(), "the caller has refused what is too large");
+        if self.position + entry_bytes > self.part_bytes {
+            self.next_part(flushed)?;
+        }
+        if self.runs.is_empty() {
+            let last = self.live.back().expect("a part is in use");
+            let (path, file) = (last.path.clone(), Arc::clone(&last.file));
+            self.begin_run(path, file, false);
+        }
+        self.last_lsn += 1;
+        let generation = self.live.back().expect("a part is in use").generation;
+        let head = EntryHead {
+            generation,
+            lsn: self.last_lsn,
+            flushed,
+            time_ms,
+            body_bytes: 0,
+            crc: 0,
+        };
+        let run = self.runs.last_mut().expect("a run was begun");
+        let taken = run.gather.entry(head, ops, appends);
+        debug_assert_eq!(taken, entry_bytes);
+        self.position += taken;
+        run.mark = JournalMark { lsn: self.last_lsn, generation, position: self.position };
+        Ok(taken)
+    }
+
+    /// Writes what was staged: one write for each part touched.
+    pub(crate) fn write(&mut self) -> Result<(), Error> {
+        for mut run in self.runs.drain(..) {
+            run.file
+                .write_at(&run.gather.slices(), run.position)
+                .map_err(|e| Error::disk_at(&*run.path, "write", run.position, e))?;
+            self.written = run.mark;
+            let known = self.dirty.iter_mut().find(|part| Arc::ptr_eq(&part.file, &run.file));
+            if let Some(part) = known {
+                part.lsn = run.mark.lsn;
+                part.position = run.mark.position;
+            } else {
+                self.dirty.push(DirtyPart {
+                    path: run.path,
+                    file: run.file,
+                    lsn: run.mark.lsn,
+                    position: run.mark.position,
+                    new: run.new,
+                });
+            }
+            run.gather.clear();
+            self.spare.push(run.gather);
+        }
+        self.spare.truncate(2);
+        Ok(())
+    }
+
+    /// End of what is written.
+    pub(crate) fn mark(&self) -> JournalMark {
+        self.written
+    }
+
+    /// Parts written since they were last flushed.
+    pub(crate) fn dirty(&self) -> &[DirtyPart] {
+        &self.dirty
+    }
+
+    /// Forgets the parts that `flushed` left clean: nothing was written to them since.
+    pub(crate) fn clean(&mut self, flushed: &[(String, u64)]) {
+        self.dirty.retain_mut(|part| {
+            let Some((_, position)) = flushed.iter().find(|(path, _)| *path == part.path) else {
+                return true;
+            };
+            part.new = false;
+            part.position > *position
+        });
+    }
+
+    /// Frees the parts whose entries are all at or below `upto`.
+    pub(crate) fn recycle(&mut self, upto: Lsn) {
+        while self.live.len() > 1 && self.live[1].first_lsn <= upto + 1 {
+            let part = self.live.pop_front().expect("there are two");
+            let dirty = self.dirty.iter().any(|dirty| Arc::ptr_eq(&dirty.file, &part.file));
+            if dirty {
+                // Its flush is still to come; it goes the next time.
+                self.live.push_front(part);
+                break;
+            }
+            self.free.push((part.path, part.file));
+        }
+    }
+
+    /// Whether a part can be recycled once everything up to `upto` is needed no more.
+    pub(crate) fn can_recycle(&self, upto: Lsn) -> bool {
+        self.live.len() > 1 && self.live[1].first_lsn <= upto + 1
+    }
+
+    /// The work of making one more part, when none waits and the bound allows it.
+    pub(crate) fn prepare(&mut self) -> Option<PartPreparation> {
+        let wanted =
+            self.free.is_empty() && !self.preparing && self.live.len() < self.parts_max;
+        wanted.then(|| {
+            self.preparing = true;
+            self.new_preparation()
+        })
+    }
+
+    /// Takes a prepared part; an unfinished one is forgotten.
+    pub(crate) fn prepared(&mut self, preparation: PartPreparation) {
+        self.preparing = false;
+        self.free.extend(preparation.into_part());
+    }
+
+    pub(crate) fn live(&self) -> impl Iterator<Item = &LivePart> {
+        self.live.iter()
+    }
+
+    /// Bytes in use and bytes there may be.
+    pub(crate) fn fill(&self) -> (u64, u64) {
+        let before = self.live.len().saturating_sub(1) as u64 * self.part_bytes;
+        (before + self.position, self.parts_max as u64 * self.part_bytes)
+    }
+
+    pub(crate) fn next_generation(&self) -> u64 {
+        self.next_generation
+    }
+
+    fn new_preparation(&mut self) -> PartPreparation {
+        let path = part_path(self.next_number);
+        self.next_number += 1;
+        PartPreparation::new(Arc::clone(&self.disk), path, self.part_bytes)
+    }
+
+    /// Stages the header of a fresh part; later entries go there.
+    fn next_part(&mut self, flushed: Lsn) -> Result<(), Error> {
+        let (path, file, new) = if let Some((path, file)) = self.free.pop() {
+            (path, file, false)
+        } else {
+            // No prepared part waits. A sparse file will do: dearer to flush the first time, but
+            // the log thread does not wait for zeros.
+            let path = part_path(self.next_number);
+            self.next_number += 1;
+            let file = self.disk.open(&path, Open::Create);
+            let file = file.map_err(|e| Error::disk(&*path, "open", e))?;
+            file.set_len(self.part_bytes).map_err(|e| Error::disk(&*path, "write", e))?;
+            (path, Arc::from(file), true)
+        };
+        let head = PartHead {
+            log_id: self.log_id,
+            generation: self.next_generation,
+            first_lsn: self.last_lsn + 1,
+            flushed,
+        };
+        self.next_generation += 1;
+        self.live.push_back(LivePart {
+            path: path.clone(),
+            file: Arc::clone(&file),
+            generation: head.generation,
+            first_lsn: head.first_lsn,
+        });
+        self.position = 0;
+        self.begin_run(path, file, new);
+        self.position = PART_HEAD_BYTES;
+        let run = self.runs.last_mut().expect("a run was begun");
+        run.gather.copy(&head.encode());
+        run.mark = JournalMark {
+            lsn: self.last_lsn,
+            generation: head.generation,
+            position: PART_HEAD_BYTES,
+        };
+        Ok(())
+    }
+
+    fn begin_run(&mut self, path: String, file: Arc<dyn DiskFile>, new: bool) {
+        self.runs.push(Run {
+            path,
+            file,
+            new,
+            position: self.position,
+            gather: self.spare.pop().unwrap_or_default(),
+            mark: self.written,
+        });
+    }
+}
+
+/// Syncs written parts; for the flush thread.
+pub(crate) fn sync_parts(disk: &dyn Disk, parts: &[DirtyPart]) -> Result<(), Error> {
+    for part in parts {
+        let synced = if part.new { part.file.sync_all() } else { part.file.sync_data() };
+        synced.map_err(|e| Error::disk_at(&*part.path, "sync", part.position, e))?;
+    }
+    if parts.iter().any(|part| part.new) {
+        disk.sync_dir(JOURNAL_DIR).map_err(|e| Error::disk(JOURNAL_DIR, "sync", e))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,178 @@
+//! Reading the log from any thread: streams, watermarks, batches. Nothing here changes the log.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use crate::error::{Error, ReadError};
+use crate::stream::{Lsn, PartitionId};
+use crate::watermark::{PartitionMeta, PartitionState, Shared, StreamMeta, Watermarks};
+
+/// Reads the log; cheap to clone, usable from any thread while the owner appends.
+#[derive(Clone)]
+pub struct LogReader {
+    shared: Arc<Shared>,
+}
+
+/// Sizes for metrics, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Journal in use, not yet recycled.
+    pub journal_used_bytes: u64,
+    /// Bound of the journal.
+    pub journal_bytes_max: u64,
+    /// Batches held in the tail cache.
+    pub tail_bytes: u64,
+    /// All partitions together.
+    pub partitions_bytes: u64,
+}
+
+impl LogReader {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// All streams, by name.
+    pub fn streams(&self) -> Arc<Vec<StreamMeta>> {
+        Arc::clone(&self.shared.directory().streams)
+    }
+
+    /// The stream of this name.
+    pub fn stream(&self, name: &str) -> Option<StreamMeta> {
+        let directory = self.shared.directory();
+        directory.by_name.get(name).map(|at| directory.streams[*at].clone())
+    }
+
+    /// The stream with this topic id.
+    pub fn by_topic_id(&self, topic_id: &[u8; 16]) -> Option<StreamMeta> {
+        let directory = self.shared.directory();
+        directory.by_topic_id.get(topic_id).map(|at| directory.streams[*at].clone())
+    }
+
+    /// Which partition of which stream this is.
+    pub fn partition(&self, id: PartitionId) -> Option<PartitionMeta> {
+        self.state(id).map(|state| state.meta.clone())
+    }
+
+    /// How far the partition is.
+    pub fn watermarks(&self, id: PartitionId) -> Option<Watermarks> {
+        self.state(id).map(|state| state.watermarks())
+    }
+
+    /// The leader epoch that new batches get; it rises with every start after a crash.
+    pub fn leader_epoch(&self) -> i32 {
+        self.shared.epoch.load(Ordering::Acquire)
+    }
+
+    /// The largest epoch of this partition that is not above `epoch`, and where it ends.
+    /// For the epoch of today that is the end of what is appended.
+    pub fn epoch_end(&self, id: PartitionId, epoch: i32) -> Option<(i32, u64)> {
+        let state = self.state(id)?;
+        if epoch == self.leader_epoch() {
+            return Some((epoch, state.watermarks().appended));
+        }
+        state.reader.epoch_end(epoch)
+    }
+
+    /// Whole batches from memory, the first being the one that contains `offset`; at most
+    /// `bytes_max` of them but at least one. None: the tail cache does not reach back so far (or
+    /// there is no such partition), [`LogReader::read`] does. Never waits for a file.
+    pub fn read_tail(&self, id: PartitionId, offset: u64, bytes_max: usize) -> Option<Vec<Bytes>> {
+        let state = self.state(id)?;
+        let marks = state.watermarks();
+        if offset < marks.log_start || offset > marks.appended {
+            return None;
+        }
+        if offset == marks.appended {
+            return Some(Vec::new());
+        }
+        state.tail().read(offset, bytes_max, marks.appended)
+    }
+
+    /// Whole batches, the first being the one that contains `offset`; at most `bytes_max` of them
+    /// but at least one, none that ends beyond `up_to` (an exclusive end: a watermark; `u64::MAX`
+    /// for all that is appended). Empty at the end. May read files.
+    pub fn read(
+        &self,
+        id: PartitionId,
+        offset: u64,
+        bytes_max: usize,
+        up_to: u64,
+    ) -> Result<Vec<Bytes>, ReadError> {
+        let state = self.state(id).ok_or(ReadError::UnknownPartition { partition: id })?;
+        let marks = state.watermarks();
+        if offset < marks.log_start || offset > marks.appended {
+            return Err(ReadError::OutOfRange {
+                offset,
+                log_start: marks.log_start,
+                next_offset: marks.appended,
+            });
+        }
+        let up_to = up_to.min(marks.appended);
+        if offset >= up_to {
+            return Ok(Vec::new());
+        }
+        let tail = state.tail().read(offset, bytes_max, up_to);
+        match tail {
+            Some(batches) => Ok(batches),
+            None => state.reader.read(offset, bytes_max, up_to),
+        }
+    }
+
+    /// The first record whose timestamp is at or after `timestamp_ms`: offset and timestamp.
+    pub fn offset_for_time(
+        &self,
+        id: PartitionId,
+        timestamp_ms: i64,
+    ) -> Result<Option<(u64, i64)>, ReadError> {
+        let state = self.state(id).ok_or(ReadError::UnknownPartition { partition: id })?;
+        state.reader.offset_for_time(timestamp_ms)
+    }
+
+    /// The record with the largest timestamp: offset and timestamp.
+    pub fn newest(&self, id: PartitionId) -> Result<Option<(u64, i64)>, ReadError> {
+        let state = self.state(id).ok_or(ReadError::UnknownPartition { partition: id })?;
+        state.reader.newest()
+    }
+
+    /// The last entry that is appended.
+    pub fn appended_to(&self) -> Lsn {
+        self.shared.appended.load(Ordering::Acquire)
+    }
+
+    /// The last entry that is flushed.
+    pub fn flushed_to(&self) -> Lsn {
+        self.shared.flushed.load(Ordering::Acquire)
+    }
+
+    /// Why the log takes nothing more, if an earlier write or flush failed.
+    pub fn latched(&self) -> Option<Error> {
+        self.shared.latch.check().err()
+    }
+
+    /// Bytes free on the disk of the log.
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.shared.disk.free_bytes().ok()
+    }
+
+    /// Size of a partition, in bytes.
+    pub fn size_bytes(&self, id: PartitionId) -> Option<u64> {
+        self.state(id).map(|state| state.reader.size_bytes())
+    }
+
+    /// Sizes for metrics.
+    pub fn sizes(&self) -> Sizes {
+        let directory = self.shared.directory();
+        Sizes {
+            journal_used_bytes: self.shared.journal_used_bytes.load(Ordering::Relaxed),
+            journal_bytes_max: self.shared.journal_bytes_max.load(Ordering::Relaxed),
+            tail_bytes: self.shared.tail_bytes.load(Ordering::Relaxed),
+            partitions_bytes: directory.partitions.values().map(|p| p.reader.size_bytes()).sum(),
+        }
+    }
+
+    fn state(&self, id: PartitionId) -> Option<Arc<PartitionState>> {
+        self.shared.directory().partitions.get(&id).cloned()
+    }
+}

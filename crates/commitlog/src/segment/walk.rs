@@ -1,0 +1,77 @@
+//! Steps through the headers of a segment's batches.
+
+use crate::batch::{BatchError, BatchHead, HEADER_BYTES};
+use crate::disk::read_full;
+use crate::error::ReadError;
+
+use super::Segment;
+
+/// A walk over batch headers between two positions. Each step moves on by a whole batch or fails, so
+/// a walk ends whatever the bytes are.
+pub(crate) struct Walk<'a> {
+    segment: &'a Segment,
+    position: u64,
+    end: u64,
+    next_offset: u64,
+    window: Vec<u8>,
+    window_at: u64,
+    window_bytes: usize,
+}
+
+impl<'a> Walk<'a> {
+    /// `start` is the beginning of a batch, `end` the end of one; `window_bytes` are read at once.
+    pub fn new(
+        segment: &'a Segment,
+        start: u64,
+        end: u64,
+        window_bytes: usize,
+    ) -> Result<Self, ReadError> {
+        segment.files()?;
+        Ok(Self {
+            segment,
+            position: start,
+            end,
+            next_offset: segment.base(),
+            window: Vec::new(),
+            window_at: start,
+            window_bytes: window_bytes.max(HEADER_BYTES),
+        })
+    }
+
+    /// Position and header of the next batch; `None` at the end.
+    pub fn step(&mut self) -> Result<Option<(u64, BatchHead)>, ReadError> {
+        if self.position >= self.end {
+            return Ok(None);
+        }
+        let position = self.position;
+        let head = self.head()?;
+        if head.base_offset() < self.next_offset {
+            return Err(self.segment.corrupt(position, BatchError::Offsets));
+        }
+        if head.size_bytes() as u64 > self.end - position {
+            return Err(self.segment.corrupt(position, BatchError::Short));
+        }
+        self.next_offset = head.next_offset();
+        self.position += head.size_bytes() as u64;
+        Ok(Some((position, head)))
+    }
+
+    fn head(&mut self) -> Result<BatchHead, ReadError> {
+        let left = (self.end - self.position).min(HEADER_BYTES as u64) as usize;
+        let mut skip = (self.position - self.window_at) as usize;
+        if skip + left > self.window.len() {
+            self.window.resize(
+                (self.end - self.position).min(self.window_bytes as u64) as usize,
+                0,
+            );
+            let log = &self.segment.files()?.log;
+            let read = read_full(&**log, &mut self.window, self.position)
+                .map_err(|source| self.segment.failed_at("log", self.position, source))?;
+            self.window.truncate(read);
+            self.window_at = self.position;
+            skip = 0;
+        }
+        BatchHead::read(&self.window[skip..])
+            .map_err(|error| self.segment.corrupt(self.position, error))
+    }
+}

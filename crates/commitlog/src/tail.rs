@@ -1,0 +1,86 @@
+//! The tail cache: the newest batches of every partition, kept in memory so that readers near the
+//! end touch no file. One bound in bytes holds for the whole node.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::limits::TAIL_BATCH_OVERHEAD_BYTES;
+use crate::watermark::PartitionState;
+
+/// The newest batches of one partition, without a gap, oldest first.
+#[derive(Default)]
+pub(crate) struct Tail {
+    batches: VecDeque<TailBatch>,
+}
+
+struct TailBatch {
+    base_offset: u64,
+    next_offset: u64,
+    bytes: Bytes,
+}
+
+impl Tail {
+    fn push(&mut self, base_offset: u64, next_offset: u64, bytes: Bytes) {
+        debug_assert!(self.batches.back().is_none_or(|last| last.next_offset <= base_offset));
+        self.batches.push_back(TailBatch { base_offset, next_offset, bytes });
+    }
+
+    /// Whole batches from the one that contains `offset`, at most `bytes_max` of them but at least
+    /// one, none at or beyond `up_to`. No answer: the tail does not reach back so far.
+    pub(crate) fn read(&self, offset: u64, bytes_max: usize, up_to: u64) -> Option<Vec<Bytes>> {
+        let first = self.batches.front()?;
+        if offset < first.base_offset {
+            return None;
+        }
+        let start = self.batches.partition_point(|batch| batch.next_offset <= offset);
+        let mut found = Vec::new();
+        let mut bytes_left = bytes_max;
+        for batch in self.batches.range(start..) {
+            let fits = batch.bytes.len() <= bytes_left || found.is_empty();
+            if !fits || batch.next_offset > up_to {
+                break;
+            }
+            bytes_left = bytes_left.saturating_sub(batch.bytes.len());
+            found.push(batch.bytes.clone());
+        }
+        Some(found)
+    }
+}
+
+/// Keeps all tails together within the bound; belongs to the log's owner.
+pub(crate) struct TailBudget {
+    bytes: u64,
+    bytes_max: u64,
+    /// In the order of their arrival, with what each costs.
+    oldest: VecDeque<(Arc<PartitionState>, u64)>,
+}
+
+impl TailBudget {
+    pub(crate) fn new(bytes_max: u64) -> Self {
+        Self { bytes: 0, bytes_max, oldest: VecDeque::new() }
+    }
+
+    pub(crate) fn push(
+        &mut self,
+        partition: &Arc<PartitionState>,
+        base_offset: u64,
+        next_offset: u64,
+        batch: Bytes,
+    ) {
+        let cost = batch.len() as u64 + TAIL_BATCH_OVERHEAD_BYTES;
+        partition.tail().push(base_offset, next_offset, batch);
+        self.oldest.push_back((Arc::clone(partition), cost));
+        self.bytes += cost;
+        while self.bytes > self.bytes_max {
+            let (partition, cost) = self.oldest.pop_front().expect("bytes are counted");
+            partition.tail().batches.pop_front();
+            self.bytes -= cost;
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
