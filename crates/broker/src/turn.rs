@@ -1,0 +1,679 @@
+//! What one worker writes in one turn: a batch a partition, and the side array from which live
+//! delivery reads. Becomes one entry of the journal, so all of it is kept or nothing.
+
+use crate::hooks::{Event, HookTable, PayloadEncoding, Target};
+use crate::limits::{BATCH_CUT_BYTES, TURN_BYTES_MAX};
+use crate::message::{Messages, MessagesBuilder, MessageView, Place, Placed, Position};
+use crate::placement::{Key, Placement, Placements, RecordPlace};
+use crate::properties::ForwardProperties;
+use crate::record::{
+    HeaderSlice, MessageJson, RecordHeaders, write_client, write_retained, write_session,
+};
+use commitlog::{Ack, Append, BatchBuilder, Entry, PartitionId};
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use mqtt::{PublishProperties, QoS};
+use std::sync::Arc;
+
+/// A PUBLISH that the broker has accepted.
+#[derive(Debug, Clone, Copy)]
+pub struct PublishFacts<'a> {
+    /// The publisher.
+    pub client_id: &'a str,
+    /// Its user name, `""` when absent.
+    pub username: &'a str,
+    /// The topic, aliases resolved.
+    pub topic: &'a str,
+    /// The payload.
+    pub payload: &'a [u8],
+    /// `QoS` of the PUBLISH.
+    pub qos: QoS,
+    /// RETAIN flag: the message goes into the table of retained messages too, or, without payload,
+    /// takes the one there away.
+    pub retain: bool,
+    /// DUP flag.
+    pub dup: bool,
+    /// Properties; those that are the receivers' go along, and the expiry counts from now.
+    pub properties: &'a PublishProperties<'a>,
+    /// Address of the publisher, where records are to name it.
+    pub peer: Option<&'a str>,
+    /// Whom the publisher authenticated as, where records are to name it.
+    pub principal: Option<&'a str>,
+    /// Now, ms since the epoch.
+    pub now_ms: u64,
+}
+
+/// What became of a PUBLISH in its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// Index of the message in the turn's [`Messages`].
+    pub message: u32,
+    /// The level that must be reached before the publisher is answered.
+    pub ack: Ack,
+}
+
+/// An event besides a PUBLISH.
+#[derive(Debug, Clone, Copy)]
+pub enum EventFacts<'a> {
+    /// `client.connected`
+    Connected {
+        /// The client.
+        client_id: &'a str,
+        /// Its user name, `""` when absent.
+        username: &'a str,
+    },
+    /// `client.disconnected`
+    Disconnected {
+        /// The client.
+        client_id: &'a str,
+        /// Its user name, `""` when absent.
+        username: &'a str,
+        /// Why, in a word.
+        reason: &'a str,
+    },
+    /// `session.subscribed`
+    Subscribed {
+        /// The client.
+        client_id: &'a str,
+        /// The filter; `$share/group/` in front is left out of the record, as EMQ X does.
+        topic: &'a str,
+        /// `QoS` granted.
+        qos: QoS,
+    },
+    /// `session.unsubscribed`
+    Unsubscribed {
+        /// The client.
+        client_id: &'a str,
+        /// The filter; `$share/group/` in front is left out of the record, as EMQ X does.
+        topic: &'a str,
+        /// `QoS` that had been granted.
+        qos: QoS,
+    },
+    /// `message.delivered`
+    Delivered(Delivery<'a>),
+    /// `message.acked`
+    Acked(Delivery<'a>),
+    /// `message.dropped`
+    Dropped(Delivery<'a>, DropReason),
+}
+
+/// A message and one receiver of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Delivery<'a> {
+    /// The receiver; the publisher where nobody was to receive it.
+    pub client_id: &'a str,
+    /// Its user name, `""` when absent.
+    pub username: &'a str,
+    /// `QoS` of the delivery.
+    pub qos: QoS,
+    /// The message.
+    pub message: &'a MessageView<'a>,
+    /// Where the message is kept, if it is.
+    pub position: Option<Position>,
+}
+
+/// Why a message was dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DropReason {
+    /// Nobody subscribes to its topic.
+    NoSubscribers,
+    /// The receiver is owed as much as it may be owed.
+    QueueFull,
+    /// Its expiry interval ran out.
+    Expired,
+    /// The receiver takes no packet as large.
+    TooLarge,
+    /// The receiver may not read its topic.
+    NotAuthorized,
+    /// Retention removed it before it could be delivered.
+    Retention,
+}
+
+impl DropReason {
+    /// All reasons.
+    pub const ALL: [Self; 6] = [
+        Self::NoSubscribers,
+        Self::QueueFull,
+        Self::Expired,
+        Self::TooLarge,
+        Self::NotAuthorized,
+        Self::Retention,
+    ];
+
+    /// The word that stands in records and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoSubscribers => "no_subscribers",
+            Self::QueueFull => "queue_full",
+            Self::Expired => "expired",
+            Self::TooLarge => "too_large",
+            Self::NotAuthorized => "not_authorized",
+            Self::Retention => "retention",
+        }
+    }
+}
+
+/// Gathers what one worker writes; lives as long as the worker and is emptied by
+/// [`Turn::finish`].
+#[derive(Debug)]
+pub struct Turn {
+    hooks: Arc<HookTable>,
+    placements: Placements,
+    appends: Appends,
+    messages: MessagesBuilder,
+    scratch: Scratch,
+    /// Encoded properties of the message at hand.
+    properties: Vec<u8>,
+    number: u64,
+    ack: Ack,
+}
+
+impl Turn {
+    /// The first turn of a worker, empty.
+    pub fn new(hooks: Arc<HookTable>) -> Self {
+        Self {
+            hooks,
+            placements: Placements::new(),
+            appends: Appends::default(),
+            messages: MessagesBuilder::new(),
+            scratch: Scratch::default(),
+            properties: Vec::new(),
+            number: 1,
+            ack: Ack::Memory,
+        }
+    }
+
+    /// Places all that follows by other hooks.
+    pub fn set_hooks(&mut self, hooks: Arc<HookTable>) {
+        self.hooks = hooks;
+        self.placements.forget();
+    }
+
+    /// The hooks in force.
+    pub fn hooks(&self) -> &Arc<HookTable> {
+        &self.hooks
+    }
+
+    /// Number of the turn that is being filled, from 1; rises when [`Turn::finish`] hands out an
+    /// entry.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Whether nothing was written yet.
+    pub fn is_empty(&self) -> bool {
+        self.appends.order.is_empty()
+    }
+
+    /// Number of messages published in this turn.
+    pub fn messages(&self) -> u32 {
+        self.messages.len() as u32
+    }
+
+    /// Bytes written so far, batches and side array.
+    pub fn size_bytes(&self) -> usize {
+        self.appends.bytes + self.messages.size_bytes()
+    }
+
+    /// Whether the turn should be ended ([`TURN_BYTES_MAX`]).
+    pub fn is_full(&self) -> bool {
+        self.size_bytes() >= TURN_BYTES_MAX
+    }
+
+    /// Strictest level that anything in this turn asks for.
+    pub fn ack(&self) -> Ack {
+        self.ack
+    }
+
+    /// Places a PUBLISH: a record for each hook that takes it, else one in the default stream; and
+    /// one in the table of retained messages if it is to be retained. Where the hooks keep a
+    /// `QoS` 1 or 2 message in memory only, the default stream has it too.
+    pub fn publish(&mut self, facts: &PublishFacts<'_>) -> Published {
+        self.properties.clear();
+        facts.properties.encode_forwarded(&mut self.properties);
+        let message = facts.message(&self.properties);
+        let headers = RecordHeaders {
+            peer: facts.peer,
+            principal: facts.principal,
+            ..RecordHeaders::of(&message)
+        };
+        let placement = self.placements.of(&self.hooks, Event::MessagePublish, facts.topic);
+        let mut placed = Placed {
+            place: None,
+            kept: placement.kept.is_some(),
+            retained: None,
+            level: placement.ack,
+        };
+        let mut writer = Writer {
+            hooks: &self.hooks,
+            appends: &mut self.appends,
+            scratch: &mut self.scratch,
+            now_ms: facts.now_ms,
+        };
+        if !placement.records.is_empty() {
+            let json = MessageJson {
+                client_id: facts.client_id,
+                username: facts.username,
+                from: None,
+                topic: facts.topic,
+                payload: facts.payload,
+                qos: facts.qos,
+                reason: None,
+                node_json: &self.hooks.node_json,
+                ts: facts.now_ms,
+            };
+            placed.place = writer.message(&placement, &json, headers);
+        }
+        if placed.place.is_none() || (!placed.kept && facts.qos != QoS::AtMostOnce) {
+            writer.unhooked(&message, headers, &mut placed);
+        }
+        if facts.retain {
+            let table = self.hooks.target(self.hooks.retained);
+            placed.retained = Some(writer.retained(table.partitions[0], &message));
+            placed.level = placed.level.max(table.ack);
+        }
+        let index = self.messages.push(&message, &placed);
+        self.ack = self.ack.max(placed.level);
+        Published { message: index, ack: placed.level }
+    }
+
+    /// Places a message of the node itself (`$SYS`): in memory, past all hooks.
+    pub fn announce(&mut self, facts: &PublishFacts<'_>) -> Published {
+        self.properties.clear();
+        facts.properties.encode_forwarded(&mut self.properties);
+        let message = facts.message(&self.properties);
+        let stream = self.hooks.target(self.hooks.sys);
+        let mut writer = Writer {
+            hooks: &self.hooks,
+            appends: &mut self.appends,
+            scratch: &mut self.scratch,
+            now_ms: facts.now_ms,
+        };
+        let place = Some(writer.retained(stream.partition(facts.topic.as_bytes()), &message));
+        let retained = if facts.retain { place } else { None };
+        let placed = Placed { place, kept: false, retained, level: stream.ack };
+        let index = self.messages.push(&message, &placed);
+        self.ack = self.ack.max(placed.level);
+        Published { message: index, ack: placed.level }
+    }
+
+    /// Whether any hook is set on `event`; where not, nothing about it need be worked out.
+    pub fn wants(&self, event: Event) -> bool {
+        self.hooks.wants(event)
+    }
+
+    /// Whether a hook on `event` takes `topic` (a filter for `session.*`).
+    pub fn matches_event(&mut self, event: Event, topic: &str) -> bool {
+        self.hooks.wants(event)
+            && !self.placements.of(&self.hooks, event, unshared(topic)).records.is_empty()
+    }
+
+    /// Writes a record for each hook that takes the event; answers the strictest level of their
+    /// streams, or `None` where no hook does.
+    pub fn event(&mut self, facts: &EventFacts<'_>, now_ms: u64) -> Option<Ack> {
+        let event = facts.event();
+        if !self.hooks.wants(event) {
+            return None;
+        }
+        let topic = facts.topic();
+        let placement = self.placements.of(&self.hooks, event, topic);
+        if placement.records.is_empty() {
+            return None;
+        }
+        let node_json = &*self.hooks.node_json;
+        let mut writer = Writer {
+            hooks: &self.hooks,
+            appends: &mut self.appends,
+            scratch: &mut self.scratch,
+            now_ms,
+        };
+        match *facts {
+            EventFacts::Connected { client_id, username } => {
+                writer.plain(&placement, [client_id, username, topic], |out| {
+                    write_client(out, client_id, username, None, node_json, now_ms);
+                });
+            }
+            EventFacts::Disconnected { client_id, username, reason } => {
+                writer.plain(&placement, [client_id, username, topic], |out| {
+                    write_client(out, client_id, username, Some(reason), node_json, now_ms);
+                });
+            }
+            EventFacts::Subscribed { client_id, qos, .. }
+            | EventFacts::Unsubscribed { client_id, qos, .. } => {
+                writer.plain(&placement, [client_id, "", topic], |out| {
+                    write_session(out, client_id, topic, qos, node_json, now_ms);
+                });
+            }
+            EventFacts::Delivered(delivery) | EventFacts::Acked(delivery) => {
+                writer.delivery(&placement, &delivery, None);
+            }
+            EventFacts::Dropped(delivery, reason) => {
+                writer.delivery(&placement, &delivery, Some(reason));
+            }
+        }
+        self.ack = self.ack.max(placement.ack);
+        Some(placement.ack)
+    }
+
+    /// Writes a record of a table; no value is a tombstone.
+    pub fn table(
+        &mut self,
+        partition: PartitionId,
+        key: &[u8],
+        value: Option<&[u8]>,
+        now_ms: u64,
+    ) -> Place {
+        self.ack = self.ack.max(Ack::Append);
+        self.appends.push(partition, now_ms, Some(key), value, &[])
+    }
+
+    /// The journal entry of what was written, with its messages, and a new turn begun; `None`, and
+    /// the turn goes on, where nothing was.
+    pub fn finish(&mut self) -> Option<(Entry, Messages)> {
+        if self.is_empty() {
+            return None;
+        }
+        let appends = self.appends.finish();
+        self.scratch.shrink();
+        self.number += 1;
+        self.ack = Ack::Memory;
+        Some((Entry { appends, ops: Vec::new() }, self.messages.finish()))
+    }
+}
+
+impl PublishFacts<'_> {
+    fn message<'m>(&'m self, properties: &'m [u8]) -> MessageView<'m> {
+        MessageView {
+            topic: self.topic,
+            payload: self.payload,
+            qos: self.qos,
+            retain: self.retain,
+            dup: self.dup,
+            publisher: self.client_id,
+            username: self.username,
+            properties: ForwardProperties::from_raw(properties),
+            publish_ms: self.now_ms,
+            expires_ms: self
+                .properties
+                .expiry_s
+                .map(|expiry_s| self.now_ms + 1000 * u64::from(expiry_s)),
+        }
+    }
+}
+
+impl<'a> EventFacts<'a> {
+    /// Which event it is.
+    pub fn event(&self) -> Event {
+        match self {
+            Self::Connected { .. } => Event::ClientConnected,
+            Self::Disconnected { .. } => Event::ClientDisconnected,
+            Self::Subscribed { .. } => Event::SessionSubscribed,
+            Self::Unsubscribed { .. } => Event::SessionUnsubscribed,
+            Self::Delivered(_) => Event::MessageDelivered,
+            Self::Acked(_) => Event::MessageAcked,
+            Self::Dropped(..) => Event::MessageDropped,
+        }
+    }
+
+    /// What a hook's filter is held against; empty for `client.*`.
+    fn topic(&self) -> &'a str {
+        match self {
+            Self::Connected { .. } | Self::Disconnected { .. } => "",
+            Self::Subscribed { topic, .. } | Self::Unsubscribed { topic, .. } => unshared(topic),
+            Self::Delivered(delivery) | Self::Acked(delivery) | Self::Dropped(delivery, _) => {
+                delivery.message.topic
+            }
+        }
+    }
+}
+
+/// A filter without `$share/group/`.
+fn unshared(filter: &str) -> &str {
+    mqtt::topic::parse_share(filter).map_or(filter, |share| share.filter)
+}
+
+/// Buffers that outlive a record.
+#[derive(Debug, Default)]
+struct Scratch {
+    /// JSON with the payload in base64, and as text.
+    base64: Vec<u8>,
+    plain: Vec<u8>,
+    key: Vec<u8>,
+    names: Vec<u8>,
+}
+
+impl Scratch {
+    /// Gives back what a large message has taken.
+    fn shrink(&mut self) {
+        for buffer in [&mut self.base64, &mut self.plain, &mut self.names] {
+            if buffer.capacity() > 2 * TURN_BYTES_MAX {
+                *buffer = Vec::new();
+            }
+        }
+    }
+}
+
+/// Writes the records of one event.
+struct Writer<'t> {
+    hooks: &'t HookTable,
+    appends: &'t mut Appends,
+    scratch: &'t mut Scratch,
+    now_ms: u64,
+}
+
+impl Writer<'_> {
+    /// Writes a message event for each hook; answers where the copy is that sessions point into:
+    /// the first in a disk stream, else the first.
+    fn message(
+        &mut self,
+        placement: &Placement,
+        json: &MessageJson<'_>,
+        headers: RecordHeaders<'_>,
+    ) -> Option<Place> {
+        self.scratch.base64.clear();
+        self.scratch.plain.clear();
+        let mut wanted = None;
+        for (number, record) in placement.records.iter().enumerate() {
+            let Scratch { base64, plain, key, names } = &mut *self.scratch;
+            let value = match record.payload {
+                PayloadEncoding::Base64 => base64,
+                PayloadEncoding::Plain => plain,
+            };
+            if value.is_empty() {
+                json.write(record.payload, value);
+            }
+            let target = self.hooks.target(record.target);
+            let (partition, key) =
+                self.appends.key(record, target, [json.client_id, json.username, json.topic], key);
+            let place = headers.encoded(record.payload, json.payload).with(names, |headers| {
+                self.appends.push(partition, self.now_ms, key, Some(value), headers)
+            });
+            if number == placement.kept.unwrap_or(0) {
+                wanted = Some(place);
+            }
+        }
+        wanted
+    }
+
+    /// Writes a delivery, acknowledgement or drop for each hook.
+    fn delivery(
+        &mut self,
+        placement: &Placement,
+        delivery: &Delivery<'_>,
+        reason: Option<DropReason>,
+    ) {
+        let message = delivery.message;
+        let json = MessageJson {
+            client_id: delivery.client_id,
+            username: delivery.username,
+            from: Some(message.publisher),
+            topic: message.topic,
+            payload: message.payload,
+            qos: delivery.qos,
+            reason: reason.map(DropReason::as_str),
+            node_json: &self.hooks.node_json,
+            ts: self.now_ms,
+        };
+        let headers = RecordHeaders {
+            mid: delivery.position,
+            publish_ms: (message.publish_ms != self.now_ms).then_some(message.publish_ms),
+            ..RecordHeaders::of(message)
+        };
+        self.message(placement, &json, headers);
+    }
+
+    /// Writes an event without payload for each hook. `who`: client id, user name, topic.
+    fn plain(
+        &mut self,
+        placement: &Placement,
+        who: [&str; 3],
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let Scratch { base64: value, key, .. } = &mut *self.scratch;
+        value.clear();
+        write(value);
+        for record in &placement.records {
+            let target = self.hooks.target(record.target);
+            let (partition, key) = self.appends.key(record, target, who, key);
+            self.appends.push(partition, self.now_ms, key, Some(value), &[]);
+        }
+    }
+
+    /// Writes the raw payload into the default stream of its `QoS`.
+    fn unhooked(
+        &mut self,
+        message: &MessageView<'_>,
+        headers: RecordHeaders<'_>,
+        placed: &mut Placed,
+    ) {
+        let (target, usual) = match message.qos {
+            QoS::AtMostOnce => (self.hooks.default_qos0, QoS::AtMostOnce),
+            _ => (self.hooks.default, QoS::AtLeastOnce),
+        };
+        let target = self.hooks.target(target);
+        let headers = RecordHeaders {
+            topic: Some(message.topic),
+            username: (!message.username.is_empty()).then_some(message.username),
+            qos: (message.qos != usual).then_some(message.qos),
+            ..headers
+        };
+        let key = message.publisher.as_bytes();
+        let place = headers.with(&mut self.scratch.names, |headers| {
+            let partition = target.partition(key);
+            self.appends.push(partition, self.now_ms, Some(key), Some(message.payload), headers)
+        });
+        placed.place = Some(place);
+        placed.kept = target.kept;
+        placed.level = placed.level.max(target.ack);
+    }
+
+    /// Writes the record of a retained message, or its tombstone.
+    fn retained(&mut self, partition: PartitionId, message: &MessageView<'_>) -> Place {
+        let value = &mut self.scratch.base64;
+        value.clear();
+        if !message.payload.is_empty() {
+            write_retained(value, message);
+        }
+        let value = (!value.is_empty()).then_some(value.as_slice());
+        self.appends.push(partition, self.now_ms, Some(message.topic.as_bytes()), value, &[])
+    }
+}
+
+/// The batches of a turn.
+#[derive(Debug, Default)]
+struct Appends {
+    /// One a partition ever written to; most are empty at any time.
+    builders: Vec<Open>,
+    /// Index in `builders`.
+    by_partition: HashMap<PartitionId, u32, RandomState>,
+    /// The entry's appends in order.
+    order: Vec<Pending>,
+    bytes: usize,
+    /// Turns the records without a key round the partitions.
+    round: u32,
+}
+
+#[derive(Debug)]
+struct Open {
+    partition: PartitionId,
+    builder: BatchBuilder,
+    /// Index in `order` while the builder is not empty.
+    append: u32,
+}
+
+#[derive(Debug)]
+enum Pending {
+    /// Index of the builder that is still being filled.
+    Open(u32),
+    Done(Append),
+}
+
+impl Appends {
+    /// Partition and key of a record. `who`: client id, user name, topic.
+    fn key<'k>(
+        &mut self,
+        record: &'k RecordPlace,
+        target: &Target,
+        who: [&'k str; 3],
+        key: &'k mut Vec<u8>,
+    ) -> (PartitionId, Option<&'k [u8]>) {
+        let [client_id, username, topic] = who;
+        match &record.key {
+            Key::Fixed(key, partition) => (*partition, Some(key)),
+            Key::ClientId => (target.partition(client_id.as_bytes()), Some(client_id.as_bytes())),
+            Key::Template(template) => {
+                key.clear();
+                if template.write(topic, client_id, username, key) {
+                    return (target.partition(key), Some(key));
+                }
+                self.round = self.round.wrapping_add(1);
+                (target.partitions[self.round as usize % target.partitions.len()], None)
+            }
+        }
+    }
+
+    fn push(
+        &mut self,
+        partition: PartitionId,
+        now_ms: u64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &HeaderSlice<'_>,
+    ) -> Place {
+        let index = *self.by_partition.entry(partition).or_insert_with(|| {
+            self.builders.push(Open { partition, builder: BatchBuilder::new(), append: 0 });
+            self.builders.len() as u32 - 1
+        });
+        let open = &mut self.builders[index as usize];
+        let before = open.builder.size_bytes();
+        if before >= BATCH_CUT_BYTES {
+            let batch = open.builder.finish();
+            self.order[open.append as usize] = Pending::Done(Append { partition, batch });
+        }
+        if open.builder.is_empty() {
+            open.append = self.order.len() as u32;
+            self.order.push(Pending::Open(index));
+        }
+        let delta = open.builder.push(now_ms as i64, key, value, headers);
+        self.bytes += (open.builder.size_bytes()).saturating_sub(before);
+        Place { append: open.append, delta }
+    }
+
+    fn finish(&mut self) -> Vec<Append> {
+        self.bytes = 0;
+        let builders = &mut self.builders;
+        self.order
+            .drain(..)
+            .map(|pending| match pending {
+                Pending::Done(append) => append,
+                Pending::Open(index) => {
+                    let open = &mut builders[index as usize];
+                    Append { partition: open.partition, batch: open.builder.finish() }
+                }
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;
