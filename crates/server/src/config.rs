@@ -260,10 +260,8 @@ impl Reading<'_> {
     fn line(&self, at: usize) -> usize {
         let end = at.min(self.text.len());
         self.text.as_bytes()[..end]
-            .iter()
-            .filter(|byte| **byte == b'\n')
+            .split(|byte| *byte == b'\n')
             .count()
-            + 1
     }
 
     fn fault(&mut self, at: Option<usize>, what: String) {

@@ -2,4 +2,5 @@
 //! other crate; none knows it.
 
 pub mod config;
+pub mod emqx;
 pub mod settings;

@@ -2,16 +2,19 @@
 //! module of the server reads these; none of them ever sees the text that the user wrote.
 
 mod build;
+mod listeners;
+mod streams;
+mod values;
+mod words;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-pub use self::build::{
-    DEFAULT_QOS0_STREAM, DEFAULT_STREAM, Flags, INTERNAL_PREFIX, bad_filter, bad_stream_name,
-    build, key_template,
-};
+pub use self::build::{Flags, build};
+pub use self::streams::{DEFAULT_QOS0_STREAM, DEFAULT_STREAM};
+pub use self::words::{INTERNAL_PREFIX, bad_filter, bad_stream_name, key_template};
 
 /// All settings of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -98,7 +98,7 @@ pub const KEYS: &[Key] = &[
         "Time between two looks at retention and compaction, 1s to 1d."),
 
     key("mqtt", "packet_size_max", SIZE, "bytes", "\"1MB\"",
-        "Largest MQTT packet, 1KB to 256MB; announced to MQTT 5 clients. A larger one closes the connection (0x95)."),
+        "Largest MQTT packet, 1KB to 8MB; announced to MQTT 5 clients. A larger one closes the connection (0x95)."),
     key("mqtt", "connections_max", INTEGER, "connections", "1000000",
         "Connections of all MQTT listeners together; further ones are closed at once. The open-file limit of the process must allow them."),
     key("mqtt", "connect_timeout_ms", DURATION, "ms", "\"10s\"",

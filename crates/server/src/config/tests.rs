@@ -1,4 +1,7 @@
+//! Reading a configuration, and the agreement of keys, serde types, default file and document.
+
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::path::Path;
 
 use serde::de::value::MapDeserializer;
@@ -193,7 +196,7 @@ fn document_tables() -> String {
             .map(row)
             .collect();
         if !rows.is_empty() {
-            text.push_str(&format!("### {}\n\n", keys::written(table)));
+            let _ = write!(text, "### {}\n\n", keys::written(table));
             text.push_str("| key | type | unit of a plain number | default | meaning |\n|---|---|---|---|---|\n");
             text.push_str(&rows.join("\n"));
             text.push_str("\n\n");

@@ -1,4 +1,11 @@
+//! What a configuration means, and how each mistake is told.
+
+use std::path::Path;
+
+use super::super::listeners::address;
 use super::*;
+use crate::config;
+use crate::settings::*;
 
 /// Faults of reading and of meaning together, as `sluice check` tells them.
 fn settings(text: &str) -> Result<Settings, Vec<String>> {
@@ -91,11 +98,13 @@ fn the_default_is_the_articles() {
 #[test]
 fn the_defaults_in_the_table_of_keys_are_those_of_the_code() {
     let said = |table: &str| -> String {
-        config::keys::KEYS
-            .iter()
-            .filter(|key| key.table == table && !key.default.is_empty() && key.default != "{}")
-            .map(|key| format!("{} = {}\n", key.name, key.default))
-            .collect()
+        let mut text = String::new();
+        for key in config::keys::KEYS.iter().filter(|key| key.table == table) {
+            if !key.default.is_empty() && key.default != "{}" {
+                text += &[key.name, " = ", key.default, "\n"].concat();
+            }
+        }
+        text
     };
     let bare = "[[listener]]\nkind = \"mqtt\"\nbind = \"127.0.0.1:1\"\n[[hook]]\nevent = \"message.publish\"\nstream = \"a\"\n[[stream]]\nname = \"b\"\n";
     let full = format!(
@@ -222,11 +231,11 @@ fn faults_of_meaning_have_lines() {
         ),
         (
             "[[hook]]\nevent = \"client.connected\"\nstream = \"a\"\nfilter = \"#\"",
-            "f:4: client.connected has no topic, so that a hook on it takes no filter",
+            "f:4: filter: client.connected has no topic, so that a hook on it takes no filter",
         ),
         (
             "[[hook]]\nevent = \"client.connected\"\nstream = \"a\"\nkey = \"{2}\"",
-            "f:4: client.connected has no topic to take a key from",
+            "f:4: key: client.connected has no topic to take a key from",
         ),
         (
             "[[hook]]\nevent = \"message.publish\"\nstream = \"a\"\nkey = \"{0}\"",
@@ -282,7 +291,7 @@ fn faults_of_meaning_have_lines() {
         ),
         (
             "[mqtt]\npacket_size_max = \"1GB\"",
-            "f:2: packet_size_max: must be at least 1KB and at most 256MB, is 1GB",
+            "f:2: packet_size_max: must be at least 1KB and at most 8MB, is 1GB",
         ),
         (
             "[mqtt]\nkeep_alive_s_max = \"1500ms\"",

@@ -1,0 +1,292 @@
+//! Streams and hooks: what belongs together in them, and the streams that nobody has written.
+
+use super::build::Builder;
+use super::words::{bad_filter, bad_stream_name, key_template};
+use super::{Ack, HookEvent, HookSettings, KeyTemplate, PayloadEncoding, Storage, StreamSettings};
+use crate::config::{HookTable, RetentionTable, StreamTable};
+
+/// Stream of what no hook takes.
+pub const DEFAULT_STREAM: &str = "mqtt.default";
+/// Stream of what no hook takes and was published with QoS 0.
+pub const DEFAULT_QOS0_STREAM: &str = "mqtt.default.qos0";
+
+/// Partitions of a stream that says nothing about them.
+const PARTITIONS: u32 = 4;
+/// Most partitions of one stream.
+const PARTITIONS_MAX: i64 = 1_024;
+/// Retention of a stream on disk that says nothing about it: 7 days.
+const RETENTION_MS: u64 = 7 * 86_400_000;
+/// Retention of a stream in memory that says nothing about it: 1 hour and 64 MB a partition.
+const MEMORY_RETENTION_MS: u64 = 3_600_000;
+const MEMORY_RETENTION_BYTES: u64 = 64 << 20;
+
+const KB: u64 = 1 << 10;
+const SECOND: u64 = 1_000;
+
+impl Builder {
+    pub(super) fn streams(&mut self, hooks: &[HookSettings]) -> Vec<StreamSettings> {
+        let mut streams: Vec<StreamSettings> = Vec::new();
+        for (index, table) in self
+            .said
+            .stream
+            .clone()
+            .unwrap_or_default()
+            .iter()
+            .enumerate()
+        {
+            let path = format!("stream[{index}]");
+            let Some(stream) = self.stream(&path, table) else {
+                continue;
+            };
+            let written = hooks.iter().any(|hook| hook.stream == stream.name);
+            if self.default_streams.contains(&stream.name) && !written {
+                continue;
+            }
+            if streams.iter().any(|other| other.name == stream.name) {
+                self.fault(
+                    &format!("{path}.name"),
+                    &format!("the stream {} is defined twice", stream.name),
+                );
+                continue;
+            }
+            let published = |hook: &&HookSettings| {
+                hook.stream == stream.name && hook.event == HookEvent::MessagePublish
+            };
+            if stream.compaction && hooks.iter().any(|hook| published(&hook)) {
+                self.fault(
+                    &format!("{path}.compaction"),
+                    &format!("a message.publish hook writes {}, so that it cannot be compacted: sessions point into it", stream.name),
+                );
+            }
+            streams.push(stream);
+        }
+        let targets = hooks.iter().map(|hook| hook.stream.as_str());
+        for name in targets.chain([DEFAULT_STREAM, DEFAULT_QOS0_STREAM]) {
+            if bad_stream_name(name).is_none() && !streams.iter().any(|stream| stream.name == name)
+            {
+                let table = StreamTable {
+                    name: Some(name.to_owned()),
+                    ..StreamTable::default()
+                };
+                streams.extend(self.stream("", &table));
+            }
+        }
+        streams
+    }
+
+    pub(super) fn stream(&mut self, path: &str, table: &StreamTable) -> Option<StreamSettings> {
+        let name = self.required(path, "name", table.name.as_ref())?;
+        if let Some(what) = bad_stream_name(&name) {
+            self.fault(&format!("{path}.name"), &what);
+            return None;
+        }
+        let word = table.storage.clone().unwrap_or_else(|| {
+            let in_memory = name == DEFAULT_QOS0_STREAM;
+            if in_memory {
+                Storage::Memory
+            } else {
+                Storage::Disk
+            }
+            .as_str()
+            .to_owned()
+        });
+        let storage = self.word(
+            &format!("{path}.storage"),
+            &word,
+            Storage::WORDS,
+            Storage::from_word,
+        )?;
+        if name == DEFAULT_STREAM && storage == Storage::Memory {
+            self.fault(
+                &format!("{path}.storage"),
+                "mqtt.default must be on disk: sessions point into it",
+            );
+        }
+        if name == DEFAULT_QOS0_STREAM && storage == Storage::Disk {
+            self.fault(&format!("{path}.storage"), "mqtt.default.qos0 is in memory always; to keep QoS 0 messages, write a [[hook]] for them");
+        }
+        let ack = self.ack(path, &name, table.ack.as_deref(), storage)?;
+        let compaction = table.compaction.unwrap_or(false);
+        let partitions = table.partitions.unwrap_or(i64::from(PARTITIONS));
+        let partitions = self.integer(
+            &format!("{path}.partitions"),
+            Some(partitions),
+            1,
+            PARTITIONS_MAX,
+        ) as u32;
+        let mut stream = StreamSettings {
+            name,
+            partitions,
+            ack,
+            retention_ms: None,
+            retention_bytes: None,
+            size_bytes_max: None,
+            compaction,
+            storage,
+        };
+        self.retention(path, table.retention.as_ref(), &mut stream);
+        Some(stream)
+    }
+
+    pub(super) fn retention(
+        &mut self,
+        path: &str,
+        said: Option<&RetentionTable>,
+        stream: &mut StreamSettings,
+    ) {
+        let said = said.cloned().unwrap_or_default();
+        let path = format!("{path}.retention");
+        let in_memory = stream.storage == Storage::Memory;
+        stream.retention_ms = match said.age {
+            Some(age) => {
+                self.span_or_none(&format!("{path}.age"), Some(age), SECOND, SECOND, u64::MAX)
+            }
+            None if stream.compaction => None,
+            None if in_memory => Some(MEMORY_RETENTION_MS),
+            None => Some(RETENTION_MS),
+        };
+        stream.retention_bytes = match said.size {
+            Some(size) => self.size_or_none(&format!("{path}.size"), size, 64 * KB, u64::MAX),
+            None => in_memory.then_some(MEMORY_RETENTION_BYTES),
+        };
+        stream.size_bytes_max = said.size_max.and_then(|size| {
+            self.size_or_none(&format!("{path}.size_max"), size, 64 * KB, u64::MAX)
+        });
+        if let (Some(size), Some(most)) = (stream.retention_bytes, stream.size_bytes_max)
+            && size > most
+        {
+            self.fault(
+                &format!("{path}.size_max"),
+                "retention.size is larger than retention.size_max",
+            );
+        }
+        if stream.compaction && (said.age.is_some() || said.size.is_some()) {
+            self.fault(&path, "a stream with compaction keeps the latest record of every key: it has no retention.age or retention.size");
+        }
+    }
+
+    pub(super) fn ack(
+        &mut self,
+        path: &str,
+        name: &str,
+        said: Option<&str>,
+        storage: Storage,
+    ) -> Option<Ack> {
+        let path = format!("{path}.ack");
+        let Some(word) = said else {
+            return Some(match storage {
+                Storage::Memory => Ack::Memory,
+                Storage::Disk if name == DEFAULT_STREAM => Ack::Append,
+                Storage::Disk => Ack::Flush,
+            });
+        };
+        if word == "kafka" {
+            self.fault(&path, "ack = \"kafka\" needs the mirror into an Apache Kafka cluster, which this version does not have; the strictest level is \"flush\"");
+            return None;
+        }
+        let ack = self.word(&path, word, Ack::WORDS, Ack::from_word)?;
+        if storage == Storage::Memory && ack != Ack::Memory {
+            self.fault(&path, &format!("a stream in memory cannot promise \"{ack}\": write ack = \"memory\", or storage = \"disk\""));
+        }
+        if storage == Storage::Disk && ack == Ack::Memory {
+            self.fault(&path, "ack = \"memory\" promises nothing: write storage = \"memory\" beside it, or ack = \"append\"");
+        }
+        Some(ack)
+    }
+
+    pub(super) fn hooks(&mut self) -> Vec<HookSettings> {
+        let tables = self.said.hook.clone().unwrap_or_default();
+        tables
+            .iter()
+            .enumerate()
+            .filter_map(|(index, table)| self.hook(&format!("hook[{index}]"), table))
+            .collect()
+    }
+
+    pub(super) fn hook(&mut self, path: &str, table: &HookTable) -> Option<HookSettings> {
+        let event = self.required(path, "event", table.event.as_ref());
+        let stream = self.required(path, "stream", table.stream.as_ref());
+        if let Some(what) = stream.as_deref().and_then(bad_stream_name) {
+            self.fault(&format!("{path}.stream"), &what);
+        }
+        let event = event?;
+        let event = if event == "message.deliver" {
+            "message.delivered"
+        } else {
+            &event
+        };
+        let event = self.word(
+            &format!("{path}.event"),
+            event,
+            HookEvent::WORDS,
+            HookEvent::from_word,
+        )?;
+        let filter = match (&table.filter, event.has_topic()) {
+            (Some(_), false) => {
+                self.fault(
+                    &format!("{path}.filter"),
+                    &format!("{event} has no topic, so that a hook on it takes no filter"),
+                );
+                None
+            }
+            (Some(filter), true) => {
+                if let Some(what) = bad_filter(filter) {
+                    self.fault(&format!("{path}.filter"), &what);
+                }
+                Some(filter.clone())
+            }
+            (None, true) => Some("#".to_owned()),
+            (None, false) => None,
+        };
+        let key = self.key_template(path, table.key.as_deref(), event);
+        let payload = match table.payload.as_deref() {
+            Some(word) => {
+                if !event.has_payload() {
+                    self.fault(
+                        &format!("{path}.payload"),
+                        &format!("the record of {event} has no payload"),
+                    );
+                }
+                self.word(
+                    &format!("{path}.payload"),
+                    word,
+                    PayloadEncoding::WORDS,
+                    PayloadEncoding::from_word,
+                )?
+            }
+            None => PayloadEncoding::Base64,
+        };
+        Some(HookSettings {
+            event,
+            filter,
+            stream: stream?,
+            key,
+            payload,
+        })
+    }
+
+    pub(super) fn key_template(
+        &mut self,
+        path: &str,
+        said: Option<&str>,
+        event: HookEvent,
+    ) -> KeyTemplate {
+        let Some(text) = said else {
+            return KeyTemplate::ClientId;
+        };
+        let Some(template) = key_template(text) else {
+            self.fault(
+                &format!("{path}.key"),
+                &format!("\"{text}\" is not a key: write \"{{clientid}}\", \"{{username}}\", \"{{topic}}\", \"none\", or \"{{2}}\" for the second level of the topic"),
+            );
+            return KeyTemplate::ClientId;
+        };
+        if !event.has_topic() && matches!(template, KeyTemplate::Topic | KeyTemplate::Level(_)) {
+            self.fault(
+                &format!("{path}.key"),
+                &format!("{event} has no topic to take a key from"),
+            );
+        }
+        template
+    }
+}
