@@ -268,19 +268,22 @@ fn connect_of(version: Version, mut reader: Reader<'_>) -> Result<Connect<'_>, D
     };
     let client_id = reader.str()?;
     let clean_start = flags & 0x02 != 0;
-    let will = match has_will {
-        true => Some(will(&mut reader, version, will_qos, flags & 0x20 != 0)?),
-        false => None,
+    let will = if has_will {
+        Some(will(&mut reader, version, will_qos, flags & 0x20 != 0)?)
+    } else {
+        None
     };
     // MQTT 3.1: "the flag may be set and the string missing".
     let missing = |reader: &Reader<'_>| version == Version::V31 && reader.is_empty();
-    let username = match has_username && !missing(&reader) {
-        true => Some(reader.str()?),
-        false => None,
+    let username = if has_username && !missing(&reader) {
+        Some(reader.str()?)
+    } else {
+        None
     };
-    let password = match has_password && !missing(&reader) {
-        true => Some(reader.binary()?),
-        false => None,
+    let password = if has_password && !missing(&reader) {
+        Some(reader.binary()?)
+    } else {
+        None
     };
     if !reader.is_empty() {
         return Err(malformed("bytes behind the end of CONNECT"));
@@ -325,7 +328,7 @@ fn connect_properties<'a>(reader: &mut Reader<'a>) -> Result<ConnectProperties<'
         match number {
             id::SESSION_EXPIRY => properties.session_expiry_s = section.reader.u32()?,
             id::RECEIVE_MAXIMUM => {
-                properties.receive_maximum = Some(receive_maximum(&mut section)?)
+                properties.receive_maximum = Some(receive_maximum(&mut section)?);
             }
             id::MAXIMUM_PACKET_SIZE => {
                 properties.maximum_packet_size = Some(maximum_packet_size(&mut section)?);
@@ -427,20 +430,19 @@ fn connack(body: &[u8], version: Version) -> Result<Connack<'_>, DecodeError> {
         return Err(malformed("reserved flags of CONNACK"));
     }
     let code = reader.u8()?;
-    let (reason, properties) = match version {
-        Version::V5 => (
+    let (reason, properties) = if version.is_v5() {
+        (
             reason(code, PacketType::Connack)?,
             connack_properties(&mut reader)?,
-        ),
-        _ => {
-            let reason = ReasonCode::from_connect_return_code_v3(code)
-                .ok_or(malformed("a reserved return code of CONNACK"))?;
-            (reason, ConnackProperties::default())
-        }
+        )
+    } else {
+        let reason = ReasonCode::from_connect_return_code_v3(code)
+            .ok_or(malformed("a reserved return code of CONNACK"))?;
+        (reason, ConnackProperties::default())
     };
     end(&reader)?;
     Ok(Connack {
-        session_present: flags & 1 != 0,
+        session_present: flags & 1 != 0 && version != Version::V31,
         reason,
         properties,
     })
@@ -520,9 +522,10 @@ fn publish(flags: u8, body: &[u8], version: Version) -> Result<Publish<'_>, Deco
     if !topic.is_empty() || version != Version::V5 {
         topic::validate_name(topic).map_err(|error| malformed(error.what()))?;
     }
-    let packet_id = match qos {
-        QoS::AtMostOnce => 0,
-        _ => packet_id(&mut reader)?,
+    let packet_id = if qos == QoS::AtMostOnce {
+        0
+    } else {
+        packet_id(&mut reader)?
     };
     let properties = match version {
         Version::V5 => publish_properties(&mut reader)?,
@@ -619,9 +622,10 @@ fn reason(code: u8, packet: PacketType) -> Result<ReasonCode, DecodeError> {
 /// Nothing may follow what was read.
 #[inline]
 fn end(reader: &Reader<'_>) -> Result<(), DecodeError> {
-    match reader.is_empty() {
-        true => Ok(()),
-        false => Err(malformed("bytes behind the end of the packet")),
+    if reader.is_empty() {
+        Ok(())
+    } else {
+        Err(malformed("bytes behind the end of the packet"))
     }
 }
 

@@ -117,12 +117,11 @@ pub fn write_publish(message: &Outgoing<'_>, version: Version, out: &mut Vec<u8>
     out.push(first_byte(message.qos, message.dup, message.retain));
     put_varint(out, remaining as u32);
     put_binary(out, message.topic.as_bytes());
-    let packet_id_at = match message.qos {
-        QoS::AtMostOnce => None,
-        _ => {
-            put_u16(out, message.packet_id);
-            Some(out.len() - 2)
-        }
+    let packet_id_at = if message.qos == QoS::AtMostOnce {
+        None
+    } else {
+        put_u16(out, message.packet_id);
+        Some(out.len() - 2)
     };
     if version.is_v5() {
         put_varint(out, message.properties_len() as u32);

@@ -52,7 +52,7 @@ pub(crate) const fn set(ids: &[u8]) -> u64 {
 /// repeated ones lie.
 pub(crate) struct Section<'a> {
     pub(crate) reader: Reader<'a>,
-    section: &'a [u8],
+    all: &'a [u8],
     allowed: u64,
     repeatable: u64,
     seen: u64,
@@ -83,7 +83,7 @@ impl<'a> Section<'a> {
     pub(crate) fn of(section: &'a [u8], allowed: u64, repeatable: u64) -> Section<'a> {
         Section {
             reader: Reader::new(section),
-            section,
+            all: section,
             allowed,
             repeatable,
             seen: 0,
@@ -99,7 +99,7 @@ impl<'a> Section<'a> {
             if self.reader.is_empty() {
                 return Ok(None);
             }
-            let start = self.section.len() - self.reader.rest().len();
+            let start = self.all.len() - self.reader.rest().len();
             let number = self.reader.varint()?;
             let bit = if number < 64 { 1_u64 << number } else { 0 };
             if bit & self.allowed == 0 {
@@ -127,7 +127,7 @@ impl<'a> Section<'a> {
             if span.end == 0 {
                 span.start = start;
             }
-            span.end = self.section.len() - self.reader.rest().len();
+            span.end = self.all.len() - self.reader.rest().len();
         }
     }
 
@@ -144,15 +144,13 @@ impl<'a> Section<'a> {
 
     /// The user properties met so far.
     pub(crate) fn user(&self) -> UserProperties<'a> {
-        UserProperties(UserSource::Wire(
-            &self.section[self.user.start..self.user.end],
-        ))
+        UserProperties(UserSource::Wire(&self.all[self.user.start..self.user.end]))
     }
 
     /// The subscription identifiers met so far.
     pub(crate) fn subscription_ids(&self) -> SubscriptionIds<'a> {
         let span = self.subscription_ids;
-        SubscriptionIds(IdSource::Wire(&self.section[span.start..span.end]))
+        SubscriptionIds(IdSource::Wire(&self.all[span.start..span.end]))
     }
 }
 

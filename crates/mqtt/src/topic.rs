@@ -60,10 +60,10 @@ pub struct Share<'a> {
 #[inline]
 pub fn validate_name(name: &str) -> Result<(), TopicError> {
     // Without an early exit, so that the loop is vectorised: this runs for every PUBLISH.
-    let odd = name.as_bytes().iter().fold(false, |odd, &byte| {
-        odd | (byte == 0) | (byte == b'+') | (byte == b'#')
+    let odd = name.as_bytes().iter().fold(0, |odd, &byte| {
+        odd | u8::from(byte == 0) | u8::from(byte == b'+') | u8::from(byte == b'#')
     });
-    if odd || name.is_empty() || name.len() > LENGTH_MAX {
+    if odd != 0 || name.is_empty() || name.len() > LENGTH_MAX {
         return Err(name_error(name));
     }
     Ok(())

@@ -111,7 +111,10 @@ impl<'a> Reader<'a> {
 /// Without an early exit, so that the loop is vectorised: strings are short.
 #[inline]
 fn contains_null(bytes: &[u8]) -> bool {
-    bytes.iter().fold(false, |found, &byte| found | (byte == 0))
+    bytes
+        .iter()
+        .fold(0, |found, &byte| found | u8::from(byte == 0))
+        != 0
 }
 
 /// What the front of a slice holds where a variable byte integer is due.
@@ -180,11 +183,8 @@ pub(crate) fn put_u32(out: &mut Vec<u8>, value: u32) {
 /// Binary data or a string; more than 65,535 bytes cannot be written.
 #[inline]
 pub(crate) fn put_binary(out: &mut Vec<u8>, bytes: &[u8]) {
-    assert!(
-        bytes.len() <= usize::from(u16::MAX),
-        "a field of MQTT has at most 65,535 bytes"
-    );
-    put_u16(out, bytes.len() as u16);
+    let len = u16::try_from(bytes.len()).expect("a field of MQTT has at most 65,535 bytes");
+    put_u16(out, len);
     out.extend_from_slice(bytes);
 }
 

@@ -208,7 +208,7 @@ impl<T> Outbound<T> {
         }
     }
 
-    /// PUBREC with an error: the QoS 2 delivery is finished, without PUBREL [MQTT-4.3.3-4].
+    /// PUBREC with an error: the QoS 2 delivery is finished, without PUBREL [MQTT-4.4.0-2].
     pub fn pubrec_refused(&mut self, packet_id: u16) -> Result<T, AckError> {
         self.finish(packet_id, OutState::Qos2Sent)
     }
@@ -241,14 +241,14 @@ impl<T> Outbound<T> {
     /// All that is in flight, in the order of first sending, for sending it again after a reconnect
     /// [MQTT-4.4.0-1] [MQTT-4.6.0-1].
     pub fn iter_in_order(&self) -> impl Iterator<Item = (u16, OutState, &T)> {
-        self.from_index(0)
+        self.iter_at(0)
     }
 
     /// As [`Outbound::iter_in_order`], from behind this packet id (which may be finished meanwhile).
     pub fn iter_behind(&self, packet_id: u16) -> impl Iterator<Item = (u16, OutState, &T)> {
         let behind = distance(self.front_id, packet_id.max(1)) + 1;
         // Finished ids in front of the ring lie far behind it in the circle.
-        self.from_index(if behind > usize::from(INFLIGHT_SPAN_MAX) {
+        self.iter_at(if behind > usize::from(INFLIGHT_SPAN_MAX) {
             0
         } else {
             behind
@@ -268,7 +268,7 @@ impl<T> Outbound<T> {
             })
     }
 
-    fn from_index(&self, start: usize) -> impl Iterator<Item = (u16, OutState, &T)> {
+    fn iter_at(&self, start: usize) -> impl Iterator<Item = (u16, OutState, &T)> {
         self.slots
             .iter()
             .enumerate()
