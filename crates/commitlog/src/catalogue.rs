@@ -72,7 +72,9 @@ impl Catalogue {
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let (body, crc) = bytes.split_at_checked(bytes.len().wrapping_sub(4)).unwrap_or_default();
+        let (body, crc) = bytes
+            .split_at_checked(bytes.len().wrapping_sub(4))
+            .unwrap_or_default();
         if crc != crc_fast::crc32_iscsi(body).to_le_bytes() {
             return Err("the checksum of the catalogue does not match");
         }
@@ -104,9 +106,17 @@ impl Catalogue {
                     log_start: fields.u64()?,
                 });
             }
-            catalogue.streams.push(CatalogueStream { settings, places, marks });
+            catalogue.streams.push(CatalogueStream {
+                settings,
+                places,
+                marks,
+            });
         }
-        if fields.is_empty() { Ok(catalogue) } else { Err("the catalogue is too long") }
+        if fields.is_empty() {
+            Ok(catalogue)
+        } else {
+            Err("the catalogue is too long")
+        }
     }
 
     /// Reads the catalogue; none if there is no such file.
@@ -114,8 +124,9 @@ impl Catalogue {
         if !disk.exists(CATALOGUE) {
             return Ok(None);
         }
-        let file =
-            disk.open(CATALOGUE, Open::Read).map_err(|e| Error::disk(CATALOGUE, "open", e))?;
+        let file = disk
+            .open(CATALOGUE, Open::Read)
+            .map_err(|e| Error::disk(CATALOGUE, "open", e))?;
         let bytes = read_whole(&*file, CATALOGUE_BYTES_MAX)
             .map_err(|e| Error::disk_at(CATALOGUE, "read", 0, e))?;
         if !bytes.starts_with(&MAGIC) || bytes.len() < MAGIC.len() + 2 {
@@ -124,22 +135,31 @@ impl Catalogue {
         let version = u16::from_le_bytes([bytes[MAGIC.len()], bytes[MAGIC.len() + 1]]);
         if version != VERSION {
             let what = format!("the catalogue has format version {version}, not {VERSION}");
-            return Err(Error::Unsupported { path: CATALOGUE.into(), what: what.into() });
+            return Err(Error::Unsupported {
+                path: CATALOGUE.into(),
+                what: what.into(),
+            });
         }
-        Self::decode(&bytes).map(Some).map_err(|what| Error::corrupt(CATALOGUE, 0, what))
+        Self::decode(&bytes)
+            .map(Some)
+            .map_err(|what| Error::corrupt(CATALOGUE, 0, what))
     }
 }
 
 /// Puts an encoded catalogue in place of the old one; durable when it returns.
 pub(crate) fn replace(disk: &dyn Disk, encoded: &[u8]) -> Result<(), Error> {
-    let file =
-        disk.open(CATALOGUE_NEW, Open::Create).map_err(|e| Error::disk(CATALOGUE_NEW, "open", e))?;
+    let file = disk
+        .open(CATALOGUE_NEW, Open::Create)
+        .map_err(|e| Error::disk(CATALOGUE_NEW, "open", e))?;
     let write = |e| Error::disk_at(CATALOGUE_NEW, "write", 0, e);
     file.set_len(0).map_err(write)?;
     file.write_at(&[encoded], 0).map_err(write)?;
-    file.sync_all().map_err(|e| Error::disk(CATALOGUE_NEW, "sync", e))?;
-    disk.rename(CATALOGUE_NEW, CATALOGUE).map_err(|e| Error::disk(CATALOGUE_NEW, "rename", e))?;
-    disk.sync_dir(ROOT).map_err(|e| Error::disk(CATALOGUE, "sync", e))
+    file.sync_all()
+        .map_err(|e| Error::disk(CATALOGUE_NEW, "sync", e))?;
+    disk.rename(CATALOGUE_NEW, CATALOGUE)
+        .map_err(|e| Error::disk(CATALOGUE_NEW, "rename", e))?;
+    disk.sync_dir(ROOT)
+        .map_err(|e| Error::disk(CATALOGUE, "sync", e))
 }
 
 /// The data directory itself.
@@ -157,7 +177,11 @@ mod tests {
             epoch: 3,
             next_partition: 12,
             next_generation: 9,
-            mark: JournalMark { lsn: 100, generation: 8, position: 4096 },
+            mark: JournalMark {
+                lsn: 100,
+                generation: 8,
+                position: 4096,
+            },
             kept_from: 90,
             time_ms: 1_700_000_000_000,
             streams: vec![CatalogueStream {

@@ -83,7 +83,9 @@ impl Checkpoint {
                 None => self.stage = Stage::Dirs,
             },
             Stage::Dirs => match self.dirs.pop_first() {
-                Some(dir) => disk.sync_dir(&dir).map_err(|e| Error::disk(dir, "sync", e))?,
+                Some(dir) => disk
+                    .sync_dir(&dir)
+                    .map_err(|e| Error::disk(dir, "sync", e))?,
                 None => self.stage = Stage::Catalogue,
             },
             Stage::Catalogue => {
@@ -118,7 +120,10 @@ impl Log {
     /// Takes back a finished checkpoint: recycles parts of the journal, removes what retention and
     /// deletion left behind.
     pub fn checkpointed(&mut self, checkpoint: Checkpoint) -> Result<(), Error> {
-        assert!(checkpoint.stage == Stage::Done, "a checkpoint is handed back when it is done");
+        assert!(
+            checkpoint.stage == Stage::Done,
+            "a checkpoint is handed back when it is done"
+        );
         self.durable.running = false;
         self.shared.latch.check()?;
         self.durable.lsn = checkpoint.mark.lsn;
@@ -133,7 +138,8 @@ impl Log {
         // `kept_from` for free ones, and needs all others.
         self.journal.recycle(checkpoint.kept_from);
         let shared = Arc::clone(&self.shared);
-        self.remove_dropped().map_err(|error| shared.failed(error))?;
+        self.remove_dropped()
+            .map_err(|error| shared.failed(error))?;
         self.publish_sizes();
         Ok(())
     }
@@ -157,12 +163,17 @@ impl Log {
     fn begin_checkpoint(&mut self, clean: bool) -> Checkpoint {
         self.durable.running = true;
         let mark = self.journal.mark();
-        let kept_from = mark.lsn.min(self.durable.shards_at).max(self.durable.kept_from);
+        let kept_from = mark
+            .lsn
+            .min(self.durable.shards_at)
+            .max(self.durable.kept_from);
         let mut files = Vec::new();
         let mut dirs = BTreeSet::new();
         let mut marks = BTreeMap::new();
         for (id, owned) in &mut self.partitions {
-            let Store::Disk(partition) = &mut owned.store else { continue };
+            let Store::Disk(partition) = &mut owned.store else {
+                continue;
+            };
             let dirty = partition.take_dirty();
             files.extend(dirty.files);
             dirs.extend(dirty.dirs);
@@ -216,14 +227,17 @@ impl Log {
     /// Removes files that the catalogue on disk no longer needs.
     fn remove_dropped(&mut self) -> Result<(), Error> {
         for (id, mark) in &self.durable.marks {
-            let Some(owned) = self.partitions.get_mut(id) else { continue };
+            let Some(owned) = self.partitions.get_mut(id) else {
+                continue;
+            };
             if let Some(partition) = owned.disk_mut() {
                 partition.drop_segments_before(mark.log_start)?;
             }
         }
         let durable = self.durable.lsn;
-        let (gone, kept) =
-            std::mem::take(&mut self.graves).into_iter().partition(|(lsn, _)| *lsn <= durable);
+        let (gone, kept) = std::mem::take(&mut self.graves)
+            .into_iter()
+            .partition(|(lsn, _)| *lsn <= durable);
         self.graves = kept;
         let gone: Vec<(Lsn, crate::partition::Partition)> = gone;
         for (_, partition) in gone {

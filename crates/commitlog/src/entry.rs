@@ -6,9 +6,7 @@ use crc_fast::{CrcAlgorithm, Digest};
 
 use crate::fields::{Fields, Malformed, Put};
 use crate::limits::GATHER_BYTES_MIN;
-use crate::stream::{
-    Ack, Lsn, PartitionId, Place, StreamSettings, decode_places, encode_places,
-};
+use crate::stream::{Ack, Lsn, PartitionId, Place, StreamSettings, decode_places, encode_places};
 
 /// A record batch for one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,11 +97,22 @@ impl std::fmt::Display for Refusal {
 /// An op as it is journalled: with the partition numbers that were given out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum JournalOp {
-    Create { settings: StreamSettings, places: Vec<Place> },
-    Delete { name: String },
+    Create {
+        settings: StreamSettings,
+        places: Vec<Place>,
+    },
+    Delete {
+        name: String,
+    },
     /// `places` are the added partitions only.
-    Alter { settings: StreamSettings, places: Vec<Place> },
-    LogStart { partition: PartitionId, offset: u64 },
+    Alter {
+        settings: StreamSettings,
+        places: Vec<Place>,
+    },
+    LogStart {
+        partition: PartitionId,
+        offset: u64,
+    },
 }
 
 impl JournalOp {
@@ -137,12 +146,17 @@ impl JournalOp {
                 settings: StreamSettings::decode(fields)?,
                 places: decode_places(fields)?,
             },
-            2 => Self::Delete { name: fields.text()?.to_owned() },
+            2 => Self::Delete {
+                name: fields.text()?.to_owned(),
+            },
             3 => Self::Alter {
                 settings: StreamSettings::decode(fields)?,
                 places: decode_places(fields)?,
             },
-            4 => Self::LogStart { partition: fields.u32()?, offset: fields.u64()? },
+            4 => Self::LogStart {
+                partition: fields.u32()?,
+                offset: fields.u64()?,
+            },
             _ => return Err("an operation is of an unknown kind"),
         })
     }
@@ -251,7 +265,9 @@ impl OpBytes {
 
 /// Bytes of a body that holds such ops and batches of these sizes.
 pub(crate) fn body_bytes(ops: &OpBytes, batch_sizes: impl Iterator<Item = usize>) -> u64 {
-    let batches: u64 = batch_sizes.map(|size| APPEND_HEAD_BYTES + size as u64).sum();
+    let batches: u64 = batch_sizes
+        .map(|size| APPEND_HEAD_BYTES + size as u64)
+        .sum();
     BODY_HEAD_BYTES + ops.bytes.len() as u64 + batches
 }
 
@@ -274,10 +290,6 @@ impl Gather {
     pub(crate) fn clear(&mut self) {
         self.copied.clear();
         self.pieces.clear();
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.pieces.is_empty()
     }
 
     pub(crate) fn copy(&mut self, bytes: &[u8]) {
@@ -389,7 +401,14 @@ mod tests {
     use super::*;
 
     fn head() -> EntryHead {
-        EntryHead { generation: 3, lsn: 9, flushed: 7, time_ms: 1234, body_bytes: 0, crc: 0 }
+        EntryHead {
+            generation: 3,
+            lsn: 9,
+            flushed: 7,
+            time_ms: 1234,
+            body_bytes: 0,
+            crc: 0,
+        }
     }
 
     fn written(ops: &[JournalOp], appends: &[(PartitionId, Bytes)]) -> Vec<u8> {
@@ -412,14 +431,22 @@ mod tests {
                 settings: StreamSettings::new("s"),
                 places: vec![Place { id: 4, suffix: 0 }],
             },
-            JournalOp::LogStart { partition: 4, offset: 77 },
+            JournalOp::LogStart {
+                partition: 4,
+                offset: 77,
+            },
             JournalOp::Delete { name: "t".into() },
         ];
-        let appends =
-            vec![(4, Bytes::from(vec![1; 13])), (5, Bytes::from(vec![2; GATHER_BYTES_MIN + 3]))];
+        let appends = vec![
+            (4, Bytes::from(vec![1; 13])),
+            (5, Bytes::from(vec![2; GATHER_BYTES_MIN + 3])),
+        ];
         let bytes = written(&ops, &appends);
         let head = EntryHead::decode(&bytes).unwrap();
-        assert_eq!((head.generation, head.lsn, head.flushed, head.time_ms), (3, 9, 7, 1234));
+        assert_eq!(
+            (head.generation, head.lsn, head.flushed, head.time_ms),
+            (3, 9, 7, 1234)
+        );
         assert!(head.matches(&bytes));
         let end = ENTRY_HEAD_BYTES + head.body_bytes as usize;
         let body = EntryBody::decode(&Bytes::from(bytes).slice(ENTRY_HEAD_BYTES..end)).unwrap();

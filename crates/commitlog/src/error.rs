@@ -5,6 +5,8 @@ use std::fmt;
 use std::io;
 
 use crate::batch::BatchError;
+use crate::entry::Refusal;
+use crate::stream::PartitionId;
 
 /// An error of the log's owner (writing, opening, recovery).
 #[derive(Debug)]
@@ -53,6 +55,25 @@ pub enum Error {
         free_bytes: u64,
         /// Bytes that stay free.
         reserve_bytes: u64,
+    },
+    /// The journal's parts are all in use until a checkpoint frees some; heals by itself.
+    JournalFull {
+        /// Bytes in use.
+        used_bytes: u64,
+        /// Bytes that there may be.
+        bytes_max: u64,
+    },
+    /// An entry that does not fit in one part of the journal.
+    EntryTooLarge {
+        /// What it would take.
+        bytes: u64,
+        /// What there is room for.
+        bytes_max: u64,
+    },
+    /// An operation on streams that cannot be done.
+    Refused {
+        /// Why not.
+        refusal: Refusal,
     },
     /// An earlier write or flush failed; nothing is taken until the next start recovers.
     Latched {
@@ -157,6 +178,20 @@ impl fmt::Display for Error {
                 "only {free_bytes} bytes are free on the disk and {reserve_bytes} are kept in \
                  reserve; free some space or shorten retention, appends then go on by themselves"
             ),
+            Self::JournalFull {
+                used_bytes,
+                bytes_max,
+            } => write!(
+                f,
+                "{used_bytes} of the journal's {bytes_max} bytes wait for a checkpoint; appends go \
+                 on by themselves after it"
+            ),
+            Self::EntryTooLarge { bytes, bytes_max } => write!(
+                f,
+                "an entry of {bytes} bytes is larger than a part of the journal holds \
+                 ({bytes_max}); append less at once or configure larger parts"
+            ),
+            Self::Refused { refusal } => write!(f, "{refusal}"),
             Self::Latched {
                 path,
                 position,
@@ -207,6 +242,11 @@ pub enum ReadError {
         /// Offset that the next record gets.
         next_offset: u64,
     },
+    /// There is no such partition, or its stream was deleted.
+    UnknownPartition {
+        /// The number asked for.
+        partition: PartitionId,
+    },
     /// The operating system refused a read.
     Disk {
         /// File, relative to the data directory.
@@ -237,6 +277,9 @@ impl fmt::Display for ReadError {
                 "offset {offset} is not in the log, which holds {log_start} to {next_offset} \
                  (exclusive); read from its start or its end"
             ),
+            Self::UnknownPartition { partition } => {
+                write!(f, "there is no partition {partition}")
+            }
             Self::Disk {
                 path,
                 op,
@@ -280,6 +323,9 @@ impl From<ReadError> for Error {
                 offset,
                 log_start,
                 next_offset,
+            },
+            ReadError::UnknownPartition { .. } => Self::Refused {
+                refusal: Refusal::UnknownPartition,
             },
             ReadError::Disk {
                 path,

@@ -57,10 +57,6 @@ impl<'a> Fields<'a> {
         self.rest.is_empty()
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.rest.len()
-    }
-
     pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
         if count > self.rest.len() {
             return Err("the record ends too early");

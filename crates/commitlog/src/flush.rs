@@ -29,7 +29,11 @@ impl FlushTicket {
         sync_parts(&*self.shared.disk, &self.parts).map_err(|error| self.shared.failed(error))?;
         Ok(Flushed {
             lsn: self.lsn,
-            parts: self.parts.into_iter().map(|part| (part.path, part.position)).collect(),
+            parts: self
+                .parts
+                .into_iter()
+                .map(|part| (part.path, part.position))
+                .collect(),
             ends: self.ends,
         })
     }
@@ -119,10 +123,20 @@ impl FlushPolicy {
         };
         let mut due_us = oldest_us + self.age_us_max;
         if self.awaited {
-            let next_us = self.last_start_us.map_or(0, |start| start + self.interval_us);
-            due_us = if self.bytes >= self.bytes_max { 0 } else { due_us.min(next_us) };
+            let next_us = self
+                .last_start_us
+                .map_or(0, |start| start + self.interval_us);
+            due_us = if self.bytes >= self.bytes_max {
+                0
+            } else {
+                due_us.min(next_us)
+            };
         }
-        if due_us <= now_us { FlushAdvice::Now } else { FlushAdvice::At(due_us) }
+        if due_us <= now_us {
+            FlushAdvice::Now
+        } else {
+            FlushAdvice::At(due_us)
+        }
     }
 }
 

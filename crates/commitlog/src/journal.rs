@@ -118,7 +118,9 @@ impl Journal {
         journal.next_part(start.last_lsn)?;
         journal.write()?;
         for part in journal.dirty.drain(..) {
-            part.file.sync_data().map_err(|e| Error::disk(part.path, "sync", e))?;
+            part.file
+                .sync_data()
+                .map_err(|e| Error::disk(part.path, "sync", e))?;
         }
         Ok(journal)
     }
@@ -150,7 +152,10 @@ impl Journal {
         appends: &[(PartitionId, Bytes)],
     ) -> Result<u64, Error> {
         let entry_bytes = Self::entry_bytes(ops, appends.iter().map(|(_, batch)| batch.len()));
-        assert!(entry_bytes <= self.entry_bytes_max(), "the caller has refused what is too large");
+        assert!(
+            entry_bytes <= self.entry_bytes_max(),
+            "the caller has refused what is too large"
+        );
         if self.position + entry_bytes > self.part_bytes {
             self.next_part(flushed)?;
         }
@@ -173,7 +178,11 @@ impl Journal {
         let taken = run.gather.entry(head, ops, appends);
         debug_assert_eq!(taken, entry_bytes);
         self.position += taken;
-        run.mark = JournalMark { lsn: self.last_lsn, generation, position: self.position };
+        run.mark = JournalMark {
+            lsn: self.last_lsn,
+            generation,
+            position: self.position,
+        };
         Ok(taken)
     }
 
@@ -184,7 +193,10 @@ impl Journal {
                 .write_at(&run.gather.slices(), run.position)
                 .map_err(|e| Error::disk_at(&*run.path, "write", run.position, e))?;
             self.written = run.mark;
-            let known = self.dirty.iter_mut().find(|part| Arc::ptr_eq(&part.file, &run.file));
+            let known = self
+                .dirty
+                .iter_mut()
+                .find(|part| Arc::ptr_eq(&part.file, &run.file));
             if let Some(part) = known {
                 part.lsn = run.mark.lsn;
                 part.position = run.mark.position;
@@ -229,7 +241,10 @@ impl Journal {
     pub(crate) fn recycle(&mut self, upto: Lsn) {
         while self.live.len() > 1 && self.live[1].first_lsn <= upto + 1 {
             let part = self.live.pop_front().expect("there are two");
-            let dirty = self.dirty.iter().any(|dirty| Arc::ptr_eq(&dirty.file, &part.file));
+            let dirty = self
+                .dirty
+                .iter()
+                .any(|dirty| Arc::ptr_eq(&dirty.file, &part.file));
             if dirty {
                 // Its flush is still to come; it goes the next time.
                 self.live.push_front(part);
@@ -246,8 +261,7 @@ impl Journal {
 
     /// The work of making one more part, when none waits and the bound allows it.
     pub(crate) fn prepare(&mut self) -> Option<PartPreparation> {
-        let wanted =
-            self.free.is_empty() && !self.preparing && self.live.len() < self.parts_max;
+        let wanted = self.free.is_empty() && !self.preparing && self.live.len() < self.parts_max;
         wanted.then(|| {
             self.preparing = true;
             self.new_preparation()
@@ -267,7 +281,10 @@ impl Journal {
     /// Bytes in use and bytes there may be.
     pub(crate) fn fill(&self) -> (u64, u64) {
         let before = self.live.len().saturating_sub(1) as u64 * self.part_bytes;
-        (before + self.position, self.parts_max as u64 * self.part_bytes)
+        (
+            before + self.position,
+            self.parts_max as u64 * self.part_bytes,
+        )
     }
 
     pub(crate) fn next_generation(&self) -> u64 {
@@ -291,7 +308,8 @@ impl Journal {
             self.next_number += 1;
             let file = self.disk.open(&path, Open::Create);
             let file = file.map_err(|e| Error::disk(&*path, "open", e))?;
-            file.set_len(self.part_bytes).map_err(|e| Error::disk(&*path, "write", e))?;
+            file.set_len(self.part_bytes)
+                .map_err(|e| Error::disk(&*path, "write", e))?;
             (path, Arc::from(file), true)
         };
         let head = PartHead {
@@ -335,11 +353,16 @@ impl Journal {
 /// Syncs written parts; for the flush thread.
 pub(crate) fn sync_parts(disk: &dyn Disk, parts: &[DirtyPart]) -> Result<(), Error> {
     for part in parts {
-        let synced = if part.new { part.file.sync_all() } else { part.file.sync_data() };
+        let synced = if part.new {
+            part.file.sync_all()
+        } else {
+            part.file.sync_data()
+        };
         synced.map_err(|e| Error::disk_at(&*part.path, "sync", part.position, e))?;
     }
     if parts.iter().any(|part| part.new) {
-        disk.sync_dir(JOURNAL_DIR).map_err(|e| Error::disk(JOURNAL_DIR, "sync", e))?;
+        disk.sync_dir(JOURNAL_DIR)
+            .map_err(|e| Error::disk(JOURNAL_DIR, "sync", e))?;
     }
     Ok(())
 }

@@ -19,3 +19,27 @@ pub use partition::{
 };
 pub use partitioner::{murmur2, partition_for_key};
 pub use segment::{Rewritten, SegmentRewrite};
+
+mod catalogue;
+mod checkpoint;
+mod entry;
+mod fields;
+mod flush;
+mod journal;
+mod log;
+mod reader;
+mod recovery;
+mod space;
+mod stream;
+mod tail;
+mod watermark;
+
+pub use checkpoint::Checkpoint;
+pub use entry::{Append, Entry, Op, Refusal, Staged};
+pub use flush::{FlushAdvice, FlushPolicy, FlushTicket, Flushed};
+pub use journal::part::PartPreparation;
+pub use log::{Log, LogConfig};
+pub use reader::{LogReader, Sizes};
+pub use recovery::{Recovery, Replay, ReplayedEntry};
+pub use stream::{Ack, Lsn, PartitionId, Storage, StreamSettings};
+pub use watermark::{PartitionMeta, StreamMeta, Watermarks};

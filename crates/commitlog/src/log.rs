@@ -63,7 +63,10 @@ impl Default for LogConfig {
 impl LogConfig {
     pub(crate) fn part_bytes(&self) -> u64 {
         self.journal_part_bytes
-            .clamp(limits::JOURNAL_PART_BYTES_MIN, limits::JOURNAL_PART_BYTES_MAX)
+            .clamp(
+                limits::JOURNAL_PART_BYTES_MIN,
+                limits::JOURNAL_PART_BYTES_MAX,
+            )
             .next_multiple_of(4096)
     }
 
@@ -72,7 +75,10 @@ impl LogConfig {
     }
 
     pub(crate) fn leniency(&self) -> Leniency {
-        Leniency { accept_loss: self.accept_loss, skip: self.skip_entries.clone() }
+        Leniency {
+            accept_loss: self.accept_loss,
+            skip: self.skip_entries.clone(),
+        }
     }
 }
 
@@ -173,7 +179,12 @@ impl OwnedPartition {
             Store::Disk(_) => Storage::Disk,
             Store::Memory(_) => Storage::Memory,
         };
-        let meta = PartitionMeta { id, stream: stream.to_owned(), index, storage };
+        let meta = PartitionMeta {
+            id,
+            stream: stream.to_owned(),
+            index,
+            storage,
+        };
         let next_offset = store.next_offset();
         let state = PartitionState::new(meta, store.reader(), next_offset);
         Self {
@@ -243,6 +254,12 @@ impl Log {
             unflushed: Vec::new(),
             directory_changed: false,
         };
+        for partition in log.partitions.values() {
+            // Replay went on behind what the states were made with.
+            let next_offset = partition.store.next_offset();
+            partition.state.publish_appended(next_offset);
+            partition.state.publish_flushed(next_offset);
+        }
         log.publish_directory();
         log.publish_sizes();
         log
@@ -262,7 +279,9 @@ impl Log {
         let mut op_bytes = OpBytes::default();
         let mut ops = Vec::with_capacity(entry.ops.len());
         for op in entry.ops {
-            let done = self.carry_out(op, &mut op_bytes).map_err(|e| shared.failed(e))?;
+            let done = self
+                .carry_out(op, &mut op_bytes)
+                .map_err(|e| shared.failed(e))?;
             ops.push(done);
         }
         let mut staged = Staged {
@@ -284,8 +303,12 @@ impl Log {
             if let (Ok(batch), true) = (&batch, on_disk) {
                 journalled.push((partition, batch.batch.clone()));
             }
-            staged.base_offsets.push(batch.as_ref().map(|b| b.base_offset).map_err(|why| *why));
-            staged.batches.push(batch.map_or_else(|_| Bytes::new(), |batch| batch.batch));
+            staged
+                .base_offsets
+                .push(batch.as_ref().map(|b| b.base_offset).map_err(|why| *why));
+            staged
+                .batches
+                .push(batch.map_or_else(|_| Bytes::new(), |batch| batch.batch));
         }
         if !journalled.is_empty() || !op_bytes.is_empty() {
             let flushed = self.shared.flushed.load(Ordering::Acquire);
@@ -318,17 +341,26 @@ impl Log {
             self.publish_directory();
         }
         for id in self.touched.drain(..) {
-            let Some(partition) = self.partitions.get_mut(&id) else { continue };
+            let Some(partition) = self.partitions.get_mut(&id) else {
+                continue;
+            };
             partition.touched = false;
             for batch in partition.staged.drain(..) {
                 let next_offset = batch.last_offset + 1;
-                self.tail.push(&partition.state, batch.base_offset, next_offset, batch.batch);
+                self.tail.push(
+                    &partition.state,
+                    batch.base_offset,
+                    next_offset,
+                    batch.batch,
+                );
             }
             let next_offset = partition.store.next_offset();
             partition.state.publish_appended(next_offset);
             if matches!(partition.store, Store::Memory(_)) {
                 partition.state.publish_flushed(next_offset);
-                partition.state.publish_log_start(partition.store.log_start());
+                partition
+                    .state
+                    .publish_log_start(partition.store.log_start());
             } else if !partition.unflushed {
                 partition.unflushed = true;
                 self.unflushed.push(id);
@@ -360,7 +392,9 @@ impl Log {
         }
         let partitions = &mut self.partitions;
         self.unflushed.retain(|id| {
-            let Some(partition) = partitions.get_mut(id) else { return false };
+            let Some(partition) = partitions.get_mut(id) else {
+                return false;
+            };
             let marks = partition.state.watermarks();
             partition.unflushed = marks.flushed < marks.appended;
             partition.unflushed
@@ -407,7 +441,9 @@ impl Log {
     /// Retention and compaction keep `partition` from `offset` on for `owner` (a number that each
     /// reader with a stored position chooses for itself); none lets go.
     pub fn pin(&mut self, partition: PartitionId, owner: u32, offset: Option<u64>) {
-        let Some(partition) = self.partitions.get_mut(&partition) else { return };
+        let Some(partition) = self.partitions.get_mut(&partition) else {
+            return;
+        };
         match offset {
             Some(offset) => partition.pins.insert(owner, offset),
             None => partition.pins.remove(&owner),
@@ -419,15 +455,23 @@ impl Log {
     }
 
     pub(crate) fn unflushed_ends(&self) -> Vec<(Arc<PartitionState>, u64)> {
-        let partitions = self.unflushed.iter().filter_map(|id| self.partitions.get(id));
-        partitions.map(|p| (Arc::clone(&p.state), p.state.watermarks().appended)).collect()
+        let partitions = self
+            .unflushed
+            .iter()
+            .filter_map(|id| self.partitions.get(id));
+        partitions
+            .map(|p| (Arc::clone(&p.state), p.state.watermarks().appended))
+            .collect()
     }
 
     /// Refuses what cannot be appended as a whole, before anything is changed.
     fn admit(&mut self, entry: &Entry, now_ms: u64) -> Result<(), Error> {
         let mut sizes = Vec::with_capacity(entry.appends.len());
         for append in &entry.appends {
-            let on_disk = self.partitions.get(&append.partition).is_some_and(|p| p.disk().is_some());
+            let on_disk = self
+                .partitions
+                .get(&append.partition)
+                .is_some_and(|p| p.disk().is_some());
             if on_disk {
                 sizes.push(append.batch.len());
             }
@@ -444,7 +488,10 @@ impl Log {
         }
         if !self.journal.has_room(bytes) {
             let (used_bytes, bytes_max) = self.journal.fill();
-            return Err(Error::JournalFull { used_bytes, bytes_max });
+            return Err(Error::JournalFull {
+                used_bytes,
+                bytes_max,
+            });
         }
         let creates = entry.ops.iter().any(ops::takes_space);
         if batch_bytes > 0 || creates {
@@ -479,15 +526,22 @@ impl Log {
         let mut directory = Directory::default();
         let mut streams = Vec::with_capacity(self.streams.len());
         for stream in self.streams.values() {
-            directory.by_name.insert(stream.settings.name.clone(), streams.len());
-            directory.by_topic_id.insert(stream.settings.topic_id, streams.len());
+            directory
+                .by_name
+                .insert(stream.settings.name.clone(), streams.len());
+            directory
+                .by_topic_id
+                .insert(stream.settings.topic_id, streams.len());
             streams.push(StreamMeta {
                 settings: stream.settings.clone(),
                 partitions: stream.places.iter().map(|place| place.id).collect(),
             });
         }
         directory.streams = Arc::new(streams);
-        let states = self.partitions.iter().map(|(id, p)| (*id, Arc::clone(&p.state)));
+        let states = self
+            .partitions
+            .iter()
+            .map(|(id, p)| (*id, Arc::clone(&p.state)));
         directory.partitions = states.collect();
         self.shared.publish_directory(directory);
         self.directory_changed = false;
@@ -495,20 +549,30 @@ impl Log {
 
     pub(crate) fn publish_sizes(&self) {
         let (used, max) = self.journal.fill();
-        self.shared.journal_used_bytes.store(used, Ordering::Relaxed);
+        self.shared
+            .journal_used_bytes
+            .store(used, Ordering::Relaxed);
         self.shared.journal_bytes_max.store(max, Ordering::Relaxed);
-        self.shared.tail_bytes.store(self.tail.bytes(), Ordering::Relaxed);
+        self.shared
+            .tail_bytes
+            .store(self.tail.bytes(), Ordering::Relaxed);
     }
 
     /// Folder names that are taken.
     pub(crate) fn folders(&self) -> BTreeSet<String> {
         let partitions = self.partitions.values().filter_map(OwnedPartition::disk);
         let graves = self.graves.iter().map(|(_, partition)| partition);
-        partitions.chain(graves).map(|partition| partition.dir().to_owned()).collect()
+        partitions
+            .chain(graves)
+            .map(|partition| partition.dir().to_owned())
+            .collect()
     }
 
     /// Partitions of each stream, for statistics of the node.
     pub fn partition_counts(&self) -> HashMap<&str, usize> {
-        self.streams.iter().map(|(name, stream)| (name.as_str(), stream.places.len())).collect()
+        self.streams
+            .iter()
+            .map(|(name, stream)| (name.as_str(), stream.places.len()))
+            .collect()
     }
 }

@@ -41,13 +41,19 @@ impl LogReader {
     /// The stream of this name.
     pub fn stream(&self, name: &str) -> Option<StreamMeta> {
         let directory = self.shared.directory();
-        directory.by_name.get(name).map(|at| directory.streams[*at].clone())
+        directory
+            .by_name
+            .get(name)
+            .map(|at| directory.streams[*at].clone())
     }
 
     /// The stream with this topic id.
     pub fn by_topic_id(&self, topic_id: &[u8; 16]) -> Option<StreamMeta> {
         let directory = self.shared.directory();
-        directory.by_topic_id.get(topic_id).map(|at| directory.streams[*at].clone())
+        directory
+            .by_topic_id
+            .get(topic_id)
+            .map(|at| directory.streams[*at].clone())
     }
 
     /// Which partition of which stream this is.
@@ -100,7 +106,9 @@ impl LogReader {
         bytes_max: usize,
         up_to: u64,
     ) -> Result<Vec<Bytes>, ReadError> {
-        let state = self.state(id).ok_or(ReadError::UnknownPartition { partition: id })?;
+        let state = self
+            .state(id)
+            .ok_or(ReadError::UnknownPartition { partition: id })?;
         let marks = state.watermarks();
         if offset < marks.log_start || offset > marks.appended {
             return Err(ReadError::OutOfRange {
@@ -126,13 +134,17 @@ impl LogReader {
         id: PartitionId,
         timestamp_ms: i64,
     ) -> Result<Option<(u64, i64)>, ReadError> {
-        let state = self.state(id).ok_or(ReadError::UnknownPartition { partition: id })?;
+        let state = self
+            .state(id)
+            .ok_or(ReadError::UnknownPartition { partition: id })?;
         state.reader.offset_for_time(timestamp_ms)
     }
 
     /// The record with the largest timestamp: offset and timestamp.
     pub fn newest(&self, id: PartitionId) -> Result<Option<(u64, i64)>, ReadError> {
-        let state = self.state(id).ok_or(ReadError::UnknownPartition { partition: id })?;
+        let state = self
+            .state(id)
+            .ok_or(ReadError::UnknownPartition { partition: id })?;
         state.reader.newest()
     }
 
@@ -168,7 +180,11 @@ impl LogReader {
             journal_used_bytes: self.shared.journal_used_bytes.load(Ordering::Relaxed),
             journal_bytes_max: self.shared.journal_bytes_max.load(Ordering::Relaxed),
             tail_bytes: self.shared.tail_bytes.load(Ordering::Relaxed),
-            partitions_bytes: directory.partitions.values().map(|p| p.reader.size_bytes()).sum(),
+            partitions_bytes: directory
+                .partitions
+                .values()
+                .map(|p| p.reader.size_bytes())
+                .sum(),
         }
     }
 

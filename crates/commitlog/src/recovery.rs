@@ -45,9 +45,11 @@ impl Log {
     pub fn open(disk: Arc<dyn Disk>, config: LogConfig, now_ms: u64) -> Result<Self, Error> {
         probe(&*disk)?;
         for dir in [JOURNAL_DIR, STREAMS_DIR] {
-            disk.create_dir(dir).map_err(|e| Error::disk(dir, "create", e))?;
+            disk.create_dir(dir)
+                .map_err(|e| Error::disk(dir, "create", e))?;
         }
-        disk.sync_dir(ROOT).map_err(|e| Error::disk(ROOT, "sync", e))?;
+        disk.sync_dir(ROOT)
+            .map_err(|e| Error::disk(ROOT, "sync", e))?;
         let (catalogue, new) = match Catalogue::read(&*disk)? {
             Some(catalogue) => (catalogue, false),
             None => (initialise(&*disk, now_ms)?, true),
@@ -85,9 +87,14 @@ impl Log {
             None
         } else {
             let disk = Arc::clone(&self.disk);
-            Some(JournalReader::from_lsn(disk, &chain, from, appended, leniency)?)
+            Some(JournalReader::from_lsn(
+                disk, &chain, from, appended, leniency,
+            )?)
         };
-        Ok(Replay { reader, failed: false })
+        Ok(Replay {
+            reader,
+            failed: false,
+        })
     }
 }
 
@@ -113,7 +120,9 @@ impl Iterator for Replay {
 
     fn next(&mut self) -> Option<Self::Item> {
         let reader = self.reader.as_mut().filter(|_| !self.failed)?;
-        let next = reader.next().and_then(|raw| raw.map(|raw| replayed(&raw)).transpose());
+        let next = reader
+            .next()
+            .and_then(|raw| raw.map(|raw| replayed(&raw)).transpose());
         self.failed = next.is_err();
         next.transpose()
     }
@@ -124,9 +133,13 @@ fn replayed(raw: &RawEntry) -> Result<ReplayedEntry, Error> {
     let mut batches = Vec::with_capacity(body.appends.len());
     for (partition, batch) in body.appends {
         let head = BatchHead::read(&batch).map_err(|what| unusable(raw, &what.to_string()))?;
-        batches.push((partition, head.base_offset, batch));
+        batches.push((partition, head.base_offset(), batch));
     }
-    Ok(ReplayedEntry { lsn: raw.head.lsn, time_ms: raw.head.time_ms, batches })
+    Ok(ReplayedEntry {
+        lsn: raw.head.lsn,
+        time_ms: raw.head.time_ms,
+        batches,
+    })
 }
 
 /// State of a log that is being put together.
@@ -153,7 +166,10 @@ impl Recovering {
             graves: Vec::new(),
             next_partition: catalogue.next_partition,
             lsn: catalogue.mark.lsn,
-            recovery: Recovery { last_time_ms: catalogue.time_ms, ..Recovery::default() },
+            recovery: Recovery {
+                last_time_ms: catalogue.time_ms,
+                ..Recovery::default()
+            },
             catalogue,
         };
         for stream in std::mem::take(&mut recovering.catalogue.streams) {
@@ -178,7 +194,10 @@ impl Recovering {
                 recovering.partitions.insert(place.id, owned);
             }
             let name = settings.name.clone();
-            let owned = OwnedStream { settings: stream.settings, places: stream.places };
+            let owned = OwnedStream {
+                settings: stream.settings,
+                places: stream.places,
+            };
             recovering.streams.insert(name, owned);
         }
         Ok(recovering)
@@ -229,7 +248,10 @@ impl Recovering {
                 return Err(Error::corrupt(path.as_str(), 0, what));
             }
             self.recovery.lossy = true;
-            self.recovery.notices.push(Notice { path: path.clone(), what });
+            self.recovery.notices.push(Notice {
+                path: path.clone(),
+                what,
+            });
         }
         Ok(())
     }
@@ -264,27 +286,37 @@ impl Recovering {
             if lossy {
                 return Ok(());
             }
-            return Err(unusable(raw, &format!("it appends to partition {id}, which is unknown")));
+            return Err(unusable(
+                raw,
+                &format!("it appends to partition {id}, which is unknown"),
+            ));
         };
         let Store::Disk(partition) = &mut owned.store else {
-            return Err(unusable(raw, &format!("it appends to partition {id} in memory")));
+            return Err(unusable(
+                raw,
+                &format!("it appends to partition {id} in memory"),
+            ));
         };
         let next_offset = partition.next_offset();
-        if head.base_offset != next_offset {
-            if lossy && head.base_offset > next_offset {
+        if head.base_offset() != next_offset {
+            if lossy && head.base_offset() > next_offset {
                 partition.write()?;
-                partition.skip_to(head.base_offset)?;
+                partition.skip_to(head.base_offset())?;
             } else {
                 let what = format!(
                     "it appends offset {} to {}, which goes on at {next_offset}",
-                    head.base_offset,
+                    head.base_offset(),
                     partition.dir()
                 );
                 return Err(unusable(raw, &what));
             }
         }
         partition
-            .stage(batch.to_vec(), head.epoch, raw.head.time_ms)
+            .stage(
+                batch.to_vec(),
+                head.partition_leader_epoch(),
+                raw.head.time_ms,
+            )
             .map_err(|error| unusable(raw, &error.to_string()))?;
         if partition.staged_bytes() >= STAGED_BYTES_MAX {
             partition.write()?;
@@ -297,9 +329,18 @@ impl Recovering {
         let clean =
             new || (self.catalogue.clean && self.recovery.entries == 0 && !self.recovery.lossy);
         self.recovery.clean = clean;
-        let epoch = if clean { self.catalogue.epoch } else { self.catalogue.epoch + 1 };
+        let epoch = if clean {
+            self.catalogue.epoch
+        } else {
+            self.catalogue.epoch + 1
+        };
         let sorted = self.sort_parts(chain, &found)?;
-        let newest = found.used.iter().map(|part| part.head.generation).max().unwrap_or(0);
+        let newest = found
+            .used
+            .iter()
+            .map(|part| part.head.generation)
+            .max()
+            .unwrap_or(0);
         let damaged = sorted.damaged_generation;
         let journal = Journal::start(
             Arc::clone(&self.disk),
@@ -350,10 +391,13 @@ impl Recovering {
         let mut sorted = SortedParts::default();
         let open = |path: &str| {
             let file = self.disk.open(path, Open::ReadWrite);
-            file.map(Arc::from).map_err(|e| Error::disk(path, "open", e))
+            file.map(Arc::from)
+                .map_err(|e| Error::disk(path, "open", e))
         };
         for part in &found.used {
-            let link = chain.iter().find(|link| link.generation == part.head.generation);
+            let link = chain
+                .iter()
+                .find(|link| link.generation == part.head.generation);
             let live = link.filter(|link| {
                 link.limit > self.catalogue.kept_from + 1 && link.first_lsn <= self.lsn
             });
@@ -404,17 +448,23 @@ const STAGED_BYTES_MAX: u64 = 1 << 20;
 
 /// Fails early and plainly where nothing can be written.
 fn probe(disk: &dyn Disk) -> Result<(), Error> {
-    let file = disk.open(PROBE, Open::Create).map_err(|e| Error::disk(PROBE, "create", e))?;
-    file.write_at(&[b"sluice"], 0).map_err(|e| Error::disk_at(PROBE, "write", 0, e))?;
+    let file = disk
+        .open(PROBE, Open::Create)
+        .map_err(|e| Error::disk(PROBE, "create", e))?;
+    file.write_at(&[b"sluice"], 0)
+        .map_err(|e| Error::disk_at(PROBE, "write", 0, e))?;
     drop(file);
-    disk.remove_file(PROBE).map_err(|e| Error::disk(PROBE, "remove", e))
+    disk.remove_file(PROBE)
+        .map_err(|e| Error::disk(PROBE, "remove", e))
 }
 
 const PROBE: &str = "write-probe";
 
 /// A new log, unless something is there that a catalogue belongs to.
 fn initialise(disk: &dyn Disk, now_ms: u64) -> Result<Catalogue, Error> {
-    let streams = disk.list(STREAMS_DIR).map_err(|e| Error::disk(STREAMS_DIR, "list", e))?;
+    let streams = disk
+        .list(STREAMS_DIR)
+        .map_err(|e| Error::disk(STREAMS_DIR, "list", e))?;
     let parts = find_parts(disk)?;
     if !streams.is_empty() || !parts.used.is_empty() || !parts.damaged.is_empty() {
         let source = io::Error::new(
@@ -430,7 +480,11 @@ fn initialise(disk: &dyn Disk, now_ms: u64) -> Result<Catalogue, Error> {
         epoch: 0,
         next_partition: 1,
         next_generation: 1,
-        mark: JournalMark { lsn: 0, generation: 0, position: PART_HEAD_BYTES },
+        mark: JournalMark {
+            lsn: 0,
+            generation: 0,
+            position: PART_HEAD_BYTES,
+        },
         kept_from: 0,
         time_ms: 0,
         streams: Vec::new(),
@@ -459,13 +513,17 @@ fn unusable(raw: &RawEntry, what: &str) -> Error {
     Error::corrupt(
         &*raw.path,
         raw.position,
-        format!("entry {lsn} is whole but cannot be applied: {what}; --skip-entry {lsn} leaves it out"),
+        format!(
+            "entry {lsn} is whole but cannot be applied: {what}; --skip-entry {lsn} leaves it out"
+        ),
     )
 }
 
 /// Removes folders of streams that were never journalled or whose deletion was cut short.
 fn remove_orphans(disk: &dyn Disk, folders: &BTreeSet<String>) -> Result<(), Error> {
-    let names = disk.list(STREAMS_DIR).map_err(|e| Error::disk(STREAMS_DIR, "list", e))?;
+    let names = disk
+        .list(STREAMS_DIR)
+        .map_err(|e| Error::disk(STREAMS_DIR, "list", e))?;
     for name in names {
         let dir = format!("{STREAMS_DIR}/{name}");
         if folders.contains(&dir) {
@@ -474,9 +532,11 @@ fn remove_orphans(disk: &dyn Disk, folders: &BTreeSet<String>) -> Result<(), Err
         let files = disk.list(&dir).map_err(|e| Error::disk(&*dir, "list", e))?;
         for file in files {
             let path = format!("{dir}/{file}");
-            disk.remove_file(&path).map_err(|e| Error::disk(path, "remove", e))?;
+            disk.remove_file(&path)
+                .map_err(|e| Error::disk(path, "remove", e))?;
         }
-        disk.remove_dir(&dir).map_err(|e| Error::disk(dir, "remove", e))?;
+        disk.remove_dir(&dir)
+            .map_err(|e| Error::disk(dir, "remove", e))?;
     }
     Ok(())
 }

@@ -15,7 +15,12 @@ pub(crate) struct SpaceGuard {
 
 impl SpaceGuard {
     pub(crate) fn new(reserve_bytes: u64) -> Self {
-        Self { reserve_bytes, free_bytes: 0, spent_bytes: 0, probed_ms: None }
+        Self {
+            reserve_bytes,
+            free_bytes: 0,
+            spent_bytes: 0,
+            probed_ms: None,
+        }
     }
 
     /// Counts `bytes` as about to be written, or refuses them.
@@ -43,7 +48,9 @@ impl SpaceGuard {
     }
 
     fn is_stale(&self, bytes: u64, now_ms: u64) -> bool {
-        let Some(probed_ms) = self.probed_ms else { return true };
+        let Some(probed_ms) = self.probed_ms else {
+            return true;
+        };
         let full = self.left().saturating_sub(bytes) < self.reserve_bytes;
         let wait_ms = if full { PROBE_FULL_MS } else { PROBE_MS };
         // A wall clock that was set back must not stop the asking.
@@ -66,7 +73,10 @@ mod tests {
         disk.set_free_bytes(10 << 20);
         guard.claim(&disk, 1000, 500).unwrap();
         let error = guard.claim(&disk, 1000, 1000).unwrap_err();
-        assert!(error.to_string().contains("10485760 bytes are free"), "{error}");
+        assert!(
+            error.to_string().contains("10485760 bytes are free"),
+            "{error}"
+        );
         disk.set_free_bytes(1 << 30);
         guard.claim(&disk, 1000, 1050).unwrap_err();
         guard.claim(&disk, 1000, 1100).unwrap();

@@ -136,7 +136,11 @@ impl StreamSettings {
             retention_bytes: fields.option()?,
             size_max_bytes: fields.option()?,
             compact: fields.bool()?,
-            storage: if fields.bool()? { Storage::Memory } else { Storage::Disk },
+            storage: if fields.bool()? {
+                Storage::Memory
+            } else {
+                Storage::Disk
+            },
             segment_bytes: fields.u64()?,
             internal: fields.bool()?,
             topic_id: fields.array()?,
@@ -177,7 +181,10 @@ pub(crate) fn decode_places(fields: &mut Fields<'_>) -> Result<Vec<Place>, Malfo
     let count = fields.u32()?;
     let mut places = Vec::new();
     for _ in 0..count {
-        places.push(Place { id: fields.u32()?, suffix: fields.u32()? });
+        places.push(Place {
+            id: fields.u32()?,
+            suffix: fields.u32()?,
+        });
     }
     Ok(places)
 }
@@ -202,7 +209,10 @@ mod tests {
         settings.topic_id = [9; 16];
         let mut bytes = Vec::new();
         settings.encode(&mut bytes);
-        assert_eq!(StreamSettings::decode(&mut Fields::new(&bytes)), Ok(settings));
+        assert_eq!(
+            StreamSettings::decode(&mut Fields::new(&bytes)),
+            Ok(settings)
+        );
     }
 
     #[test]

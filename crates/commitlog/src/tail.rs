@@ -23,8 +23,16 @@ struct TailBatch {
 
 impl Tail {
     fn push(&mut self, base_offset: u64, next_offset: u64, bytes: Bytes) {
-        debug_assert!(self.batches.back().is_none_or(|last| last.next_offset <= base_offset));
-        self.batches.push_back(TailBatch { base_offset, next_offset, bytes });
+        debug_assert!(
+            self.batches
+                .back()
+                .is_none_or(|last| last.next_offset <= base_offset)
+        );
+        self.batches.push_back(TailBatch {
+            base_offset,
+            next_offset,
+            bytes,
+        });
     }
 
     /// Whole batches from the one that contains `offset`, at most `bytes_max` of them but at least
@@ -34,7 +42,9 @@ impl Tail {
         if offset < first.base_offset {
             return None;
         }
-        let start = self.batches.partition_point(|batch| batch.next_offset <= offset);
+        let start = self
+            .batches
+            .partition_point(|batch| batch.next_offset <= offset);
         let mut found = Vec::new();
         let mut bytes_left = bytes_max;
         for batch in self.batches.range(start..) {
@@ -59,7 +69,11 @@ pub(crate) struct TailBudget {
 
 impl TailBudget {
     pub(crate) fn new(bytes_max: u64) -> Self {
-        Self { bytes: 0, bytes_max, oldest: VecDeque::new() }
+        Self {
+            bytes: 0,
+            bytes_max,
+            oldest: VecDeque::new(),
+        }
     }
 
     pub(crate) fn push(

@@ -137,11 +137,19 @@ impl Shared {
     }
 
     pub(crate) fn directory(&self) -> Arc<Directory> {
-        Arc::clone(&self.directory.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(
+            &self
+                .directory
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 
     pub(crate) fn publish_directory(&self, directory: Directory) {
-        *self.directory.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(directory);
+        *self
+            .directory
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(directory);
     }
 
     pub(crate) fn publish_appended(&self, lsn: Lsn) {
@@ -155,10 +163,20 @@ impl Shared {
     /// Latches the log if this error says that files can no longer be trusted.
     pub(crate) fn failed(&self, error: Error) -> Error {
         match &error {
-            Error::Disk { path, position, source, op } => {
-                self.latch.close(path, position.unwrap_or(0), format!("{op}: {source}"));
+            Error::Disk {
+                path,
+                position,
+                source,
+                op,
+            } => {
+                self.latch
+                    .close(path, position.unwrap_or(0), format!("{op}: {source}"));
             }
-            Error::Corrupt { path, position, what } => {
+            Error::Corrupt {
+                path,
+                position,
+                what,
+            } => {
                 self.latch.close(path, *position, what.to_string());
             }
             _ => {}
@@ -185,7 +203,11 @@ struct Cause {
 impl Latch {
     fn close(&self, path: &str, position: u64, what: String) {
         let mut cause = self.cause.lock().unwrap_or_else(PoisonError::into_inner);
-        cause.get_or_insert(Cause { path: path.to_owned(), position, what });
+        cause.get_or_insert(Cause {
+            path: path.to_owned(),
+            position,
+            what,
+        });
         self.closed.store(true, Ordering::Release);
     }
 
@@ -194,8 +216,16 @@ impl Latch {
         if !self.closed.load(Ordering::Acquire) {
             return Ok(());
         }
-        let cause = self.cause.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let cause = self
+            .cause
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let cause = cause.expect("the cause is set before the latch is closed");
-        Err(Error::Latched { path: cause.path, position: cause.position, what: cause.what })
+        Err(Error::Latched {
+            path: cause.path,
+            position: cause.position,
+            what: cause.what,
+        })
     }
 }

@@ -104,15 +104,25 @@ pub(crate) fn part_path(number: u32) -> String {
 
 /// Looks at every part's header.
 pub(crate) fn find_parts(disk: &dyn Disk) -> Result<Found, Error> {
-    let mut found = Found { next_number: 1, ..Found::default() };
-    let names = disk.list(JOURNAL_DIR).map_err(|e| Error::disk(JOURNAL_DIR, "list", e))?;
+    let mut found = Found {
+        next_number: 1,
+        ..Found::default()
+    };
+    let names = disk
+        .list(JOURNAL_DIR)
+        .map_err(|e| Error::disk(JOURNAL_DIR, "list", e))?;
     for name in names {
-        let Some(number) = name.strip_suffix(".part").and_then(|n| n.parse::<u32>().ok()) else {
+        let Some(number) = name
+            .strip_suffix(".part")
+            .and_then(|n| n.parse::<u32>().ok())
+        else {
             continue;
         };
         found.next_number = found.next_number.max(number + 1);
         let path = format!("{JOURNAL_DIR}/{name}");
-        let file = disk.open(&path, Open::Read).map_err(|e| Error::disk(&*path, "open", e))?;
+        let file = disk
+            .open(&path, Open::Read)
+            .map_err(|e| Error::disk(&*path, "open", e))?;
         let bytes = file.len().map_err(|e| Error::disk(&*path, "read", e))?;
         // One entry head more than the header: is anything written behind a damaged header?
         let mut page = vec![0; PART_HEAD_BYTES as usize + 64];
@@ -143,7 +153,13 @@ pub struct PartPreparation {
 
 impl PartPreparation {
     pub(crate) fn new(disk: Arc<dyn Disk>, path: String, part_bytes: u64) -> Self {
-        Self { disk, path, part_bytes, done_bytes: 0, file: None }
+        Self {
+            disk,
+            path,
+            part_bytes,
+            done_bytes: 0,
+            file: None,
+        }
     }
 
     /// Does the next piece of work; true when all is done. An error here latches nothing: the
@@ -163,8 +179,11 @@ impl PartPreparation {
             self.done_bytes += count;
             return Ok(false);
         }
-        file.sync_all().map_err(|e| Error::disk(&*self.path, "sync", e))?;
-        self.disk.sync_dir(JOURNAL_DIR).map_err(|e| Error::disk(JOURNAL_DIR, "sync", e))?;
+        file.sync_all()
+            .map_err(|e| Error::disk(&*self.path, "sync", e))?;
+        self.disk
+            .sync_dir(JOURNAL_DIR)
+            .map_err(|e| Error::disk(JOURNAL_DIR, "sync", e))?;
         Ok(true)
     }
 
@@ -182,7 +201,12 @@ mod tests {
 
     #[test]
     fn a_header_comes_back_and_a_changed_one_is_refused() {
-        let head = PartHead { log_id: 5, generation: 8, first_lsn: 100, flushed: 99 };
+        let head = PartHead {
+            log_id: 5,
+            generation: 8,
+            first_lsn: 100,
+            flushed: 99,
+        };
         let page = head.encode();
         assert_eq!(page.len() as u64, PART_HEAD_BYTES);
         assert_eq!(PartHead::decode(&page), Ok(head));

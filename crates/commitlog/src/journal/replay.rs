@@ -94,7 +94,10 @@ impl JournalReader {
         leniency: Leniency,
     ) -> Result<Self, Error> {
         let mut reader = Self::new(disk, mark.lsn + 1, mark.lsn, leniency);
-        let Some(at) = chain.iter().position(|part| part.generation >= mark.generation) else {
+        let Some(at) = chain
+            .iter()
+            .position(|part| part.generation >= mark.generation)
+        else {
             if mark.generation == 0 {
                 // A new log that was cut short before its first part was written.
                 reader.ended = true;
@@ -216,7 +219,9 @@ impl JournalReader {
     }
 
     fn open_part(&mut self, part: &ChainPart, position: u64) -> Result<(), Error> {
-        self.flushed = self.flushed.max(part.flushed.min(self.expected.saturating_sub(1)));
+        self.flushed = self
+            .flushed
+            .max(part.flushed.min(self.expected.saturating_sub(1)));
         self.open = Some(OpenPart {
             path: Arc::from(&*part.path),
             generation: part.generation,
@@ -256,7 +261,11 @@ impl JournalReader {
                 self.open = Some(OpenPart { position, ..open });
                 return Ok(());
             }
-            if self.parts.front().is_some_and(|part| part.first_lsn == lsn + 1) {
+            if self
+                .parts
+                .front()
+                .is_some_and(|part| part.first_lsn == lsn + 1)
+            {
                 self.lossy = true;
                 self.expected += 1;
                 return Ok(());
@@ -280,7 +289,14 @@ impl JournalReader {
         if !self.leniency.accept_loss {
             return Err(error);
         }
-        let Error::Corrupt { path, position, what } = error else { return Err(error) };
+        let Error::Corrupt {
+            path,
+            position,
+            what,
+        } = error
+        else {
+            return Err(error);
+        };
         self.lossy = true;
         self.notices.push(Notice {
             path,
@@ -292,7 +308,12 @@ impl JournalReader {
     /// Looks for entries behind the break, in this part and all later ones.
     fn look_ahead(&self, open: &OpenPart) -> Result<Ahead, Error> {
         let mut ahead = Ahead::default();
-        ahead.search(&open.bytes, open.position + ENTRY_ALIGN, open.generation, self.expected);
+        ahead.search(
+            &open.bytes,
+            open.position + ENTRY_ALIGN,
+            open.generation,
+            self.expected,
+        );
         for part in &self.parts {
             ahead.flushed = ahead.flushed.max(part.flushed);
             if ahead.flushed >= self.expected {
@@ -315,7 +336,11 @@ impl OpenPart {
         }
         let head = EntryHead::decode(rest).map_err(|what| {
             let blank = rest[..ENTRY_HEAD_BYTES].iter().all(|byte| *byte == 0);
-            if blank { "nothing is written there".to_owned() } else { what.to_owned() }
+            if blank {
+                "nothing is written there".to_owned()
+            } else {
+                what.to_owned()
+            }
         })?;
         if head.generation != self.generation {
             return Err(format!(
@@ -355,7 +380,9 @@ impl Ahead {
         let mut at = from as usize;
         while at + ENTRY_HEAD_BYTES <= bytes.len() {
             let rest = &bytes[at..];
-            let head = (rest[..4] == ENTRY_MAGIC).then(|| EntryHead::decode(rest).ok()).flatten();
+            let head = (rest[..4] == ENTRY_MAGIC)
+                .then(|| EntryHead::decode(rest).ok())
+                .flatten();
             let whole = head.filter(|head| {
                 head.generation == generation && head.lsn > missing && head.matches(rest)
             });
@@ -380,14 +407,18 @@ impl Ahead {
 pub(crate) fn flushed_behind(disk: &dyn Disk, path: &str, missing: Lsn) -> Result<Lsn, Error> {
     let bytes = load(disk, path)?;
     let first = bytes.get(PART_HEAD_BYTES as usize..).unwrap_or_default();
-    let Ok(head) = EntryHead::decode(first) else { return Ok(0) };
+    let Ok(head) = EntryHead::decode(first) else {
+        return Ok(0);
+    };
     let mut ahead = Ahead::default();
     ahead.search(&bytes, PART_HEAD_BYTES, head.generation, missing);
     Ok(ahead.flushed)
 }
 
 fn load(disk: &dyn Disk, path: &str) -> Result<Bytes, Error> {
-    let file = disk.open(path, Open::Read).map_err(|e| Error::disk(path, "open", e))?;
+    let file = disk
+        .open(path, Open::Read)
+        .map_err(|e| Error::disk(path, "open", e))?;
     let bytes = read_whole(&*file, JOURNAL_PART_BYTES_MAX)
         .map_err(|e| Error::disk_at(path, "read", 0, e))?;
     Ok(Bytes::from(bytes))
@@ -401,16 +432,29 @@ mod tests {
     fn part(generation: u64, first_lsn: Lsn) -> FoundPart {
         FoundPart {
             path: format!("{generation}"),
-            head: PartHead { log_id: 1, generation, first_lsn, flushed: 0 },
+            head: PartHead {
+                log_id: 1,
+                generation,
+                first_lsn,
+                flushed: 0,
+            },
             bytes: 0,
         }
     }
 
     #[test]
     fn a_later_part_overrules_earlier_ones_from_its_first_entry() {
-        let parts = [part(1, 1), part(2, 50), part(3, 80), part(4, 60), part(5, 60)];
-        let chain: Vec<_> =
-            chain(&parts).into_iter().map(|p| (p.generation, p.first_lsn, p.limit)).collect();
+        let parts = [
+            part(1, 1),
+            part(2, 50),
+            part(3, 80),
+            part(4, 60),
+            part(5, 60),
+        ];
+        let chain: Vec<_> = chain(&parts)
+            .into_iter()
+            .map(|p| (p.generation, p.first_lsn, p.limit))
+            .collect();
         assert_eq!(chain, [(1, 1, 50), (2, 50, 60), (5, 60, Lsn::MAX)]);
     }
 }

@@ -20,7 +20,9 @@ const SEGMENT_MS_COMPACTED: u64 = 3600 * 1000;
 
 /// Age at which a segment is closed: retention by age drops only closed ones.
 pub(crate) fn segment_ms(settings: &StreamSettings) -> Option<u64> {
-    let by_age = settings.retention_ms.map(|age| (age / 4).clamp(1000, SEGMENT_MS_MAX));
+    let by_age = settings
+        .retention_ms
+        .map(|age| (age / 4).clamp(1000, SEGMENT_MS_MAX));
     let compacted = settings.compact.then_some(SEGMENT_MS_COMPACTED);
     by_age.into_iter().chain(compacted).min()
 }
@@ -66,20 +68,35 @@ impl Log {
         if stream.settings != settings {
             let name = settings.name.clone();
             self.one_op(Op::AlterStream(settings), now_ms)?;
-            return Ok(self.streams[&name].places.iter().map(|place| place.id).collect());
+            return Ok(self.streams[&name]
+                .places
+                .iter()
+                .map(|place| place.id)
+                .collect());
         }
         Ok(stream.places.iter().map(|place| place.id).collect())
     }
 
     /// Stages and writes the deletion of a stream. Its files go with the next checkpoint.
     pub fn delete_stream(&mut self, name: &str, now_ms: u64) -> Result<(), Error> {
-        self.one_op(Op::DeleteStream(name.to_owned()), now_ms).map(|_| ())
+        self.one_op(Op::DeleteStream(name.to_owned()), now_ms)
+            .map(|_| ())
     }
 
     fn one_op(&mut self, op: Op, now_ms: u64) -> Result<Vec<PartitionId>, Error> {
-        let staged = self.stage(Entry { ops: vec![op], appends: Vec::new() }, now_ms)?;
+        let staged = self.stage(
+            Entry {
+                ops: vec![op],
+                appends: Vec::new(),
+            },
+            now_ms,
+        )?;
         self.write()?;
-        let done = staged.ops.into_iter().next().expect("one op has one answer");
+        let done = staged
+            .ops
+            .into_iter()
+            .next()
+            .expect("one op has one answer");
         done.map_err(|refusal| Error::Refused { refusal })
     }
 
@@ -113,7 +130,10 @@ impl Log {
             }
             Op::AlterStream(settings) => {
                 settings.check().map_err(|_| Refusal::InvalidSettings)?;
-                let stream = self.streams.get(&settings.name).ok_or(Refusal::UnknownStream)?;
+                let stream = self
+                    .streams
+                    .get(&settings.name)
+                    .ok_or(Refusal::UnknownStream)?;
                 let have = stream.places.len();
                 if settings.storage != stream.settings.storage
                     || (settings.partitions as usize) < have
@@ -130,7 +150,10 @@ impl Log {
                 JournalOp::Delete { name }
             }
             Op::SetLogStart { partition, offset } => {
-                let owned = self.partitions.get(&partition).ok_or(Refusal::UnknownPartition)?;
+                let owned = self
+                    .partitions
+                    .get(&partition)
+                    .ok_or(Refusal::UnknownPartition)?;
                 if offset > owned.state.watermarks().appended {
                     return Err(Refusal::OffsetOutOfRange);
                 }
@@ -145,7 +168,10 @@ impl Log {
         let taken = self.folders();
         let mut places = Vec::new();
         for index in have..settings.partitions as usize {
-            let mut place = Place { id: self.next_partition, suffix: 0 };
+            let mut place = Place {
+                id: self.next_partition,
+                suffix: 0,
+            };
             if taken.contains(&place.dir(&settings.name, index)) {
                 place.suffix = place.id;
             }
@@ -170,15 +196,18 @@ impl World<'_> {
         match op {
             JournalOp::Create { settings, places } => {
                 let made = self.make(&settings, &places, 0)?;
-                self.streams.insert(settings.name.clone(), OwnedStream { settings, places });
+                self.streams
+                    .insert(settings.name.clone(), OwnedStream { settings, places });
                 Ok(made)
             }
             JournalOp::Alter { settings, places } => self.alter(settings, &places),
             JournalOp::Delete { name } => {
                 let places = self.streams.remove(&name).map(|stream| stream.places);
                 for place in places.unwrap_or_default() {
-                    if let Some(OwnedPartition { store: Store::Disk(partition), .. }) =
-                        self.partitions.remove(&place.id)
+                    if let Some(OwnedPartition {
+                        store: Store::Disk(partition),
+                        ..
+                    }) = self.partitions.remove(&place.id)
                     {
                         self.graves.push((lsn, partition));
                     }
@@ -189,8 +218,8 @@ impl World<'_> {
                 if let Some(owned) = self.partitions.get_mut(&partition) {
                     let offset = offset.min(owned.store.next_offset());
                     match &mut owned.store {
-                        Store::Disk(partition) => partition.set_log_start(offset),
-                        Store::Memory(partition) => partition.set_log_start(offset),
+                        Store::Disk(partition) => partition.set_log_start(offset)?,
+                        Store::Memory(partition) => partition.set_log_start(offset)?,
                     }
                     owned.state.publish_log_start(owned.store.log_start());
                 }
@@ -204,11 +233,16 @@ impl World<'_> {
         settings: StreamSettings,
         places: &[Place],
     ) -> Result<Vec<PartitionId>, Error> {
-        let Some(stream) = self.streams.get_mut(&settings.name) else { return Ok(Vec::new()) };
+        let Some(stream) = self.streams.get_mut(&settings.name) else {
+            return Ok(Vec::new());
+        };
         let have = stream.places.len();
         stream.settings = settings.clone();
         for place in &stream.places {
-            let partition = self.partitions.get_mut(&place.id).and_then(|p| p.disk_mut());
+            let partition = self
+                .partitions
+                .get_mut(&place.id)
+                .and_then(|p| p.disk_mut());
             if let Some(partition) = partition {
                 partition.update_settings(partition_settings(&settings));
             }
@@ -253,6 +287,10 @@ pub(crate) fn partition_settings(settings: &StreamSettings) -> PartitionSettings
 
 pub(crate) fn memory_store(settings: &StreamSettings) -> Store {
     let bounds = [settings.retention_bytes, settings.size_max_bytes];
-    let bytes = bounds.into_iter().flatten().min().unwrap_or(MEMORY_PARTITION_BYTES_DEFAULT);
+    let bytes = bounds
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or(MEMORY_PARTITION_BYTES_DEFAULT);
     Store::Memory(MemoryPartition::new(bytes))
 }
