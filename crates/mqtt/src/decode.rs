@@ -130,10 +130,14 @@ fn decode_any(
     if !frame.minimal && version.is_v5() {
         return Err(malformed("the remaining length is not minimal"));
     }
-    let packet = if frame.first >> 4 == PacketType::Publish as u8 {
-        Packet::Publish(publish(frame.first & 0x0F, frame.body, version)?)
-    } else {
-        other(frame.first, frame.body, version)?
+    // What a busy connection consists of comes first, and is built in place.
+    let packet = match frame.first {
+        0x30..=0x3F => Packet::Publish(publish(frame.first & 0x0F, frame.body, version)?),
+        0x40 => Packet::Puback(ack(frame.body, version, PacketType::Puback)?),
+        0x50 => Packet::Pubrec(ack(frame.body, version, PacketType::Pubrec)?),
+        0x62 => Packet::Pubrel(ack(frame.body, version, PacketType::Pubrel)?),
+        0x70 => Packet::Pubcomp(ack(frame.body, version, PacketType::Pubcomp)?),
+        _ => other(frame.first, frame.body, version)?,
     };
     Ok(Some((packet, frame.len)))
 }
