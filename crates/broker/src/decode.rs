@@ -41,7 +41,10 @@ impl std::error::Error for RecordError {}
 
 /// The message that `record` keeps. The order of JSON fields does not matter and unknown fields
 /// and headers are passed over; a tombstone is an error, as it keeps nothing.
-pub fn decode_record(kind: StreamKind, record: &RecordView<'_>) -> Result<OwnedMessage, RecordError> {
+pub fn decode_record(
+    kind: StreamKind,
+    record: &RecordView<'_>,
+) -> Result<OwnedMessage, RecordError> {
     let value = record.value.ok_or(wrong("the record has no value"))?;
     match kind {
         StreamKind::Hook => hook_record(record, value),
@@ -72,8 +75,9 @@ pub(crate) fn retained<'a>(key: &'a [u8], value: &'a [u8]) -> Result<MessageView
     let (publisher, rest) = retained_text(rest)?;
     let (username, rest) = retained_text(rest)?;
     let (len, rest) = rest.split_first_chunk::<4>().ok_or(CUT)?;
-    let (properties, payload) =
-        rest.split_at_checked(u32::from_be_bytes(*len) as usize).ok_or(CUT)?;
+    let (properties, payload) = rest
+        .split_at_checked(u32::from_be_bytes(*len) as usize)
+        .ok_or(CUT)?;
     let expires_ms = u64::from_be_bytes(*expires_ms);
     Ok(MessageView {
         topic,
@@ -93,8 +97,14 @@ pub(crate) fn retained<'a>(key: &'a [u8], value: &'a [u8]) -> Result<MessageView
 fn retained_text(bytes: &[u8]) -> Result<(&str, &[u8]), RecordError> {
     let cut = wrong("a retained message is cut off");
     let (len, rest) = bytes.split_first_chunk::<2>().ok_or(cut)?;
-    let (text, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*len))).ok_or(cut)?;
-    Ok((std::str::from_utf8(text).map_err(|_| wrong("a retained message has a text that is not UTF-8"))?, rest))
+    let (text, rest) = rest
+        .split_at_checked(usize::from(u16::from_be_bytes(*len)))
+        .ok_or(cut)?;
+    Ok((
+        std::str::from_utf8(text)
+            .map_err(|_| wrong("a retained message has a text that is not UTF-8"))?,
+        rest,
+    ))
 }
 
 /// The fields of a hook record that make a message.
@@ -129,7 +139,14 @@ fn hook_record(record: &RecordView<'_>, value: &[u8]) -> Result<OwnedMessage, Re
     };
     let qos = QoS::from_u8(json.qos).ok_or(wrong("qos is not 0, 1 or 2"))?;
     let publish_ms = headers.publish_ms.unwrap_or(json.ts);
-    headers.message(json.topic.as_bytes(), payload, qos, &json.client_id, &json.username, publish_ms)
+    headers.message(
+        json.topic.as_bytes(),
+        payload,
+        qos,
+        &json.client_id,
+        &json.username,
+        publish_ms,
+    )
 }
 
 fn raw_record(
@@ -138,9 +155,13 @@ fn raw_record(
     usual: QoS,
 ) -> Result<OwnedMessage, RecordError> {
     let headers = MessageHeaders::of(record)?;
-    let topic = headers.topic.ok_or(wrong("the header mqtt.topic is missing"))?;
+    let topic = headers
+        .topic
+        .ok_or(wrong("the header mqtt.topic is missing"))?;
     let publisher = text(record.key.ok_or(wrong("the record has no key"))?)?;
-    let publish_ms = headers.publish_ms.unwrap_or(record.timestamp_ms.unsigned_abs());
+    let publish_ms = headers
+        .publish_ms
+        .unwrap_or(record.timestamp_ms.unsigned_abs());
     let qos = headers.qos.unwrap_or(usual);
     headers.message(topic, payload, qos, publisher, headers.username, publish_ms)
 }
@@ -189,10 +210,12 @@ impl<'a> MessageHeaders<'a> {
                     .map_err(|_| wrong("the header mqtt.expiry is out of bounds"))?;
                 self.expiry_s = Some(expiry_s);
             }
-            header::PAYLOAD_FORMAT => self.properties.payload_format = Some(u8::from(value == b"1")),
+            header::PAYLOAD_FORMAT => {
+                self.properties.payload_format = Some(u8::from(value == b"1"));
+            }
             header::CONTENT_TYPE => self.properties.content_type = Some(text(value)?),
             header::RESPONSE_TOPIC => self.properties.response_topic = Some(text(value)?),
-            header::CORRELATION_DATA if value.len() <= usize::from(u16::MAX) => {
+            header::CORRELATION_DATA if u16::try_from(value.len()).is_ok() => {
                 self.properties.correlation_data = Some(value);
             }
             header::CORRELATION_DATA => return Err(TOO_LONG),
@@ -214,7 +237,11 @@ impl<'a> MessageHeaders<'a> {
     ) -> Result<OwnedMessage, RecordError> {
         let mut properties = Vec::new();
         let user = UserProperties::from_slice(&self.user);
-        PublishProperties { user, ..self.properties }.encode_forwarded(&mut properties);
+        PublishProperties {
+            user,
+            ..self.properties
+        }
+        .encode_forwarded(&mut properties);
         Ok(OwnedMessage::new(&MessageView {
             topic: topic_of(topic)?,
             payload,
@@ -250,7 +277,11 @@ fn text(bytes: &[u8]) -> Result<&str, RecordError> {
 }
 
 fn short(text: &str) -> Result<&str, RecordError> {
-    if text.len() > usize::from(u16::MAX) { Err(TOO_LONG) } else { Ok(text) }
+    if text.len() > usize::from(u16::MAX) {
+        Err(TOO_LONG)
+    } else {
+        Ok(text)
+    }
 }
 
 fn number(value: &[u8]) -> Result<u64, RecordError> {
@@ -261,7 +292,10 @@ fn number(value: &[u8]) -> Result<u64, RecordError> {
 }
 
 fn qos(number: u64) -> Result<QoS, RecordError> {
-    u8::try_from(number).ok().and_then(QoS::from_u8).ok_or(wrong("the header mqtt.qos is not valid"))
+    u8::try_from(number)
+        .ok()
+        .and_then(QoS::from_u8)
+        .ok_or(wrong("the header mqtt.qos is not valid"))
 }
 
 #[cfg(test)]

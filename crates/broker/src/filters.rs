@@ -1,9 +1,7 @@
 //! Which of many topic filters match a topic: a tree over interned levels, and a bounded cache of
 //! its answers. Knows nothing of who subscribed or why.
 
-use crate::limits::{
-    FILTER_LEVELS_MAX, TOPIC_CACHE_TOPIC_BYTES_MAX, TOPIC_CACHE_WEIGHT_MAX,
-};
+use crate::limits::{FILTER_LEVELS_MAX, TOPIC_CACHE_TOPIC_BYTES_MAX, TOPIC_CACHE_WEIGHT_MAX};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use std::fmt;
@@ -119,7 +117,8 @@ impl<T> FilterTree<T> {
 
     /// The values under exactly this filter; no wildcard is interpreted.
     pub fn get(&self, filter: &str) -> &[T] {
-        self.find(filter).map_or(&[], |node| &self.nodes[node as usize].values)
+        self.find(filter)
+            .map_or(&[], |node| &self.nodes[node as usize].values)
     }
 
     /// Lets `change` add, alter or remove the values under `filter`.
@@ -173,8 +172,10 @@ impl<T> FilterTree<T> {
                 below[id].push(("#", node.hash));
             }
         }
-        let mut open: Vec<(String, u32)> =
-            below[ROOT as usize].iter().map(|&(name, child)| (name.to_owned(), child)).collect();
+        let mut open: Vec<(String, u32)> = below[ROOT as usize]
+            .iter()
+            .map(|&(name, child)| (name.to_owned(), child))
+            .collect();
         while let Some((filter, node)) = open.pop() {
             let values = &self.nodes[node as usize].values;
             if !values.is_empty() {
@@ -244,7 +245,11 @@ impl<T> FilterTree<T> {
         visit: &mut impl FnMut(&'t [T]) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         let values = &self.nodes[node as usize].values;
-        if values.is_empty() { ControlFlow::Continue(()) } else { visit(values) }
+        if values.is_empty() {
+            ControlFlow::Continue(())
+        } else {
+            visit(values)
+        }
     }
 
     fn find(&self, filter: &str) -> Option<u32> {
@@ -369,7 +374,13 @@ impl<T> FilterTree<T> {
 
 impl<T> Node<T> {
     fn below(parent: u32) -> Self {
-        Self { parent, plus: NONE, hash: NONE, children: 0, values: Vec::new() }
+        Self {
+            parent,
+            plus: NONE,
+            hash: NONE,
+            children: 0,
+            values: Vec::new(),
+        }
     }
 }
 
@@ -465,7 +476,9 @@ impl<T: Clone> Default for MatchCache<T> {
 impl<T: Clone> MatchCache<T> {
     /// An empty cache, bounded by [`TOPIC_CACHE_WEIGHT_MAX`].
     pub fn new() -> Self {
-        Self { cache: TopicCache::new(TOPIC_CACHE_WEIGHT_MAX) }
+        Self {
+            cache: TopicCache::new(TOPIC_CACHE_WEIGHT_MAX),
+        }
     }
 
     /// The values of `tree` that match `topic`. A change of the tree is seen at once.

@@ -72,16 +72,19 @@ impl Event {
         if name == "message.deliver" {
             return Ok(Self::MessageDelivered);
         }
-        Self::ALL.into_iter().find(|event| event.as_str() == name).ok_or_else(|| {
-            let nearest = Self::ALL
-                .into_iter()
-                .min_by_key(|event| edits(name, event.as_str()))
-                .expect("there are events");
-            HookError(format!(
-                "unknown event \"{name}\"; the nearest known is \"{}\"",
-                nearest.as_str()
-            ))
-        })
+        Self::ALL
+            .into_iter()
+            .find(|event| event.as_str() == name)
+            .ok_or_else(|| {
+                let nearest = Self::ALL
+                    .into_iter()
+                    .min_by_key(|event| edits(name, event.as_str()))
+                    .expect("there are events");
+                HookError(format!(
+                    "unknown event \"{name}\"; the nearest known is \"{}\"",
+                    nearest.as_str()
+                ))
+            })
     }
 
     /// Whether the event has a topic that a hook's filter is held against.
@@ -133,7 +136,9 @@ pub(crate) enum KeyPiece {
 impl Default for KeyTemplate {
     /// The client id.
     fn default() -> Self {
-        Self { pieces: Some([KeyPiece::ClientId].into()) }
+        Self {
+            pieces: Some([KeyPiece::ClientId].into()),
+        }
     }
 }
 
@@ -158,7 +163,9 @@ impl KeyTemplate {
                 pieces.push(KeyPiece::Literal(literal.into()));
             }
             let Some((name, after)) = rest[open + 1..].split_once('}') else {
-                return Err(HookError(format!("key \"{template}\": a \"{{\" is not closed")));
+                return Err(HookError(format!(
+                    "key \"{template}\": a \"{{\" is not closed"
+                )));
             };
             pieces.push(Self::variable(template, name)?);
             rest = after;
@@ -166,7 +173,9 @@ impl KeyTemplate {
         if !rest.is_empty() {
             pieces.push(KeyPiece::Literal(rest.into()));
         }
-        Ok(Self { pieces: Some(pieces.into()) })
+        Ok(Self {
+            pieces: Some(pieces.into()),
+        })
     }
 
     fn variable(template: &str, name: &str) -> Result<KeyPiece, HookError> {
@@ -220,9 +229,7 @@ impl KeyTemplate {
                 KeyPiece::Literal(text) => text.as_bytes(),
                 KeyPiece::Topic if !topic.is_empty() => topic.as_bytes(),
                 KeyPiece::Username if !username.is_empty() => username.as_bytes(),
-                KeyPiece::Level(level) => {
-                    level_of(topic, *level).unwrap_or(client_id).as_bytes()
-                }
+                KeyPiece::Level(level) => level_of(topic, *level).unwrap_or(client_id).as_bytes(),
                 KeyPiece::ClientId | KeyPiece::Topic | KeyPiece::Username => client_id.as_bytes(),
             });
         }
@@ -232,7 +239,10 @@ impl KeyTemplate {
 
 /// Level `level` (from 1) of a topic, if it is there and says something.
 fn level_of(topic: &str, level: usize) -> Option<&str> {
-    topic.split('/').nth(level - 1).filter(|text| !text.is_empty())
+    topic
+        .split('/')
+        .nth(level - 1)
+        .filter(|text| !text.is_empty())
 }
 
 /// One hook as it is meant.
@@ -303,7 +313,11 @@ impl HookTable {
         let mut compiled = Vec::with_capacity(hooks.len());
         for (number, hook) in hooks.iter().enumerate() {
             let wrong = |what: String| {
-                HookError(format!("hook {} ({}): {what}", number + 1, hook.event.as_str()))
+                HookError(format!(
+                    "hook {} ({}): {what}",
+                    number + 1,
+                    hook.event.as_str()
+                ))
             };
             if hook.event.has_topic() {
                 mqtt::topic::validate_filter(&hook.filter)
@@ -317,11 +331,19 @@ impl HookTable {
             }
             let target = find(streams, &hook.stream).map_err(&wrong)?;
             check_target(hook, &streams[usize::from(target)]).map_err(&wrong)?;
-            let filter = if hook.event.has_topic() { &*hook.filter } else { "#" };
+            let filter = if hook.event.has_topic() {
+                &*hook.filter
+            } else {
+                "#"
+            };
             trees[hook.event as usize]
                 .insert(filter, number as u16)
                 .map_err(|error| wrong(format!("filter \"{filter}\": {error}")))?;
-            compiled.push(Hook { target, key: hook.key.clone(), payload: hook.payload });
+            compiled.push(Hook {
+                target,
+                key: hook.key.clone(),
+                payload: hook.payload,
+            });
         }
         let find = |name| find(streams, name).map_err(HookError);
         let (default, default_qos0) = (find(DEFAULT_STREAM)?, find(DEFAULT_QOS0_STREAM)?);
@@ -374,7 +396,10 @@ impl HookTable {
         let mut found = Vec::new();
         self.trees[event as usize].for_each_match(topic, |&number| found.push(number));
         found.sort_unstable();
-        found.into_iter().map(|number| &self.hooks[usize::from(number)]).collect()
+        found
+            .into_iter()
+            .map(|number| &self.hooks[usize::from(number)])
+            .collect()
     }
 }
 
@@ -404,11 +429,16 @@ fn kind_of(stream: &str) -> StreamKind {
 }
 
 fn find(streams: &[StreamMeta], name: &str) -> Result<u16, String> {
-    if let Some(index) = streams.iter().position(|stream| stream.settings.name == name) {
+    if let Some(index) = streams
+        .iter()
+        .position(|stream| stream.settings.name == name)
+    {
         return u16::try_from(index).map_err(|_| "there are too many streams".to_owned());
     }
-    let nearest =
-        streams.iter().map(|stream| &stream.settings.name).min_by_key(|known| edits(name, known));
+    let nearest = streams
+        .iter()
+        .map(|stream| &stream.settings.name)
+        .min_by_key(|known| edits(name, known));
     Err(match nearest {
         Some(nearest) => {
             format!("unknown stream \"{name}\"; the nearest known is \"{nearest}\"")
@@ -423,7 +453,9 @@ fn check_target(hook: &HookSettings, stream: &StreamMeta) -> Result<(), String> 
         return Err(format!("stream \"{name}\" belongs to the node itself"));
     }
     if kind_of(name) != StreamKind::Hook {
-        return Err(format!("stream \"{name}\" holds what no hook takes; name another"));
+        return Err(format!(
+            "stream \"{name}\" holds what no hook takes; name another"
+        ));
     }
     if hook.event == Event::MessagePublish && stream.settings.compact {
         return Err(format!(

@@ -38,7 +38,10 @@ impl Interest {
                 count.subscriptions += 1;
                 return false;
             }
-            counts.push(Count { worker, subscriptions: 1 });
+            counts.push(Count {
+                worker,
+                subscriptions: 1,
+            });
             true
         })?;
         if new {
@@ -84,7 +87,10 @@ impl Interest {
 
     /// Whether anybody subscribes to `topic`.
     pub fn any(&self, topic: &str) -> bool {
-        self.filters.read().unwrap_or_else(PoisonError::into_inner).any_match(topic)
+        self.filters
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .any_match(topic)
     }
 }
 
@@ -108,7 +114,11 @@ mod tests {
         assert!(!interest.any("b"));
         let before = interest.generation();
         interest.remove(0, "a/+");
-        assert_eq!(interest.generation(), before, "one of two is left: nothing changed");
+        assert_eq!(
+            interest.generation(),
+            before,
+            "one of two is left: nothing changed"
+        );
         assert_eq!(interest.workers("a/b"), 0b1001);
         interest.remove(0, "a/+");
         assert!(interest.generation() > before);

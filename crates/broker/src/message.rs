@@ -63,7 +63,8 @@ pub struct MessageView<'a> {
 impl MessageView<'_> {
     /// Whether the message must not be delivered any more [MQTT-3.3.2-5].
     pub fn is_expired(&self, now_ms: u64) -> bool {
-        self.expires_ms.is_some_and(|expires_ms| expires_ms <= now_ms)
+        self.expires_ms
+            .is_some_and(|expires_ms| expires_ms <= now_ms)
     }
 
     /// Message Expiry Interval for a delivery made now: what is left of it in whole seconds,
@@ -225,11 +226,7 @@ impl MessagesBuilder {
     ///
     /// Strings are those of MQTT, at most 65,535 bytes; the bytes of a turn stay below 4 GiB, as
     /// the turn ends at [`TURN_BYTES_MAX`] and a packet has at most 256 MiB.
-    pub fn push(
-        &mut self,
-        message: &MessageView<'_>,
-        placed: &Placed,
-    ) -> u32 {
+    pub fn push(&mut self, message: &MessageView<'_>, placed: &Placed) -> u32 {
         let index = self.entries.len() as u32;
         let text_at = self.text.len() as u32;
         let bytes_at = u32::try_from(self.bytes.len()).expect("a turn is cut long before 4 GiB");
@@ -290,8 +287,16 @@ impl OwnedMessage {
     /// A copy of `message`.
     pub fn new(message: &MessageView<'_>) -> Self {
         let mut builder = MessagesBuilder::new();
-        builder.push(message, &Placed { level: Ack::Memory, ..Placed::default() });
-        Self { one: builder.finish() }
+        builder.push(
+            message,
+            &Placed {
+                level: Ack::Memory,
+                ..Placed::default()
+            },
+        );
+        Self {
+            one: builder.finish(),
+        }
     }
 
     /// The message.
@@ -334,7 +339,10 @@ impl Commit {
     /// Where the record at `place` is; `None` where its append was refused.
     pub fn position(&self, place: Place) -> Option<Position> {
         let (partition, base, _) = self.batches[place.append as usize];
-        (base != REFUSED).then(|| Position { partition, offset: base + u64::from(place.delta) })
+        (base != REFUSED).then(|| Position {
+            partition,
+            offset: base + u64::from(place.delta),
+        })
     }
 }
 
@@ -348,7 +356,10 @@ pub struct MessageRef {
 impl MessageRef {
     /// The message number `index` of `commit`.
     pub fn new(commit: Arc<Commit>, index: u32) -> Self {
-        assert!((index as usize) < commit.messages.len(), "the commit has no message {index}");
+        assert!(
+            (index as usize) < commit.messages.len(),
+            "the commit has no message {index}"
+        );
         Self { commit, index }
     }
 
@@ -364,7 +375,10 @@ impl MessageRef {
 
     /// Where the message can be read again; `None` for one that was placed nowhere.
     pub fn position(&self) -> Option<Position> {
-        self.commit.messages.place(self.index).and_then(|place| self.commit.position(place))
+        self.commit
+            .messages
+            .place(self.index)
+            .and_then(|place| self.commit.position(place))
     }
 
     /// Whether [`MessageRef::position`] is in a disk stream and outlives the process.
@@ -421,26 +435,60 @@ mod tests {
         second.dup = true;
         second.username = "u";
         second.expires_ms = Some(7_000);
-        let place = Place { append: 1, delta: 2 };
-        let retained = Place { append: 0, delta: 9 };
-        let placed =
-            Placed { place: Some(place), kept: true, retained: Some(retained), level: Ack::Flush };
+        let place = Place {
+            append: 1,
+            delta: 2,
+        };
+        let retained = Place {
+            append: 0,
+            delta: 9,
+        };
+        let placed = Placed {
+            place: Some(place),
+            kept: true,
+            retained: Some(retained),
+            level: Ack::Flush,
+        };
         assert_eq!(builder.push(&view("a", b"one"), &Placed::default()), 0);
         assert_eq!(builder.push(&second, &placed), 1);
         let messages = builder.finish();
         assert!(builder.is_empty() && builder.size_bytes() == 0);
-        assert_eq!(messages.iter().collect::<Vec<_>>(), [view("a", b"one"), second]);
+        assert_eq!(
+            messages.iter().collect::<Vec<_>>(),
+            [view("a", b"one"), second]
+        );
         assert_eq!(&messages.payload(0)[..], b"one");
         assert_eq!(messages.place(0), None);
 
         let batches = vec![(4, 100, 10), (6, 200, 3)];
-        let commit = Arc::new(Commit { lsn: 5, worker: 0, turn: 1, batches, messages });
+        let commit = Arc::new(Commit {
+            lsn: 5,
+            worker: 0,
+            turn: 1,
+            batches,
+            messages,
+        });
         let handle = MessageRef::new(commit.clone(), 1);
-        assert_eq!(handle.position(), Some(Position { partition: 6, offset: 202 }));
+        assert_eq!(
+            handle.position(),
+            Some(Position {
+                partition: 6,
+                offset: 202
+            })
+        );
         assert!(handle.is_kept());
         assert_eq!(handle.level(), Ack::Flush);
-        let retained = commit.messages.retained_place(1).and_then(|place| commit.position(place));
-        assert_eq!(retained, Some(Position { partition: 4, offset: 109 }));
+        let retained = commit
+            .messages
+            .retained_place(1)
+            .and_then(|place| commit.position(place));
+        assert_eq!(
+            retained,
+            Some(Position {
+                partition: 4,
+                offset: 109
+            })
+        );
         assert_eq!(OwnedMessage::new(&handle.view()).view(), second);
     }
 

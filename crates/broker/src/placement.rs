@@ -57,9 +57,17 @@ impl Placement {
             } else {
                 Key::Template(hook.key.clone())
             };
-            records.push(RecordPlace { target: hook.target, key, payload: hook.payload });
+            records.push(RecordPlace {
+                target: hook.target,
+                key,
+                payload: hook.payload,
+            });
         }
-        Self { records: records.into(), ack, kept }
+        Self {
+            records: records.into(),
+            ack,
+            kept,
+        }
     }
 }
 

@@ -156,8 +156,14 @@ mod tests {
     fn foreign_properties_are_refused() {
         let check = |raw| ForwardProperties::check(raw).is_some();
         assert!(!check(&[0x01, 1, 0x01, 1]), "twice");
-        assert!(!check(&[0x02, 0, 0, 0, 1]), "expiry is not forwarded as it is");
+        assert!(
+            !check(&[0x02, 0, 0, 0, 1]),
+            "expiry is not forwarded as it is"
+        );
         assert!(!check(&[0x03, 0, 1, 0xff]), "not UTF-8");
-        assert!(check(&[0x26, 0, 0, 0, 0, 0x26, 0, 0, 0, 0]), "user properties repeat");
+        assert!(
+            check(&[0x26, 0, 0, 0, 0, 0x26, 0, 0, 0, 0]),
+            "user properties repeat"
+        );
     }
 }

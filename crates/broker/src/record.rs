@@ -147,7 +147,9 @@ fn write_field(out: &mut Vec<u8>, before: &[u8], text: &str) {
 pub(crate) fn write_escaped(out: &mut Vec<u8>, text: &str) {
     let bytes = text.as_bytes();
     // No early exit, so that the compiler makes vector code of it; nearly every text is plain.
-    let plain = bytes.iter().fold(true, |plain, &byte| plain & !must_escape(byte));
+    let plain = bytes
+        .iter()
+        .fold(true, |plain, &byte| plain & !must_escape(byte));
     if plain {
         out.extend_from_slice(bytes);
     } else {
@@ -156,7 +158,7 @@ pub(crate) fn write_escaped(out: &mut Vec<u8>, text: &str) {
 }
 
 fn must_escape(byte: u8) -> bool {
-    (byte < 0x20) | (byte == b'"') | (byte == b'\\')
+    matches!(byte, 0..0x20 | b'"' | b'\\')
 }
 
 #[cold]
@@ -199,7 +201,10 @@ struct Decimal {
 
 impl Decimal {
     fn new(number: u64) -> Self {
-        let mut decimal = Self { text: [0; 41], start: 41 };
+        let mut decimal = Self {
+            text: [0; 41],
+            start: 41,
+        };
         decimal.put(number);
         decimal
     }
@@ -268,10 +273,15 @@ impl<'a> RecordHeaders<'a> {
     pub(crate) fn encoded(self, encoding: PayloadEncoding, payload: &'a [u8]) -> Self {
         match encoding {
             PayloadEncoding::Base64 => self,
-            PayloadEncoding::Plain if std::str::from_utf8(payload).is_ok() => {
-                Self { plain: true, ..self }
-            }
-            PayloadEncoding::Plain => Self { plain: true, payload: Some(payload), ..self },
+            PayloadEncoding::Plain if std::str::from_utf8(payload).is_ok() => Self {
+                plain: true,
+                ..self
+            },
+            PayloadEncoding::Plain => Self {
+                plain: true,
+                payload: Some(payload),
+                ..self
+            },
         }
     }
 
@@ -312,7 +322,9 @@ impl<'a> RecordHeaders<'a> {
         }
         let mid = self.mid.map(Decimal::position);
         let publish_ms = self.publish_ms.map(Decimal::new);
-        let expiry_s = self.expiry_s.map(|expiry_s| Decimal::new(u64::from(expiry_s)));
+        let expiry_s = self
+            .expiry_s
+            .map(|expiry_s| Decimal::new(u64::from(expiry_s)));
         let qos = self.qos.map(|qos| [b'0' + qos.as_u8()]);
         let flag = |set: bool| set.then_some(b"1".as_slice());
         let mut list = HeaderList::new();
@@ -345,7 +357,11 @@ struct HeaderList<'h> {
 
 impl<'h> HeaderList<'h> {
     fn new() -> Self {
-        Self { inline: [(&[], &[]); HEADERS_INLINE], len: 0, spill: Vec::new() }
+        Self {
+            inline: [(&[], &[]); HEADERS_INLINE],
+            len: 0,
+            spill: Vec::new(),
+        }
     }
 
     fn push(&mut self, name: &'h [u8], value: &'h [u8]) {
@@ -387,7 +403,11 @@ impl<'h> HeaderList<'h> {
     }
 
     fn as_slice(&self) -> &HeaderSlice<'h> {
-        if self.spill.is_empty() { &self.inline[..self.len] } else { &self.spill }
+        if self.spill.is_empty() {
+            &self.inline[..self.len]
+        } else {
+            &self.spill
+        }
     }
 }
 

@@ -54,7 +54,12 @@ pub struct RetainedPage {
 impl RetainedIndex {
     /// An empty index that admits `messages_max` messages.
     pub fn new(messages_max: usize) -> Self {
-        Self { topics: BTreeMap::new(), bytes: 0, messages_max, swept_to: None }
+        Self {
+            topics: BTreeMap::new(),
+            bytes: 0,
+            messages_max,
+            swept_to: None,
+        }
     }
 
     /// Number of retained messages.
@@ -82,8 +87,12 @@ impl RetainedIndex {
     /// Takes in what a commit has retained and removed. Commits must come in order.
     pub fn apply(&mut self, commit: &Commit) {
         for index in 0..commit.messages.len() as u32 {
-            let Some(place) = commit.messages.retained_place(index) else { continue };
-            let Some(position) = commit.position(place) else { continue };
+            let Some(place) = commit.messages.retained_place(index) else {
+                continue;
+            };
+            let Some(position) = commit.position(place) else {
+                continue;
+            };
             let message = commit.messages.get(index);
             if message.payload.is_empty() {
                 self.remove(message.topic);
@@ -108,8 +117,9 @@ impl RetainedIndex {
         lsn: Lsn,
     ) -> Result<(), RecordError> {
         let Some(value) = value else {
-            let topic = std::str::from_utf8(key)
-                .map_err(|_| RecordError { what: "the topic is not UTF-8" })?;
+            let topic = std::str::from_utf8(key).map_err(|_| RecordError {
+                what: "the topic is not UTF-8",
+            })?;
             self.remove(topic);
             return Ok(());
         };
@@ -145,7 +155,9 @@ impl RetainedIndex {
             from = Bound::Included(search.fixed.clone());
         }
         let mut steps = 0;
-        let mut range = self.topics.range::<str, _>((as_str(&from), Bound::Unbounded));
+        let mut range = self
+            .topics
+            .range::<str, _>((as_str(&from), Bound::Unbounded));
         while let Some((topic, entry)) = range.next() {
             steps += 1;
             match search.look_at(topic) {
@@ -162,10 +174,9 @@ impl RetainedIndex {
                 Step::Next => {}
                 Step::Seek(to) => {
                     debug_assert!(*to > **topic, "a search only goes forward");
-                    range = self.topics.range::<str, _>((
-                        Bound::Included(to.as_str()),
-                        Bound::Unbounded,
-                    ));
+                    range = self
+                        .topics
+                        .range::<str, _>((Bound::Included(to.as_str()), Bound::Unbounded));
                 }
                 Step::End => return page,
             }
@@ -194,20 +205,31 @@ impl RetainedIndex {
         let mut expired = Vec::new();
         let mut looked_at = 0;
         let mut last = None;
-        for (topic, entry) in self.topics.range::<str, _>((from, Bound::Unbounded)).take(steps) {
+        for (topic, entry) in self
+            .topics
+            .range::<str, _>((from, Bound::Unbounded))
+            .take(steps)
+        {
             looked_at += 1;
             last = Some(topic);
             if entry.expires_ms <= now_ms {
                 expired.push(topic.clone());
             }
         }
-        self.swept_to = if looked_at == steps { last.cloned() } else { None };
+        self.swept_to = if looked_at == steps {
+            last.cloned()
+        } else {
+            None
+        };
         let mut batch = BatchBuilder::new();
         for topic in expired {
             self.remove(&topic);
             batch.push(now_ms as i64, Some(topic.as_bytes()), None, &[]);
         }
-        (!batch.is_empty()).then(|| Append { partition, batch: batch.finish() })
+        (!batch.is_empty()).then(|| Append {
+            partition,
+            batch: batch.finish(),
+        })
     }
 
     fn set(&mut self, topic: &str, retained: Retained) {
@@ -258,8 +280,14 @@ const BEHIND_SLASH: char = '0';
 impl<'f> Search<'f> {
     fn new(filter: &'f str) -> Self {
         let levels: Vec<&str> = filter.split('/').collect();
-        let literal = levels.iter().take_while(|level| !matches!(**level, "+" | "#")).count();
-        Self { fixed: levels[..literal].join("/"), levels }
+        let literal = levels
+            .iter()
+            .take_while(|level| !matches!(**level, "+" | "#"))
+            .count();
+        Self {
+            fixed: levels[..literal].join("/"),
+            levels,
+        }
     }
 
     /// Topics are in order of their bytes, in which all topics below `a/b` lie together: between
@@ -277,7 +305,9 @@ impl<'f> Search<'f> {
             if *level == "#" {
                 return Step::Match;
             }
-            let end = topic[start..].find('/').map_or(topic.len(), |at| start + at);
+            let end = topic[start..]
+                .find('/')
+                .map_or(topic.len(), |at| start + at);
             if *level != "+" && *level != &topic[start..end] {
                 return self.behind_mismatch(topic, start, number);
             }
@@ -285,7 +315,11 @@ impl<'f> Search<'f> {
             if end == topic.len() {
                 // "a/#" takes "a" too.
                 let rest = &self.levels[number + 1..];
-                return if rest.is_empty() || rest == ["#"] { Step::Match } else { Step::Next };
+                return if rest.is_empty() || rest == ["#"] {
+                    Step::Match
+                } else {
+                    Step::Next
+                };
             }
             if last {
                 // The topic goes on, as do all below this level.

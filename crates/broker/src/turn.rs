@@ -1,17 +1,18 @@
 //! What one worker writes in one turn: a batch a partition, and the side array from which live
 //! delivery reads. Becomes one entry of the journal, so all of it is kept or nothing.
 
-use crate::hooks::{Event, HookTable, PayloadEncoding, Target};
-use crate::limits::{BATCH_CUT_BYTES, TURN_BYTES_MAX};
-use crate::message::{Messages, MessagesBuilder, MessageView, Place, Placed, Position};
-use crate::placement::{Key, Placement, Placements, RecordPlace};
+mod appends;
+mod writer;
+
+use self::appends::Appends;
+use self::writer::{Scratch, Writer};
+use crate::hooks::{Event, HookTable};
+use crate::limits::TURN_BYTES_MAX;
+use crate::message::{MessageView, Messages, MessagesBuilder, Place, Placed, Position};
+use crate::placement::Placements;
 use crate::properties::ForwardProperties;
-use crate::record::{
-    HeaderSlice, MessageJson, RecordHeaders, write_client, write_retained, write_session,
-};
-use commitlog::{Ack, Append, BatchBuilder, Entry, PartitionId};
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
+use crate::record::{MessageJson, RecordHeaders, write_client, write_session};
+use commitlog::{Ack, Entry, PartitionId};
 use mqtt::{PublishProperties, QoS};
 use std::sync::Arc;
 
@@ -202,7 +203,7 @@ impl Turn {
 
     /// Whether nothing was written yet.
     pub fn is_empty(&self) -> bool {
-        self.appends.order.is_empty()
+        self.appends.is_empty()
     }
 
     /// Number of messages published in this turn.
@@ -212,7 +213,7 @@ impl Turn {
 
     /// Bytes written so far, batches and side array.
     pub fn size_bytes(&self) -> usize {
-        self.appends.bytes + self.messages.size_bytes()
+        self.appends.size_bytes() + self.messages.size_bytes()
     }
 
     /// Whether the turn should be ended ([`TURN_BYTES_MAX`]).
@@ -237,7 +238,9 @@ impl Turn {
             principal: facts.principal,
             ..RecordHeaders::of(&message)
         };
-        let placement = self.placements.of(&self.hooks, Event::MessagePublish, facts.topic);
+        let placement = self
+            .placements
+            .of(&self.hooks, Event::MessagePublish, facts.topic);
         let mut placed = Placed {
             place: None,
             kept: placement.kept.is_some(),
@@ -274,7 +277,10 @@ impl Turn {
         }
         let index = self.messages.push(&message, &placed);
         self.ack = self.ack.max(placed.level);
-        Published { message: index, ack: placed.level }
+        Published {
+            message: index,
+            ack: placed.level,
+        }
     }
 
     /// Places a message of the node itself (`$SYS`): in memory, past all hooks.
@@ -291,10 +297,18 @@ impl Turn {
         };
         let place = Some(writer.retained(stream.partition(facts.topic.as_bytes()), &message));
         let retained = if facts.retain { place } else { None };
-        let placed = Placed { place, kept: false, retained, level: stream.ack };
+        let placed = Placed {
+            place,
+            kept: false,
+            retained,
+            level: stream.ack,
+        };
         let index = self.messages.push(&message, &placed);
         self.ack = self.ack.max(placed.level);
-        Published { message: index, ack: placed.level }
+        Published {
+            message: index,
+            ack: placed.level,
+        }
     }
 
     /// Whether any hook is set on `event`; where not, nothing about it need be worked out.
@@ -305,7 +319,11 @@ impl Turn {
     /// Whether a hook on `event` takes `topic` (a filter for `session.*`).
     pub fn matches_event(&mut self, event: Event, topic: &str) -> bool {
         self.hooks.wants(event)
-            && !self.placements.of(&self.hooks, event, unshared(topic)).records.is_empty()
+            && !self
+                .placements
+                .of(&self.hooks, event, unshared(topic))
+                .records
+                .is_empty()
     }
 
     /// Writes a record for each hook that takes the event; answers the strictest level of their
@@ -328,12 +346,19 @@ impl Turn {
             now_ms,
         };
         match *facts {
-            EventFacts::Connected { client_id, username } => {
+            EventFacts::Connected {
+                client_id,
+                username,
+            } => {
                 writer.plain(&placement, [client_id, username, topic], |out| {
                     write_client(out, client_id, username, None, node_json, now_ms);
                 });
             }
-            EventFacts::Disconnected { client_id, username, reason } => {
+            EventFacts::Disconnected {
+                client_id,
+                username,
+                reason,
+            } => {
                 writer.plain(&placement, [client_id, username, topic], |out| {
                     write_client(out, client_id, username, Some(reason), node_json, now_ms);
                 });
@@ -377,7 +402,13 @@ impl Turn {
         self.scratch.shrink();
         self.number += 1;
         self.ack = Ack::Memory;
-        Some((Entry { appends, ops: Vec::new() }, self.messages.finish()))
+        Some((
+            Entry {
+                appends,
+                ops: Vec::new(),
+            },
+            self.messages.finish(),
+        ))
     }
 }
 
@@ -432,248 +463,5 @@ fn unshared(filter: &str) -> &str {
     mqtt::topic::parse_share(filter).map_or(filter, |share| share.filter)
 }
 
-/// Buffers that outlive a record.
-#[derive(Debug, Default)]
-struct Scratch {
-    /// JSON with the payload in base64, and as text.
-    base64: Vec<u8>,
-    plain: Vec<u8>,
-    key: Vec<u8>,
-    names: Vec<u8>,
-}
-
-impl Scratch {
-    /// Gives back what a large message has taken.
-    fn shrink(&mut self) {
-        for buffer in [&mut self.base64, &mut self.plain, &mut self.names] {
-            if buffer.capacity() > 2 * TURN_BYTES_MAX {
-                *buffer = Vec::new();
-            }
-        }
-    }
-}
-
-/// Writes the records of one event.
-struct Writer<'t> {
-    hooks: &'t HookTable,
-    appends: &'t mut Appends,
-    scratch: &'t mut Scratch,
-    now_ms: u64,
-}
-
-impl Writer<'_> {
-    /// Writes a message event for each hook; answers where the copy is that sessions point into:
-    /// the first in a disk stream, else the first.
-    fn message(
-        &mut self,
-        placement: &Placement,
-        json: &MessageJson<'_>,
-        headers: RecordHeaders<'_>,
-    ) -> Option<Place> {
-        self.scratch.base64.clear();
-        self.scratch.plain.clear();
-        let mut wanted = None;
-        for (number, record) in placement.records.iter().enumerate() {
-            let Scratch { base64, plain, key, names } = &mut *self.scratch;
-            let value = match record.payload {
-                PayloadEncoding::Base64 => base64,
-                PayloadEncoding::Plain => plain,
-            };
-            if value.is_empty() {
-                json.write(record.payload, value);
-            }
-            let target = self.hooks.target(record.target);
-            let (partition, key) =
-                self.appends.key(record, target, [json.client_id, json.username, json.topic], key);
-            let place = headers.encoded(record.payload, json.payload).with(names, |headers| {
-                self.appends.push(partition, self.now_ms, key, Some(value), headers)
-            });
-            if number == placement.kept.unwrap_or(0) {
-                wanted = Some(place);
-            }
-        }
-        wanted
-    }
-
-    /// Writes a delivery, acknowledgement or drop for each hook.
-    fn delivery(
-        &mut self,
-        placement: &Placement,
-        delivery: &Delivery<'_>,
-        reason: Option<DropReason>,
-    ) {
-        let message = delivery.message;
-        let json = MessageJson {
-            client_id: delivery.client_id,
-            username: delivery.username,
-            from: Some(message.publisher),
-            topic: message.topic,
-            payload: message.payload,
-            qos: delivery.qos,
-            reason: reason.map(DropReason::as_str),
-            node_json: &self.hooks.node_json,
-            ts: self.now_ms,
-        };
-        let headers = RecordHeaders {
-            mid: delivery.position,
-            publish_ms: (message.publish_ms != self.now_ms).then_some(message.publish_ms),
-            ..RecordHeaders::of(message)
-        };
-        self.message(placement, &json, headers);
-    }
-
-    /// Writes an event without payload for each hook. `who`: client id, user name, topic.
-    fn plain(
-        &mut self,
-        placement: &Placement,
-        who: [&str; 3],
-        write: impl FnOnce(&mut Vec<u8>),
-    ) {
-        let Scratch { base64: value, key, .. } = &mut *self.scratch;
-        value.clear();
-        write(value);
-        for record in &placement.records {
-            let target = self.hooks.target(record.target);
-            let (partition, key) = self.appends.key(record, target, who, key);
-            self.appends.push(partition, self.now_ms, key, Some(value), &[]);
-        }
-    }
-
-    /// Writes the raw payload into the default stream of its `QoS`.
-    fn unhooked(
-        &mut self,
-        message: &MessageView<'_>,
-        headers: RecordHeaders<'_>,
-        placed: &mut Placed,
-    ) {
-        let (target, usual) = match message.qos {
-            QoS::AtMostOnce => (self.hooks.default_qos0, QoS::AtMostOnce),
-            _ => (self.hooks.default, QoS::AtLeastOnce),
-        };
-        let target = self.hooks.target(target);
-        let headers = RecordHeaders {
-            topic: Some(message.topic),
-            username: (!message.username.is_empty()).then_some(message.username),
-            qos: (message.qos != usual).then_some(message.qos),
-            ..headers
-        };
-        let key = message.publisher.as_bytes();
-        let place = headers.with(&mut self.scratch.names, |headers| {
-            let partition = target.partition(key);
-            self.appends.push(partition, self.now_ms, Some(key), Some(message.payload), headers)
-        });
-        placed.place = Some(place);
-        placed.kept = target.kept;
-        placed.level = placed.level.max(target.ack);
-    }
-
-    /// Writes the record of a retained message, or its tombstone.
-    fn retained(&mut self, partition: PartitionId, message: &MessageView<'_>) -> Place {
-        let value = &mut self.scratch.base64;
-        value.clear();
-        if !message.payload.is_empty() {
-            write_retained(value, message);
-        }
-        let value = (!value.is_empty()).then_some(value.as_slice());
-        self.appends.push(partition, self.now_ms, Some(message.topic.as_bytes()), value, &[])
-    }
-}
-
-/// The batches of a turn.
-#[derive(Debug, Default)]
-struct Appends {
-    /// One a partition ever written to; most are empty at any time.
-    builders: Vec<Open>,
-    /// Index in `builders`.
-    by_partition: HashMap<PartitionId, u32, RandomState>,
-    /// The entry's appends in order.
-    order: Vec<Pending>,
-    bytes: usize,
-    /// Turns the records without a key round the partitions.
-    round: u32,
-}
-
-#[derive(Debug)]
-struct Open {
-    partition: PartitionId,
-    builder: BatchBuilder,
-    /// Index in `order` while the builder is not empty.
-    append: u32,
-}
-
-#[derive(Debug)]
-enum Pending {
-    /// Index of the builder that is still being filled.
-    Open(u32),
-    Done(Append),
-}
-
-impl Appends {
-    /// Partition and key of a record. `who`: client id, user name, topic.
-    fn key<'k>(
-        &mut self,
-        record: &'k RecordPlace,
-        target: &Target,
-        who: [&'k str; 3],
-        key: &'k mut Vec<u8>,
-    ) -> (PartitionId, Option<&'k [u8]>) {
-        let [client_id, username, topic] = who;
-        match &record.key {
-            Key::Fixed(key, partition) => (*partition, Some(key)),
-            Key::ClientId => (target.partition(client_id.as_bytes()), Some(client_id.as_bytes())),
-            Key::Template(template) => {
-                key.clear();
-                if template.write(topic, client_id, username, key) {
-                    return (target.partition(key), Some(key));
-                }
-                self.round = self.round.wrapping_add(1);
-                (target.partitions[self.round as usize % target.partitions.len()], None)
-            }
-        }
-    }
-
-    fn push(
-        &mut self,
-        partition: PartitionId,
-        now_ms: u64,
-        key: Option<&[u8]>,
-        value: Option<&[u8]>,
-        headers: &HeaderSlice<'_>,
-    ) -> Place {
-        let index = *self.by_partition.entry(partition).or_insert_with(|| {
-            self.builders.push(Open { partition, builder: BatchBuilder::new(), append: 0 });
-            self.builders.len() as u32 - 1
-        });
-        let open = &mut self.builders[index as usize];
-        let before = open.builder.size_bytes();
-        if before >= BATCH_CUT_BYTES {
-            let batch = open.builder.finish();
-            self.order[open.append as usize] = Pending::Done(Append { partition, batch });
-        }
-        if open.builder.is_empty() {
-            open.append = self.order.len() as u32;
-            self.order.push(Pending::Open(index));
-        }
-        let delta = open.builder.push(now_ms as i64, key, value, headers);
-        self.bytes += (open.builder.size_bytes()).saturating_sub(before);
-        Place { append: open.append, delta }
-    }
-
-    fn finish(&mut self) -> Vec<Append> {
-        self.bytes = 0;
-        let builders = &mut self.builders;
-        self.order
-            .drain(..)
-            .map(|pending| match pending {
-                Pending::Done(append) => append,
-                Pending::Open(index) => {
-                    let open = &mut builders[index as usize];
-                    Append { partition: open.partition, batch: open.builder.finish() }
-                }
-            })
-            .collect()
-    }
-}
-
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -111,7 +111,8 @@ fn depth_is_bounded_and_deep_topics_are_still_matched() {
     let deepest = vec!["a"; FILTER_LEVELS_MAX].join("/");
     let mut tree = FilterTree::new();
     tree.insert(&deepest, 1u32).unwrap();
-    tree.insert(&vec!["+"; FILTER_LEVELS_MAX].join("/"), 2).unwrap();
+    tree.insert(&vec!["+"; FILTER_LEVELS_MAX].join("/"), 2)
+        .unwrap();
     tree.insert("a/#", 3).unwrap();
     assert_eq!(tree.insert(&format!("{deepest}/a"), 4), Err(TooDeep));
     assert_eq!(found(&tree, &deepest), [1, 2, 3]);
