@@ -1,3 +1,301 @@
-//! The thread for the log's slow work: checkpoints, retention, compaction, fresh journal parts.
-//! It takes small steps with pauses, so that fdatasync of the journal does not queue behind it,
-//! and asks the log thread only for what takes no time.
+//! The thread for the log's slow work: checkpoints, retention, compaction, fresh journal parts,
+//! expired retained messages. It takes small steps with pauses, so that the journal's fdatasync
+//! does not queue behind it, and asks the log thread only for what takes no time.
+
+use std::io;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use broker::RetainedIndex;
+use commitlog::{Entry, Error, LogReader, Lsn, PartitionId};
+use tracing::{debug, warn};
+
+use super::clock::wall_ms;
+use super::counters::Counters;
+use super::door::{LogDoor, Request};
+use super::mailbox::{Ask, Mailbox, Snapshot};
+
+/// How often the thread looks whether there is something to do.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// How often expired retained messages are looked for, and how many topics at one time.
+const SWEEP: Duration = Duration::from_secs(1);
+const SWEEP_STEPS: usize = 1000;
+
+/// After a step the thread rests as long as the step took, within these bounds.
+const REST_MIN: Duration = Duration::from_millis(1);
+const REST_MAX: Duration = Duration::from_millis(50);
+
+/// Share of the journal, percent, beyond which a checkpoint does not rest any more.
+const HURRY_PERCENT: u64 = 80;
+
+/// How long a worker may take to put its snapshot into the log.
+const SNAPSHOT_WAIT: Duration = Duration::from_secs(10);
+
+/// How often the thread looks whether a snapshot is flushed.
+const FLUSH_LOOK: Duration = Duration::from_millis(2);
+
+/// The name under which compaction of `__sluice.sessions` is held back.
+const SHARDS_PIN: u32 = 1;
+
+/// What the thread is made of.
+pub struct Parts {
+    /// The log thread.
+    pub door: LogDoor,
+    /// The log.
+    pub log: LogReader,
+    /// The workers, for their snapshots.
+    pub mailboxes: Vec<Arc<Mailbox>>,
+    /// Partition of `__sluice.sessions`.
+    pub sessions: PartitionId,
+    /// Partition of `__sluice.retained`.
+    pub retained_table: PartitionId,
+    /// The retained messages.
+    pub retained: Arc<RwLock<RetainedIndex>>,
+    /// The node's counters.
+    pub counters: Arc<Counters>,
+    /// Longest time between two checkpoints, seconds.
+    pub interval_s: u64,
+    /// Share of the journal, percent, at which a checkpoint starts whatever the time.
+    pub fill_percent: u8,
+    /// Time between two looks at retention and compaction, seconds.
+    pub retention_s: u64,
+}
+
+/// The running thread.
+pub struct Handle {
+    stop: Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+/// Starts the thread.
+pub fn start(parts: Parts) -> io::Result<Handle> {
+    let (stop, stopped) = channel();
+    let thread = super::startup::spawn("checkpoint", move || {
+        Keeper {
+            parts,
+            appended: 0,
+            swept: Instant::now(),
+        }
+        .run(&stopped);
+    })?;
+    Ok(Handle { stop, thread })
+}
+
+impl Handle {
+    /// Ends the thread after the step it is at.
+    pub fn stop(self) {
+        drop(self.stop);
+        // A panic there would have ended the process.
+        let _ = self.thread.join();
+    }
+}
+
+/// Asks all workers for snapshots and waits until they are flushed; answers the entry behind which
+/// replay may start, and what compaction must leave alone. `None`: some worker could not answer.
+pub fn snapshot(parts: &[Arc<Mailbox>], door: &LogDoor, log: &LogReader) -> Option<Snapshot> {
+    let (answer, snapshots) = channel();
+    for mailbox in parts {
+        let answer = answer.clone();
+        mailbox.put(|letters| letters.asks.push(Ask::Snapshot { answer }));
+    }
+    drop(answer);
+    let mut all = Snapshot {
+        shards_at: Lsn::MAX,
+        table_pin: u64::MAX,
+        lsn: 0,
+    };
+    let deadline = Instant::now() + SNAPSHOT_WAIT;
+    for _ in parts {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let one = snapshots.recv_timeout(left).ok()?;
+        all.shards_at = all.shards_at.min(one.shards_at);
+        all.table_pin = all.table_pin.min(one.table_pin);
+        all.lsn = all.lsn.max(one.lsn);
+    }
+    door.send(Request::WantFlush);
+    while log.flushed_to() < all.lsn {
+        if Instant::now() > deadline || log.latched().is_some() {
+            return None;
+        }
+        std::thread::sleep(FLUSH_LOOK);
+    }
+    Some(all)
+}
+
+struct Keeper {
+    parts: Parts,
+    /// How far the log was at the last look.
+    appended: Lsn,
+    swept: Instant,
+}
+
+impl Keeper {
+    fn run(&mut self, stopped: &Receiver<()>) {
+        let interval = Duration::from_secs(self.parts.interval_s);
+        let retention = Duration::from_secs(self.parts.retention_s);
+        let mut checkpointed = Instant::now();
+        let mut tidied = Instant::now();
+        while stopped.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+            if self.parts.log.latched().is_some() {
+                continue;
+            }
+            let result = self.prepare_parts().and_then(|()| {
+                if checkpointed.elapsed() >= interval || self.is_filling() {
+                    self.checkpoint(stopped)?;
+                    checkpointed = Instant::now();
+                }
+                if tidied.elapsed() >= retention {
+                    self.tidy(stopped)?;
+                    tidied = Instant::now();
+                }
+                Ok(())
+            });
+            if let Err(failure) = result {
+                // A failure here has latched the log; the log thread reports what that means.
+                warn!(error = %failure, "the log's slow work failed");
+            }
+            self.sweep_retained();
+        }
+    }
+
+    fn fill_percent(&self) -> u64 {
+        let (used, max) = self.parts.log.journal_fill();
+        used * 100 / max.max(1)
+    }
+
+    fn is_filling(&self) -> bool {
+        self.fill_percent() >= u64::from(self.parts.fill_percent)
+    }
+
+    /// Makes journal parts ready before they are needed.
+    fn prepare_parts(&mut self) -> Result<(), Error> {
+        let appended = self.parts.log.appended_to();
+        if appended == self.appended {
+            return Ok(());
+        }
+        self.appended = appended;
+        while let Some(Some(mut preparation)) = self.parts.door.call(commitlog::Log::prepare) {
+            while !preparation.step()? {}
+            self.parts.door.call(move |log| log.prepared(preparation));
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, stopped: &Receiver<()>) -> Result<(), Error> {
+        let Parts {
+            mailboxes,
+            door,
+            log,
+            sessions,
+            ..
+        } = &self.parts;
+        let sessions = *sessions;
+        let Some(snapshot) = snapshot(mailboxes, door, log) else {
+            warn!("a worker gave no snapshot; the checkpoint is put off");
+            return Ok(());
+        };
+        let begun = door.call(move |log| {
+            log.pin(sessions, SHARDS_PIN, Some(snapshot.table_pin));
+            log.checkpoint(snapshot.shards_at)
+        });
+        let Some(Some(mut checkpoint)) = begun else {
+            return Ok(());
+        };
+        let start = Instant::now();
+        loop {
+            let step = Instant::now();
+            if checkpoint.step()? {
+                break;
+            }
+            self.rest(step.elapsed(), stopped);
+        }
+        let lsn = checkpoint.lsn();
+        if let Some(result) = self
+            .parts
+            .door
+            .call(move |log| log.checkpointed(checkpoint))
+        {
+            result?;
+        }
+        self.parts.counters.log.checkpoints.add_own(1);
+        debug!(
+            lsn,
+            took_ms = start.elapsed().as_millis() as u64,
+            "checkpoint"
+        );
+        Ok(())
+    }
+
+    /// Lets the journal's flushes go first, unless the journal is about to be full or the node
+    /// is being stopped.
+    fn rest(&self, step: Duration, stopped: &Receiver<()>) {
+        if self.fill_percent() < HURRY_PERCENT {
+            let _ = stopped.recv_timeout(step.clamp(REST_MIN, REST_MAX));
+        }
+    }
+
+    /// Retention, then compaction of what is worth it.
+    fn tidy(&self, stopped: &Receiver<()>) -> Result<(), Error> {
+        let door = &self.parts.door;
+        if let Some(dropped) = door.call(|log| log.housekeeping(wall_ms())) {
+            for dropped in dropped? {
+                // The shards count and report each owed message that is gone when they read it.
+                warn!(
+                    ?dropped,
+                    "a stream's hard size bound dropped records that are still owed"
+                );
+            }
+        }
+        while let Some(Some(mut compaction)) = door.call(|log| log.compaction(wall_ms())) {
+            loop {
+                let step = Instant::now();
+                if compaction.step()? {
+                    break;
+                }
+                self.rest(step.elapsed(), stopped);
+            }
+            if let Some(result) = door.call(move |log| log.compacted(compaction)) {
+                result?;
+            }
+        }
+        Ok(())
+    }
+
+    fn sweep_retained(&mut self) {
+        if self.swept.elapsed() < SWEEP {
+            return;
+        }
+        self.swept = Instant::now();
+        let table = self.parts.retained_table;
+        let retained = Arc::clone(&self.parts.retained);
+        if retained
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_empty()
+        {
+            return;
+        }
+        let swept = self.parts.door.call(move |log| {
+            let now_ms = wall_ms();
+            let mut retained = retained.write().unwrap_or_else(PoisonError::into_inner);
+            let Some(append) = retained.sweep(table, now_ms, SWEEP_STEPS) else {
+                return Ok(());
+            };
+            log.stage(
+                Entry {
+                    appends: vec![append],
+                    ops: Vec::new(),
+                },
+                now_ms,
+            )?;
+            log.write().map(|_| ())
+        });
+        if let Some(Err(failure)) = swept {
+            // The messages stay expired in memory; a start finds them expired again.
+            debug!(error = %failure, "tombstones of expired retained messages were not written");
+        }
+    }
+}

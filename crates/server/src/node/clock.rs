@@ -14,13 +14,18 @@ pub struct Clock {
 impl Clock {
     /// The monotonic clock starts at 0 now.
     pub fn start() -> Self {
-        Self { start: Instant::now() }
+        Self {
+            start: Instant::now(),
+        }
     }
 
     /// Both clocks.
     pub fn now(&self) -> Now {
         let mono_ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Now { wall_ms: wall_ms(), mono_ms }
+        Now {
+            wall_ms: wall_ms(),
+            mono_ms,
+        }
     }
 }
 
@@ -28,5 +33,7 @@ impl Clock {
 pub fn wall_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        .map_or(0, |since| {
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        })
 }

@@ -24,7 +24,8 @@ impl Count {
 
     /// For figures that only the calling thread raises: no locked instruction.
     pub fn add_own(&self, n: u64) {
-        self.0.store(self.0.load(Ordering::Relaxed) + n, Ordering::Relaxed);
+        self.0
+            .store(self.0.load(Ordering::Relaxed) + n, Ordering::Relaxed);
     }
 
     /// Lowers a level by `n`, which must have been added before.
@@ -154,30 +155,8 @@ counts! {
         refused,
         /// Checkpoints completed.
         checkpoints,
-        /// Turns in which the log thread did not take entries since readers lagged.
-        reader_waits,
-    }
-}
-
-counts! {
-    /// What the Kafka front door counts.
-    KafkaCounters,
-    /// What the Kafka front door counted.
-    KafkaValues {
-        /// Connections open now (a level).
-        connections,
-        /// Connections ever accepted.
-        connections_total,
-        /// Requests answered.
-        requests,
-        /// Requests answered with an error, or refused.
-        errors,
-        /// Bytes received.
-        bytes_in,
-        /// Bytes sent.
-        bytes_out,
-        /// Fetches that had to wait for records.
-        fetch_waits,
+        /// Times the log thread took no turns since a worker lagged or the journal was full.
+        waits,
     }
 }
 
@@ -224,8 +203,6 @@ pub struct Counters {
     pub log: LogCounters,
     /// Of the flush thread.
     pub flush_times: FlushTimes,
-    /// Of the Kafka front door.
-    pub kafka: KafkaCounters,
 }
 
 /// A plain copy of [`Counters`].
@@ -239,8 +216,6 @@ pub struct CounterValues {
     pub log: LogValues,
     /// Of the flush thread.
     pub flush_times: FlushTimesValues,
-    /// Of the Kafka front door.
-    pub kafka: KafkaValues,
 }
 
 impl Counters {
@@ -251,7 +226,6 @@ impl Counters {
             reception: ReceptionCounters::default(),
             log: LogCounters::default(),
             flush_times: FlushTimes::default(),
-            kafka: KafkaCounters::default(),
         }
     }
 
@@ -262,7 +236,10 @@ impl Counters {
 
     /// MQTT connections open on all workers.
     pub fn connections(&self) -> u64 {
-        self.workers.iter().map(|worker| worker.connections.get()).sum()
+        self.workers
+            .iter()
+            .map(|worker| worker.connections.get())
+            .sum()
     }
 
     /// A plain copy of everything; figures of different threads may be of slightly different times.
@@ -276,7 +253,6 @@ impl Counters {
             reception: self.reception.values(),
             log: self.log.values(),
             flush_times: self.flush_times.values(),
-            kafka: self.kafka.values(),
         }
     }
 }

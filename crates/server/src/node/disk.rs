@@ -30,7 +30,11 @@ impl FileDisk {
     }
 
     fn path(&self, relative: &str) -> PathBuf {
-        if relative.is_empty() { self.root.clone() } else { self.root.join(relative) }
+        if relative.is_empty() {
+            self.root.clone()
+        } else {
+            self.root.join(relative)
+        }
     }
 }
 
@@ -153,19 +157,24 @@ impl PlainFile {
     /// Writes up to `GATHER_MAX` buffers; goes on by single writes after a short one, which on a
     /// regular file comes only before an error such as a full disk.
     fn write_group(&self, group: &[&[u8]], pos: u64) -> io::Result<u64> {
-        let mut slices = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; GATHER_MAX];
+        let mut slices = [libc::iovec {
+            iov_base: std::ptr::null_mut(),
+            iov_len: 0,
+        }; GATHER_MAX];
         for (slice, buf) in slices.iter_mut().zip(group) {
-            *slice = libc::iovec { iov_base: buf.as_ptr().cast_mut().cast(), iov_len: buf.len() };
+            *slice = libc::iovec {
+                iov_base: buf.as_ptr().cast_mut().cast(),
+                iov_len: buf.len(),
+            };
         }
         let total: usize = group.iter().map(|buf| buf.len()).sum();
-        let at = libc::off_t::try_from(pos)
-            .map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+        let at =
+            libc::off_t::try_from(pos).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
         let count = group.len() as libc::c_int;
         let written = loop {
             // SAFETY: the first `count` slices point at live borrowed buffers, which the call
             // only reads; the descriptor is open for as long as `self.file`.
-            let code =
-                unsafe { libc::pwritev(self.file.as_raw_fd(), slices.as_ptr(), count, at) };
+            let code = unsafe { libc::pwritev(self.file.as_raw_fd(), slices.as_ptr(), count, at) };
             if code >= 0 {
                 break code as usize;
             }
@@ -267,7 +276,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let first = lock_directory(dir.path()).unwrap();
         let refused = lock_directory(dir.path()).unwrap_err().to_string();
-        assert!(refused.contains(&format!("pid {}", std::process::id())), "{refused}");
+        assert!(
+            refused.contains(&format!("pid {}", std::process::id())),
+            "{refused}"
+        );
         drop(first);
         lock_directory(dir.path()).unwrap();
     }

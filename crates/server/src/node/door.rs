@@ -68,7 +68,12 @@ pub enum Request {
     /// The flush thread has ended a flush.
     Flushed(Result<Flushed, Error>),
     /// Flush, mark the log as closed, and end.
-    Stop(Sender<Result<(), Error>>),
+    Stop {
+        /// The entry behind which a replay for sessions may start.
+        shards_at: Lsn,
+        /// Told how it went.
+        answer: Sender<Result<(), Error>>,
+    },
 }
 
 /// A sender of requests.
@@ -82,7 +87,11 @@ pub struct LogDoor {
 impl LogDoor {
     /// Of the log thread that receives from `requests`' other end and waits on `wake`.
     pub fn new(requests: Sender<Request>, standing: Arc<Standing>, wake: Arc<Wake>) -> Self {
-        Self { requests, standing, wake }
+        Self {
+            requests,
+            standing,
+            wake,
+        }
     }
 
     /// Sends; false when the log thread has ended.
@@ -141,7 +150,10 @@ impl Standing {
 
     /// Whether the node serves.
     pub fn health(&self) -> Health {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.health
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Marked changed after each write and after each flush.
@@ -178,8 +190,9 @@ impl Standing {
     }
 
     pub(super) fn latch(&self, why: &str) {
-        *self.health.lock().unwrap_or_else(PoisonError::into_inner) =
-            Health::Latched { why: why.to_owned() };
+        *self.health.lock().unwrap_or_else(PoisonError::into_inner) = Health::Latched {
+            why: why.to_owned(),
+        };
         self.moved.send_modify(|_| {});
     }
 

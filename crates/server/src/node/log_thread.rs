@@ -2,17 +2,17 @@
 //! door, stages them, writes once, and tells everyone. It never waits for a reader and never for
 //! a flush; it knows nothing of sessions or sockets.
 
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use broker::{Commit, REFUSED, RetainedIndex};
-use commitlog::{Ack, BatchHead, Error, Flushed, Log, Staged};
+use commitlog::{Ack, BatchHead, Error, FlushAdvice, FlushPolicy, Flushed, Log, Lsn, Staged};
 use tracing::{error, warn};
 
 use super::counters::Counters;
-use super::door::{AppendError, Appended, LogDoor, Request, Standing};
-use super::flush_thread::{Flusher, Pace};
+use super::door::{AppendError, Appended, Request, Standing};
+use super::flush_thread::Flusher;
 use super::mailbox::{Mailbox, News};
 use super::rings::{TurnOrder, Wake};
 
@@ -25,7 +25,11 @@ const TAKE_REQUESTS: usize = 64;
 /// Bytes of commits that one worker may be behind; then no turns are taken until it has caught up.
 const LAG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// How long the log thread rests while a worker is too far behind.
+/// Room in the journal below which no turns are taken: what one round of taking may need, and a
+/// reserve for what comes through the door.
+const ROOM_BYTES: u64 = 3 * TAKE_BYTES as u64;
+
+/// How long the log thread rests while it must not take turns.
 const LAG_REST: Duration = Duration::from_millis(1);
 
 /// What the log thread is made of.
@@ -43,7 +47,7 @@ pub struct Parts {
     /// The flush thread.
     pub flusher: Flusher,
     /// When it is asked to flush.
-    pub pace: Pace,
+    pub policy: FlushPolicy,
     /// Where workers and others wake this thread.
     pub wake: Arc<Wake>,
     /// What the node tells others about the log.
@@ -58,7 +62,9 @@ pub struct LogThread {
     /// The ring that is asked first, so that no worker is always last.
     first: usize,
     staged: Vec<(Staged, Source)>,
-    stop: Option<Sender<Result<(), Error>>>,
+    stop: Option<(Lsn, Sender<Result<(), Error>>)>,
+    start: Instant,
+    flushing: bool,
 }
 
 enum Source {
@@ -69,7 +75,14 @@ enum Source {
 impl LogThread {
     /// Ready to run.
     pub fn new(parts: Parts) -> Self {
-        Self { parts, first: 0, staged: Vec::new(), stop: None }
+        Self {
+            parts,
+            first: 0,
+            staged: Vec::new(),
+            stop: None,
+            start: Instant::now(),
+            flushing: false,
+        }
     }
 
     /// Runs until stopped through the door.
@@ -85,20 +98,38 @@ impl LogThread {
     }
 
     fn rest(&mut self) {
-        let now = Instant::now();
-        let lagging = self.lagging();
-        let mut timeout = self.parts.pace.due().map(|due| due.saturating_duration_since(now));
+        let now_us = self.now_us();
+        let lagging = self.must_not_take();
+        let mut timeout = match self.parts.policy.advice(now_us) {
+            FlushAdvice::Now => return,
+            FlushAdvice::At(at_us) => Some(Duration::from_micros(at_us - now_us)),
+            FlushAdvice::Idle => None,
+        };
         if lagging {
             timeout = Some(LAG_REST);
         }
-        let Parts { wake, rings, standing, .. } = &self.parts;
+        let Parts {
+            wake,
+            rings,
+            standing,
+            ..
+        } = &self.parts;
         wake.wait(timeout, || {
             standing.has_requests() || (!lagging && rings.iter().any(|ring| !ring.is_empty()))
         });
     }
 
-    fn lagging(&self) -> bool {
-        self.parts.mailboxes.iter().any(|mailbox| mailbox.lag_bytes() > LAG_BYTES_MAX)
+    /// Workers are too far behind, or a checkpoint has to make room in the journal first.
+    fn must_not_take(&self) -> bool {
+        self.parts
+            .mailboxes
+            .iter()
+            .any(|mailbox| mailbox.lag_bytes() > LAG_BYTES_MAX)
+            || !self.parts.log.has_room(ROOM_BYTES)
+    }
+
+    fn now_us(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     fn turn(&mut self) -> bool {
@@ -113,7 +144,9 @@ impl LogThread {
     fn take_requests(&mut self) -> bool {
         let mut worked = false;
         for _ in 0..TAKE_REQUESTS {
-            let Ok(request) = self.parts.requests.try_recv() else { break };
+            let Ok(request) = self.parts.requests.try_recv() else {
+                break;
+            };
             self.parts.standing.request_taken();
             worked = true;
             match request {
@@ -128,12 +161,20 @@ impl LogThread {
                 Request::Call(call) => {
                     // What was staged before is written before: calls see the log as it is.
                     self.write();
+                    let before = self.parts.log.appended_to();
                     call(&mut self.parts.log);
+                    if self.parts.log.appended_to() > before {
+                        let now_us = self.now_us();
+                        self.parts.policy.wrote(now_us, 0, false);
+                    }
                 }
-                Request::WantFlush => self.parts.pace.want(),
+                Request::WantFlush => {
+                    let now_us = self.now_us();
+                    self.parts.policy.wrote(now_us, 0, true);
+                }
                 Request::Flushed(result) => self.flushed(result),
-                Request::Stop(answer) => {
-                    self.stop = Some(answer);
+                Request::Stop { shards_at, answer } => {
+                    self.stop = Some((shards_at, answer));
                     break;
                 }
             }
@@ -142,8 +183,8 @@ impl LogThread {
     }
 
     fn take_turns(&mut self) -> bool {
-        if self.lagging() {
-            self.parts.counters.log.reader_waits.add_own(1);
+        if self.must_not_take() {
+            self.parts.counters.log.waits.add_own(1);
             return false;
         }
         let rings = self.parts.rings.len();
@@ -169,13 +210,19 @@ impl LogThread {
     }
 
     fn stage(&mut self, worker: u16, mut order: TurnOrder, now_ms: u64) {
-        order.partitions.extend(order.entry.appends.iter().map(|append| append.partition));
-        match self.parts.log.stage(std::mem::take(&mut order.entry), now_ms) {
+        order
+            .partitions
+            .extend(order.entry.appends.iter().map(|append| append.partition));
+        match self
+            .parts
+            .log
+            .stage(std::mem::take(&mut order.entry), now_ms)
+        {
             Ok(staged) => self.staged.push((staged, Source::Worker { worker, order })),
             Err(failure) => {
                 let why = match refusal(&failure) {
-                    AppendError::Full => broker::Refusal::Full,
-                    _ => broker::Refusal::Latched,
+                    AppendError::Latched | AppendError::Stopping => broker::Refusal::Latched,
+                    AppendError::Full | AppendError::Refused(_) => broker::Refusal::Full,
                 };
                 self.refuse(worker, order.turn, why);
             }
@@ -210,7 +257,7 @@ impl LogThread {
             }
             return;
         }
-        let now = Instant::now();
+        let now_us = self.now_us();
         let counters = &self.parts.counters.log;
         counters.commits.add_own(1);
         counters.entries.add_own(staged.len() as u64);
@@ -219,15 +266,26 @@ impl LogThread {
             counters.bytes.add_own(staged.journal_bytes);
             if staged.journal_bytes > 0 {
                 let wanted = staged.ack >= Ack::Flush;
-                self.parts.pace.written(now, staged.journal_bytes, wanted);
+                self.parts
+                    .policy
+                    .wrote(now_us, staged.journal_bytes, wanted);
             }
             match source {
                 Source::Worker { worker, order } => {
                     commits.push(Arc::new(commit(&staged, worker, order)));
                 }
                 Source::Door(answer) => {
-                    let Staged { lsn, base_offsets, ops, .. } = staged;
-                    let _ = answer.send(Ok(Appended { lsn, base_offsets, ops }));
+                    let Staged {
+                        lsn,
+                        base_offsets,
+                        ops,
+                        ..
+                    } = staged;
+                    let _ = answer.send(Ok(Appended {
+                        lsn,
+                        base_offsets,
+                        ops,
+                    }));
                 }
             }
         }
@@ -242,8 +300,11 @@ impl LogThread {
                 .any(|index| commit.messages.retained_place(index).is_some())
         };
         if commits.iter().any(touches) {
-            let mut retained =
-                self.parts.retained.write().unwrap_or_else(PoisonError::into_inner);
+            let mut retained = self
+                .parts
+                .retained
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
             for commit in commits.iter().filter(|commit| touches(commit)) {
                 retained.apply(commit);
             }
@@ -257,20 +318,24 @@ impl LogThread {
     }
 
     fn flush_if_due(&mut self) -> bool {
-        let now = Instant::now();
-        if self.parts.pace.due().is_none_or(|due| due > now) {
+        let now_us = self.now_us();
+        if self.parts.policy.advice(now_us) != FlushAdvice::Now {
             return false;
         }
-        self.parts.pace.started(now);
+        self.parts.policy.started(now_us);
         match self.parts.log.flush_ticket() {
-            Some(ticket) => self.parts.flusher.start_flush(ticket),
-            None => self.parts.pace.ended(),
+            Some(ticket) => {
+                self.flushing = true;
+                self.parts.flusher.start_flush(ticket);
+            }
+            None => self.parts.policy.finished(),
         }
         true
     }
 
     fn flushed(&mut self, result: Result<Flushed, Error>) {
-        self.parts.pace.ended();
+        self.parts.policy.finished();
+        self.flushing = false;
         match result {
             Ok(flushed) => {
                 self.parts.log.flushed(flushed);
@@ -279,10 +344,7 @@ impl LogThread {
                 }
                 self.parts.standing.flushed();
             }
-            Err(failure) => {
-                self.parts.log.latch(&failure);
-                self.latched(&failure);
-            }
+            Err(failure) => self.latched(&failure),
         }
     }
 
@@ -298,22 +360,31 @@ impl LogThread {
     /// The last flush and the clean mark.
     fn end(mut self) {
         self.write();
-        if self.parts.pace.is_running()
-            && let Some(Request::Flushed(result)) =
-                self.parts.requests.iter().find(|it| matches!(it, Request::Flushed(_)))
+        if self.flushing
+            && let Some(Request::Flushed(result)) = self
+                .parts
+                .requests
+                .iter()
+                .find(|it| matches!(it, Request::Flushed(_)))
         {
             self.flushed(result);
         }
-        let Parts { log, flusher, standing, .. } = self.parts;
+        let Parts {
+            log,
+            flusher,
+            standing,
+            ..
+        } = self.parts;
         flusher.stop();
-        let result = log.close();
+        let Some((shards_at, answer)) = self.stop else {
+            return;
+        };
+        let result = log.close(shards_at);
         if let Err(failure) = &result {
             warn!(error = %failure, "the log could not be closed cleanly");
         }
         standing.stopped();
-        if let Some(answer) = self.stop {
-            let _ = answer.send(result);
-        }
+        let _ = answer.send(result);
     }
 }
 
@@ -331,13 +402,20 @@ fn commit(staged: &Staged, worker: u16, order: TurnOrder) -> Commit {
             Err(_) => (partition, REFUSED, 0),
         })
         .collect();
-    Commit { lsn: staged.lsn, worker, turn: order.turn, batches, messages: order.messages }
+    Commit {
+        lsn: staged.lsn,
+        worker,
+        turn: order.turn,
+        batches,
+        messages: order.messages,
+    }
 }
 
 fn refusal(failure: &Error) -> AppendError {
     match failure {
-        Error::Full { .. } => AppendError::Full,
-        Error::Latched { .. } => AppendError::Latched,
-        other => AppendError::Refused(other.to_string()),
+        Error::Full { .. } | Error::JournalFull { .. } => AppendError::Full,
+        Error::EntryTooLarge { .. } => AppendError::Refused(failure.to_string()),
+        // All others latch the log.
+        _ => AppendError::Latched,
     }
 }

@@ -112,17 +112,6 @@ pub struct Snapshot {
     pub lsn: Lsn,
 }
 
-impl Letters {
-    /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
-        self.news.is_empty()
-            && self.arrivals.is_empty()
-            && self.posts.is_empty()
-            && self.answers.is_empty()
-            && self.asks.is_empty()
-    }
-}
-
 /// The way to one worker.
 pub struct Mailbox {
     letters: Mutex<Letters>,
@@ -160,12 +149,17 @@ impl Mailbox {
         }
         let bytes: u64 = commits.iter().map(|commit| commit_bytes(commit)).sum();
         self.lag_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.put(|letters| letters.news.extend(commits.iter().cloned().map(News::Committed)));
+        self.put(|letters| {
+            letters
+                .news
+                .extend(commits.iter().cloned().map(News::Committed));
+        });
     }
 
     /// The worker has handled a commit.
     pub fn caught_up(&self, commit: &Commit) {
-        self.lag_bytes.fetch_sub(commit_bytes(commit), Ordering::Relaxed);
+        self.lag_bytes
+            .fetch_sub(commit_bytes(commit), Ordering::Relaxed);
     }
 
     /// Bytes of commits that the worker has not handled yet.

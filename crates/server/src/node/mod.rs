@@ -12,6 +12,7 @@ mod mailbox;
 mod random;
 mod readers;
 mod reception;
+mod restore;
 mod rings;
 mod socket;
 mod startup;
@@ -23,8 +24,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
-pub use broker::{ClientQuery, ClientRow, ShardStats};
 use broker::RetainedIndex;
+pub use broker::{ClientQuery, ClientRow, ShardStats};
 use commitlog::{Entry, LogReader, Lsn, Op, PartitionId, StreamSettings};
 use serde::Serialize;
 use tokio::sync::{oneshot, watch};
@@ -59,7 +60,6 @@ pub struct Node {
     retained: Arc<RwLock<RetainedIndex>>,
     door: LogDoor,
     standing: Arc<Standing>,
-    disk: FileDisk,
     stop: watch::Sender<bool>,
     stopped: AtomicBool,
     threads: Mutex<Option<Threads>>,
@@ -140,7 +140,7 @@ impl Node {
 
     /// What the node says about itself.
     pub fn status(&self) -> Status {
-        let journal = self.log.journal();
+        let (journal_used_bytes, journal_bytes) = self.log.journal_fill();
         Status {
             node: self.settings.node.name.clone(),
             version: env!("CARGO_PKG_VERSION"),
@@ -153,9 +153,9 @@ impl Node {
             retained: self.retained_count(),
             appended_lsn: self.log.appended_to(),
             flushed_lsn: self.log.flushed_to(),
-            journal_bytes: journal.size_bytes,
-            journal_used_bytes: journal.used_bytes,
-            disk_free_bytes: commitlog::Disk::free_bytes(&self.disk).ok(),
+            journal_bytes,
+            journal_used_bytes,
+            disk_free_bytes: self.log.free_bytes(),
         }
     }
 
@@ -166,7 +166,10 @@ impl Node {
 
     /// Retained messages of the node.
     pub fn retained_count(&self) -> u64 {
-        self.retained.read().unwrap_or_else(PoisonError::into_inner).len() as u64
+        self.retained
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len() as u64
     }
 
     /// A page of clients, gathered from all workers; at most 1,000 rows.
@@ -175,19 +178,26 @@ impl Node {
         let limit = query.limit;
         // One row more tells whether there is another page.
         query.limit += 1;
-        let ask = |answer| Ask::Clients { query: query.clone(), answer };
+        let ask = |answer| Ask::Clients {
+            query: query.clone(),
+            answer,
+        };
         let mut clients: Vec<ClientRow> = self.ask_all(ask).await.into_iter().flatten().collect();
         clients.sort_by(|a, b| a.client_id.cmp(&b.client_id));
         let more = clients.len() > limit;
         clients.truncate(limit);
-        let next = clients.last().filter(|_| more).map(|last| last.client_id.to_string());
+        let next = clients
+            .last()
+            .filter(|_| more)
+            .map(|last| last.client_id.to_string());
         ClientPage { clients, next }
     }
 
     /// What the shards count, summed.
     pub async fn shard_stats(&self) -> ShardStats {
         let all = self.ask_all(|answer| Ask::Stats { answer }).await;
-        all.into_iter().fold(ShardStats::default(), |sum, stats| sum.plus(&stats))
+        all.into_iter()
+            .fold(ShardStats::default(), |sum, stats| sum.plus(&stats))
     }
 
     /// Closes the connection of a client; false when it has none.
@@ -195,7 +205,10 @@ impl Node {
         let workers = self.mailboxes.len() as u16;
         let worker = broker::worker_of(broker::home_of(client_id), workers);
         let (answer, result) = oneshot::channel();
-        let ask = Ask::Kick { client_id: client_id.to_owned(), answer };
+        let ask = Ask::Kick {
+            client_id: client_id.to_owned(),
+            answer,
+        };
         self.mailboxes[usize::from(worker)].put(|letters| letters.asks.push(ask));
         result.await.unwrap_or(false)
     }
@@ -237,7 +250,10 @@ impl Node {
         &self,
         settings: StreamSettings,
     ) -> Result<Vec<PartitionId>, AppendError> {
-        let entry = Entry { appends: Vec::new(), ops: vec![Op::CreateStream(settings)] };
+        let entry = Entry {
+            appends: Vec::new(),
+            ops: vec![Op::CreateStream(settings)],
+        };
         let mut appended = self.append(entry).await?;
         let made = appended.ops.pop().expect("one answer for each op");
         made.map_err(|refusal| AppendError::Refused(refusal.to_string()))
@@ -253,13 +269,14 @@ impl Node {
         self.standing.stopping();
         self.stop.send_replace(true);
         self.ask_all(|answer| Ask::Drain { answer }).await;
-        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let threads = self
+            .threads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         let Some(threads) = threads else { return };
-        for mailbox in &self.mailboxes {
-            mailbox.put(|letters| letters.asks.push(Ask::Stop));
-        }
-        let door = self.door.clone();
-        let ended = tokio::task::spawn_blocking(move || threads.end(&door)).await;
+        let (mailboxes, log, door) = (self.mailboxes.clone(), self.log.clone(), self.door.clone());
+        let ended = tokio::task::spawn_blocking(move || threads.end(&mailboxes, &log, &door)).await;
         if ended.is_err() {
             warn!("the node's threads did not end in order");
         }
@@ -290,18 +307,22 @@ impl Node {
 
 impl Threads {
     /// Workers first, so that nothing is appended any more; the log last.
-    fn end(self, door: &LogDoor) {
+    fn end(self, mailboxes: &[Arc<Mailbox>], log: &LogReader, door: &LogDoor) {
         self.checkpoint.stop();
+        // Without a snapshot the next start replays what the last one left.
+        let snapshot = checkpoint::snapshot(mailboxes, door, log);
+        let shards_at = snapshot.map_or(0, |snapshot| snapshot.shards_at);
+        for mailbox in mailboxes {
+            mailbox.put(|letters| letters.asks.push(Ask::Stop));
+        }
         for worker in self.workers {
-            // A panic aborts the process, so a thread that is gone has ended well.
+            // A panic ends the process, so a thread that is gone has ended well.
             let _ = worker.join();
         }
         let (answer, closed) = std::sync::mpsc::channel();
-        door.send(Request::Stop(answer));
-        match closed.recv() {
-            Ok(Ok(())) => info!("the log is closed"),
-            // The log thread has said what failed.
-            Ok(Err(_)) | Err(_) => {}
+        door.send(Request::Stop { shards_at, answer });
+        if let Ok(Ok(())) = closed.recv() {
+            info!("the log is closed");
         }
         let _ = self.log.join();
     }

@@ -21,7 +21,11 @@ pub fn kafka_uuid() -> String {
     (0..22)
         .map(|i| {
             let shift = 122 - 6 * i;
-            let six = if shift >= 0 { bits >> shift } else { bits << -shift };
+            let six = if shift >= 0 {
+                bits >> shift
+            } else {
+                bits << -shift
+            };
             char::from(BASE64URL[(six & 63) as usize])
         })
         .collect()
@@ -51,7 +55,10 @@ mod tests {
         assert_ne!(a, b);
         assert!(a.bytes().all(|c| BASE64URL.contains(&c)));
         // Six times 22 is four bits more than 128, so the last character has four zero bits.
-        let last = BASE64URL.iter().position(|&c| c == a.as_bytes()[21]).unwrap();
+        let last = BASE64URL
+            .iter()
+            .position(|&c| c == a.as_bytes()[21])
+            .unwrap();
         assert_eq!(last & 15, 0);
         assert_eq!(client_id().len(), 7 + 24);
         assert_ne!(client_id(), client_id());

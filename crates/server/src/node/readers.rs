@@ -53,7 +53,11 @@ impl Readers {
         retained: Arc<RwLock<RetainedIndex>>,
         mailboxes: &[Arc<Mailbox>],
     ) -> io::Result<Self> {
-        let source = Arc::new(Source { log, hooks, retained });
+        let source = Arc::new(Source {
+            log,
+            hooks,
+            retained,
+        });
         let (jobs, queue) = channel();
         let queue = Arc::new(Mutex::new(queue));
         for number in 0..THREADS {
@@ -70,7 +74,8 @@ impl Readers {
     pub fn read_tail(&self, positions: &[Position]) -> Option<Vec<Option<OwnedMessage>>> {
         let log = &self.source.log;
         self.source.messages(positions, |position, bytes_max| {
-            log.read_tail(position.partition, position.offset, bytes_max).ok_or(())
+            log.read_tail(position.partition, position.offset, bytes_max)
+                .ok_or(())
         })
     }
 
@@ -87,7 +92,9 @@ impl Readers {
 
     /// Has the pool read; the answer comes to the mailbox of `worker`.
     pub fn send(&self, worker: u16, wanted: Wanted) {
-        self.jobs.send((worker, wanted)).expect("the pool lives as long as a worker");
+        self.jobs
+            .send((worker, wanted))
+            .expect("the pool lives as long as a worker");
     }
 }
 
@@ -96,14 +103,19 @@ fn run(source: &Source, queue: &Mutex<Receiver<(u16, Wanted)>>, mailboxes: &[Arc
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok((worker, wanted)) = job else { return };
         let answer = match wanted {
-            Wanted::Messages(ReadRequest { token, positions }) => {
-                Answer::Read { token, messages: source.read(&positions) }
-            }
+            Wanted::Messages(ReadRequest { token, positions }) => Answer::Read {
+                token,
+                messages: source.read(&positions),
+            },
             Wanted::Retained(request) => {
                 let page = source.find(&request);
                 let positions: Vec<Position> = page.hits.iter().map(|hit| hit.position).collect();
                 let messages = source.read(&positions);
-                Answer::Retained { token: request.token, page, messages }
+                Answer::Retained {
+                    token: request.token,
+                    page,
+                    messages,
+                }
             }
         };
         mailboxes[usize::from(worker)].put(|letters| letters.answers.push(answer));
@@ -125,7 +137,10 @@ impl Source {
     fn read(&self, positions: &[Position]) -> Vec<Option<OwnedMessage>> {
         let read = |position: Position, bytes_max| {
             Ok::<_, ()>(
-                match self.log.read(position.partition, position.offset, bytes_max, u64::MAX) {
+                match self
+                    .log
+                    .read(position.partition, position.offset, bytes_max, u64::MAX)
+                {
                     Ok(batches) => batches,
                     Err(ReadError::OutOfRange { .. }) => Vec::new(),
                     Err(failure) => {
@@ -136,7 +151,8 @@ impl Source {
                 },
             )
         };
-        self.messages(positions, read).expect("this read does not fail")
+        self.messages(positions, read)
+            .expect("this read does not fail")
     }
 
     /// Messages at `positions`, in their order. Batches are read in the order of the log and each
@@ -160,9 +176,18 @@ impl Source {
             let wanted: Vec<Position> = same.collect();
             let reached = self.decode(&batches, &wanted, &mut found);
             // Without progress the first position itself is not there.
-            next += wanted.iter().take_while(|at| at.offset < reached).count().max(1);
+            next += wanted
+                .iter()
+                .take_while(|at| at.offset < reached)
+                .count()
+                .max(1);
         }
-        Some(positions.iter().map(|position| found.get(position).cloned()).collect())
+        Some(
+            positions
+                .iter()
+                .map(|position| found.get(position).cloned())
+                .collect(),
+        )
     }
 
     /// Decodes those records of `batches` that are `wanted` (sorted, of one partition); answers
@@ -174,42 +199,48 @@ impl Source {
         found: &mut HashMap<Position, OwnedMessage>,
     ) -> u64 {
         let mut reached = 0;
-        let Some(kind) = wanted.first().and_then(|first| self.hooks.kind(first.partition)) else {
+        let Some(kind) = wanted
+            .first()
+            .and_then(|first| self.hooks.kind(first.partition))
+        else {
             return u64::MAX;
         };
         let mut wanted = wanted.iter().copied().peekable();
-        for batch in batches.iter().flat_map(|bytes| commitlog::batch::batches(bytes)) {
+        for batch in batches
+            .iter()
+            .flat_map(|bytes| commitlog::batch::batches(bytes))
+        {
             let Ok(batch) = batch else { break };
-            reached = self.decode_batch(kind, &batch, &mut wanted, found);
+            reached = decode_batch(kind, &batch, &mut wanted, found);
             if wanted.peek().is_none() {
                 break;
             }
         }
         reached
     }
+}
 
-    fn decode_batch(
-        &self,
-        kind: broker::StreamKind,
-        batch: &BatchView<'_>,
-        wanted: &mut std::iter::Peekable<impl Iterator<Item = Position>>,
-        found: &mut HashMap<Position, OwnedMessage>,
-    ) -> u64 {
-        for record in batch.records() {
-            let Ok(record) = record else { break };
-            let offset = record.offset as u64;
-            while wanted.next_if(|at| at.offset < offset).is_some() {}
-            while let Some(position) = wanted.next_if(|at| at.offset == offset) {
-                match decode_record(kind, &record) {
-                    Ok(message) => {
-                        found.insert(position, message);
-                    }
-                    Err(failure) => {
-                        warn!(%position, error = %failure, "a record is no message");
-                    }
+/// Decodes the wanted records of one batch; answers the offset behind it.
+fn decode_batch(
+    kind: broker::StreamKind,
+    batch: &BatchView<'_>,
+    wanted: &mut std::iter::Peekable<impl Iterator<Item = Position>>,
+    found: &mut HashMap<Position, OwnedMessage>,
+) -> u64 {
+    for record in batch.records() {
+        let Ok(record) = record else { break };
+        let offset = record.offset;
+        while wanted.next_if(|at| at.offset < offset).is_some() {}
+        while let Some(position) = wanted.next_if(|at| at.offset == offset) {
+            match decode_record(kind, &record) {
+                Ok(message) => {
+                    found.insert(position, message);
+                }
+                Err(failure) => {
+                    warn!(%position, error = %failure, "a record is no message");
                 }
             }
         }
-        batch.last_offset() as u64 + 1
     }
+    batch.last_offset() + 1
 }

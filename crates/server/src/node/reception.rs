@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use mqtt::{Connack, Connect, DecodeError, Packet, ReasonCode, Version};
+use mqtt::{Connack, ConnackProperties, Connect, DecodeError, Packet, ReasonCode, Version};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -93,7 +93,9 @@ impl Reception {
                 }
             };
             self.counters.reception.accepted.add(1);
-            let Ok(permit) = Arc::clone(&self).acquire().await else { return };
+            let Ok(permit) = Arc::clone(&self).acquire().await else {
+                return;
+            };
             tokio::spawn(async move {
                 permit.0.counters.reception.waiting.add(1);
                 permit.0.receive(stream, peer).await;
@@ -119,26 +121,39 @@ impl Reception {
                 self.counters.reception.timeouts.add(1);
             }
             Ok(Received::Gone) => {}
-            Ok(Received::Refused { version, reason }) => {
+            Ok(Received::Refused(error)) => {
                 self.counters.reception.refused_connect.add(1);
-                debug!(%peer, ?reason, "CONNECT refused");
-                self.refuse(stream, version, reason).await;
+                debug!(%peer, %error, "CONNECT refused");
+                let mut answer = Vec::new();
+                error.write_connack(&mut answer);
+                refuse(stream, &answer).await;
             }
-            Ok(Received::Connect { home, assigned_client_id, version }) => {
+            Ok(Received::Connect {
+                home,
+                assigned_client_id,
+                version,
+            }) => {
                 if self.stopping.load(Ordering::Relaxed) {
-                    self.refuse(stream, version, ReasonCode::ServerShuttingDown).await;
+                    refuse(stream, &refusal(version, ReasonCode::ServerShuttingDown)).await;
                     return;
                 }
                 let open = self.counters.connections() + self.counters.reception.waiting.get();
                 if open > self.connections_max {
                     self.counters.reception.refused_full.add(1);
-                    self.refuse(stream, version, ReasonCode::ServerBusy).await;
+                    refuse(stream, &refusal(version, ReasonCode::ServerBusy)).await;
                     return;
                 }
                 // Out of this runtime: from here on the worker's own epoll watches it.
-                let Ok(stream) = stream.into_std() else { return };
+                let Ok(stream) = stream.into_std() else {
+                    return;
+                };
                 let worker = usize::from(home) % self.mailboxes.len();
-                let arrival = Arrival { stream, peer, bytes, assigned_client_id };
+                let arrival = Arrival {
+                    stream,
+                    peer,
+                    bytes,
+                    assigned_client_id,
+                };
                 self.mailboxes[worker].put(|letters| letters.arrivals.push(arrival));
             }
         }
@@ -154,24 +169,31 @@ impl Reception {
             match mqtt::decode_connect(bytes, self.packet_size_max) {
                 Ok(None) => {}
                 Ok(Some((connect, _))) => return accept_connect(&connect),
-                Err(error) => return refuse_connect(bytes, error),
+                Err(error) => return Received::Refused(error),
             }
         }
     }
+}
 
-    /// Answers and closes. What the peer sent beyond CONNECT is read away first, as far as it has
-    /// come: closing over unread bytes would reset the connection and lose the answer.
-    async fn refuse(&self, mut stream: TcpStream, version: Option<Version>, reason: ReasonCode) {
-        if let Some(version) = version {
-            let mut answer = Vec::new();
-            let connack = Connack::refused(reason);
-            Packet::Connack(connack).encode(version, &mut answer);
-            let _ = stream.write_all(&answer).await;
-        }
-        let _ = stream.shutdown().await;
-        let mut scratch = [0; READ_BYTES];
-        let _ = stream.try_read(&mut scratch);
-    }
+/// Answers and closes. What the peer sent beyond CONNECT is read away first, as far as it has
+/// come: closing over unread bytes would reset the connection and lose the answer.
+async fn refuse(mut stream: TcpStream, answer: &[u8]) {
+    let _ = stream.write_all(answer).await;
+    let _ = stream.shutdown().await;
+    let mut scratch = [0; READ_BYTES];
+    let _ = stream.try_read(&mut scratch);
+}
+
+fn refusal(version: Version, reason: ReasonCode) -> Vec<u8> {
+    let mut answer = Vec::new();
+    let properties = ConnackProperties::default();
+    Packet::Connack(Connack {
+        session_present: false,
+        reason,
+        properties,
+    })
+    .encode(version, &mut answer);
+    answer
 }
 
 struct Permit(Arc<Reception>);
@@ -184,31 +206,30 @@ impl Drop for Permit {
 
 enum Received {
     Gone,
-    Refused { version: Option<Version>, reason: ReasonCode },
-    Connect { home: u8, assigned_client_id: Option<String>, version: Option<Version> },
+    Refused(DecodeError),
+    Connect {
+        home: u8,
+        assigned_client_id: Option<String>,
+        version: Version,
+    },
 }
 
 fn accept_connect(connect: &Connect<'_>) -> Received {
-    let version = Some(connect.version);
-    if connect.client_id.is_empty() {
-        // [MQTT-3.1.3-8]: without an id an MQTT 3.1.1 client must want a clean session; 3.1 knows
-        // no empty ids.
-        let allowed = match connect.version {
-            Version::V5 => true,
-            Version::V311 => connect.clean_start,
-            Version::V31 => false,
+    let version = connect.version;
+    if !connect.client_id.is_empty() {
+        let home = broker::home_of(connect.client_id);
+        return Received::Connect {
+            home,
+            assigned_client_id: None,
+            version,
         };
-        if !allowed {
-            return Received::Refused { version, reason: ReasonCode::ClientIdentifierNotValid };
-        }
-        let assigned = random::client_id();
-        let home = broker::home_of(&assigned);
-        return Received::Connect { home, assigned_client_id: Some(assigned), version };
     }
-    let home = broker::home_of(connect.client_id);
-    Received::Connect { home, assigned_client_id: None, version }
-}
-
-fn refuse_connect(_bytes: &[u8], error: DecodeError) -> Received {
-    Received::Refused { version: error.version, reason: error.reason }
+    // Whether an empty id is allowed at all has been judged where CONNECT was decoded.
+    let assigned = random::client_id();
+    let home = broker::home_of(&assigned);
+    Received::Connect {
+        home,
+        assigned_client_id: Some(assigned),
+        version,
+    }
 }

@@ -114,7 +114,9 @@ pub struct Wake {
 impl Wake {
     /// Called once by the thread that will wait.
     pub fn belong_to_this_thread(&self) {
-        self.thread.set(thread::current()).expect("one thread waits here");
+        self.thread
+            .set(thread::current())
+            .expect("one thread waits here");
     }
 
     /// Work has been put where the thread looks; wakes it if it sleeps.

@@ -185,9 +185,7 @@ impl Sockets {
     /// The name and socket in a slot: what an event's token says.
     pub fn at_mut(&mut self, slot: usize) -> Option<(ConnId, &mut Socket)> {
         match self.slots.get_mut(slot)? {
-            Slot::Open(socket) => {
-                Some((name(socket.generation, slot), socket))
-            }
+            Slot::Open(socket) => Some((name(socket.generation, slot), socket)),
             Slot::Free { .. } => None,
         }
     }
@@ -199,7 +197,9 @@ impl Sockets {
             Slot::Open(socket) if u64::from(socket.generation) == conn.0 >> 32 => {}
             _ => return None,
         }
-        let next = Slot::Free { generation: ((conn.0 >> 32) as u32).wrapping_add(1) };
+        let next = Slot::Free {
+            generation: ((conn.0 >> 32) as u32).wrapping_add(1),
+        };
         let Slot::Open(socket) = std::mem::replace(slot, next) else {
             unreachable!("it was open a line above");
         };
@@ -209,12 +209,13 @@ impl Sockets {
 
     /// All open sockets.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (ConnId, &mut Socket)> {
-        self.slots.iter_mut().enumerate().filter_map(|(slot, entry)| match entry {
-            Slot::Open(socket) => {
-                Some((name(socket.generation, slot), &mut **socket))
-            }
-            Slot::Free { .. } => None,
-        })
+        self.slots
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(slot, entry)| match entry {
+                Slot::Open(socket) => Some((name(socket.generation, slot), &mut **socket)),
+                Slot::Free { .. } => None,
+            })
     }
 
     /// How many are open.

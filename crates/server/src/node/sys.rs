@@ -38,7 +38,10 @@ async fn publish(node: &Arc<Node>, interval: Duration, loads: &mut Loads, client
     *clients_max = totals.clients_connected.max(*clients_max);
     let mut values = Vec::with_capacity(64);
     let mut say = |name: &str, value: String| values.push((format!("$SYS/broker/{name}"), value));
-    say("version", format!("sluice version {}", env!("CARGO_PKG_VERSION")));
+    say(
+        "version",
+        format!("sluice version {}", env!("CARGO_PKG_VERSION")),
+    );
     say("uptime", format!("{} seconds", node.uptime_s()));
     totals.each(|name, value| say(name, value.to_string()));
     say("clients/maximum", clients_max.to_string());
@@ -160,7 +163,9 @@ struct Loads {
 impl Loads {
     fn update(&mut self, totals: &Totals, interval: Duration) {
         let rates = totals.rates();
-        let Some(last) = self.last.replace(rates) else { return };
+        let Some(last) = self.last.replace(rates) else {
+            return;
+        };
         let minutes = interval.as_secs_f64() / 60.0;
         for ((now, before), averages) in rates.iter().zip(last).zip(&mut self.averages) {
             let a_minute = now.saturating_sub(before) as f64 / minutes;
@@ -185,7 +190,10 @@ mod tests {
             totals.bytes_sent += 100;
             loads.update(&totals, interval);
         }
-        let at = LOAD_NAMES.iter().position(|&name| name == "bytes/sent").unwrap();
+        let at = LOAD_NAMES
+            .iter()
+            .position(|&name| name == "bytes/sent")
+            .unwrap();
         for average in loads.averages[at] {
             assert!((average - 600.0).abs() < 3.0, "{average}");
         }

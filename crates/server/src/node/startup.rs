@@ -1,0 +1,406 @@
+//! How a node comes up: lock, listeners, recovery of the log, streams, tables and sessions from
+//! it, threads, and only then the first client. Every failure says what is to be done about it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, RwLock};
+use std::thread::JoinHandle;
+
+use anyhow::{Context as _, anyhow};
+use broker::{BrokerSettings, HookTable, Interest, Outbox, Places, RetainedIndex, Shard, Turn};
+use commitlog::{Ack, Disk as _, FlushPolicy, Log, LogReader, Open, Storage, StreamSettings};
+use mio::{Poll, Waker};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::checkpoint;
+use super::clock::{Clock, wall_ms};
+use super::counters::Counters;
+use super::disk::{DirectoryLock, FileDisk, lock_directory};
+use super::door::{LogDoor, Standing};
+use super::flush_thread::Flusher;
+use super::log_thread::{self, LogThread};
+use super::mailbox::Mailbox;
+use super::readers::Readers;
+use super::reception::Reception;
+use super::rings::{self, TurnOrder, TurnSender, Wake};
+use super::worker::{self, Worker};
+use super::{Node, Threads, random, restore, sys};
+use crate::settings::{ListenerKind, ListenerSettings, Settings};
+
+/// Most workers: the homes that client ids are spread over.
+const WORKERS_MAX: usize = 256;
+
+/// File in the data directory that holds the cluster id, in Apache Kafka's form.
+const META_FILE: &str = "meta.properties";
+
+/// See [`Node::start`].
+pub async fn start(settings: Settings) -> anyhow::Result<Arc<Node>> {
+    let settings = Arc::new(settings);
+    let lock = lock_directory(&settings.node.data_dir)?;
+    // Bound before the recovery, so that a taken port is told at once; served after it.
+    let listeners = bind(&settings.listeners).await?;
+    let addresses: Vec<SocketAddr> = listeners
+        .iter()
+        .map(TcpListener::local_addr)
+        .collect::<io::Result<_>>()?;
+    let (stop, stopping) = watch::channel(false);
+    let (node, reception) = {
+        let settings = Arc::clone(&settings);
+        tokio::task::spawn_blocking(move || prepare(&settings, lock, addresses, stop))
+            .await
+            .context("the start was interrupted")??
+    };
+    let reception = Arc::new(reception);
+    for listener in listeners {
+        tokio::spawn(Arc::clone(&reception).serve(listener, stopping.clone()));
+    }
+    let interval_s = settings.mqtt.sys_interval_s;
+    if interval_s > 0 {
+        tokio::spawn(sys::run(Arc::downgrade(&node), interval_s, stopping));
+    }
+    Ok(node)
+}
+
+async fn bind(listeners: &[ListenerSettings]) -> anyhow::Result<Vec<TcpListener>> {
+    let mut bound = Vec::new();
+    for listener in listeners
+        .iter()
+        .filter(|listener| listener.kind == ListenerKind::Mqtt)
+    {
+        let address = listener.bind;
+        let socket = TcpListener::bind(address).await.with_context(|| {
+            format!(
+                "cannot listen for MQTT on {address}; change it with {}",
+                listener.option
+            )
+        })?;
+        bound.push(socket);
+    }
+    Ok(bound)
+}
+
+/// What is needed of the log by everyone else.
+struct OpenLog {
+    log: Log,
+    reader: LogReader,
+    hooks: Arc<HookTable>,
+    places: Places,
+    retained: RetainedIndex,
+}
+
+fn prepare(
+    settings: &Arc<Settings>,
+    lock: DirectoryLock,
+    mqtt_addresses: Vec<SocketAddr>,
+    stop: watch::Sender<bool>,
+) -> anyhow::Result<(Arc<Node>, Reception)> {
+    let disk = FileDisk::new(&settings.node.data_dir);
+    let cluster_id = cluster_id(&disk).with_context(|| {
+        format!(
+            "cannot read or write {META_FILE} in {}",
+            settings.node.data_dir.display()
+        )
+    })?;
+    let mut open = open_log(settings, &disk)?;
+    let workers = worker_count(settings.node.workers);
+    let broker = Arc::new(settings.broker());
+    let shards = restore::shards(
+        &mut open.log,
+        workers,
+        &restore::Restoring {
+            broker: &broker,
+            hooks: &open.hooks,
+            places: open.places,
+            interest: &Arc::new(Interest::new()),
+        },
+    )?;
+    let running = Running::start(settings, open, shards, &broker)?;
+    let node = Arc::new(Node {
+        log: running.reader,
+        counters: Arc::clone(&running.counters),
+        settings: Arc::clone(settings),
+        cluster_id,
+        started_ms: wall_ms(),
+        mqtt_addresses,
+        mailboxes: running.mailboxes.clone(),
+        retained: running.retained,
+        door: running.door,
+        standing: running.standing,
+        stop,
+        stopped: AtomicBool::new(false),
+        threads: Mutex::new(Some(Threads {
+            checkpoint: running.checkpoint,
+            workers: running.workers,
+            log: running.log_thread,
+            _lock: lock,
+        })),
+    });
+    let reception = Reception::new(running.mailboxes, running.counters, &settings.mqtt);
+    Ok((node, reception))
+}
+
+fn open_log(settings: &Settings, disk: &FileDisk) -> anyhow::Result<OpenLog> {
+    let dir = settings.node.data_dir.display();
+    let now_ms = wall_ms();
+    let mut log = Log::open(Arc::new(disk.clone()), settings.log.log_config(), now_ms)
+        .with_context(|| format!("cannot open the log in {dir}"))?;
+    let recovery = log.recovery();
+    for notice in &recovery.notices {
+        warn!(path = notice.path, "{}", notice.what);
+    }
+    info!(
+        clean = recovery.clean,
+        entries = recovery.entries,
+        "log opened in {dir}"
+    );
+    for mut stream in settings
+        .streams
+        .iter()
+        .map(crate::settings::StreamSettings::to_log)
+    {
+        stream.topic_id = random::bytes();
+        let name = stream.name.clone();
+        log.ensure_stream(stream, now_ms)
+            .with_context(|| format!("stream {name}"))?;
+    }
+    for mut stream in internal_streams() {
+        stream.topic_id = random::bytes();
+        let name = stream.name.clone();
+        log.ensure_stream(stream, now_ms)
+            .with_context(|| format!("stream {name}"))?;
+    }
+    let reader = log.reader();
+    let hooks: Vec<_> = settings
+        .hooks
+        .iter()
+        .map(crate::settings::HookSettings::to_broker)
+        .collect();
+    let hooks = HookTable::compile(&settings.node.name, &hooks, &reader.streams())
+        .map_err(|failure| anyhow!("a hook cannot be used: {failure}"))?;
+    let partition = |name: &str| {
+        let stream = reader
+            .stream(name)
+            .with_context(|| format!("there is no stream {name}"))?;
+        stream
+            .partitions
+            .first()
+            .copied()
+            .with_context(|| format!("{name} has no partition"))
+    };
+    let places = Places {
+        sessions: partition(SESSIONS)?,
+    };
+    let retained = restore::retained(
+        &reader,
+        hooks.retained_partition(),
+        settings.mqtt.retained_max as usize,
+    )?;
+    Ok(OpenLog {
+        log,
+        hooks: Arc::new(hooks),
+        places,
+        retained,
+        reader,
+    })
+}
+
+const SESSIONS: &str = "__sluice.sessions";
+const RETAINED: &str = "__sluice.retained";
+const SYS: &str = "__sluice.sys";
+
+/// The streams that the node keeps for itself.
+fn internal_streams() -> [StreamSettings; 3] {
+    let table = |name| StreamSettings {
+        ack: Ack::Append,
+        compact: true,
+        internal: true,
+        ..StreamSettings::new(name)
+    };
+    let sys = StreamSettings {
+        ack: Ack::Memory,
+        storage: Storage::Memory,
+        internal: true,
+        ..StreamSettings::new(SYS)
+    };
+    [table(SESSIONS), table(RETAINED), sys]
+}
+
+fn worker_count(wanted: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let count = if wanted == 0 { cores } else { wanted };
+    count.clamp(1, WORKERS_MAX)
+}
+
+/// The identity of a data directory: made once, kept for ever.
+fn cluster_id(disk: &FileDisk) -> io::Result<String> {
+    const KEY: &str = "cluster.id=";
+    if disk.exists(META_FILE) {
+        let file = disk.open(META_FILE, Open::Read)?;
+        let mut bytes = vec![0; file.len()?.min(4096) as usize];
+        let read = file.read_at(&mut bytes, 0)?;
+        let text = String::from_utf8_lossy(&bytes[..read]);
+        let found = text.lines().find_map(|line| line.trim().strip_prefix(KEY));
+        return found.map(str::to_owned).ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{META_FILE} has no {KEY}"),
+            )
+        });
+    }
+    let id = random::kafka_uuid();
+    let fresh = format!("{META_FILE}.new");
+    let file = disk.open(&fresh, Open::Create)?;
+    file.set_len(0)?;
+    file.write_at(&[format!("version=1\n{KEY}{id}\n").as_bytes()], 0)?;
+    file.sync_all()?;
+    disk.rename(&fresh, META_FILE)?;
+    disk.sync_dir("")?;
+    Ok(id)
+}
+
+/// All threads, and what others need to reach them.
+struct Running {
+    reader: LogReader,
+    counters: Arc<Counters>,
+    mailboxes: Vec<Arc<Mailbox>>,
+    retained: Arc<RwLock<RetainedIndex>>,
+    door: LogDoor,
+    standing: Arc<Standing>,
+    checkpoint: checkpoint::Handle,
+    workers: Vec<JoinHandle<()>>,
+    log_thread: JoinHandle<()>,
+}
+
+/// One worker's ends before it runs.
+struct Ends {
+    poll: Poll,
+    turns: TurnSender,
+}
+
+impl Running {
+    fn start(
+        settings: &Settings,
+        open: OpenLog,
+        shards: Vec<Shard>,
+        broker: &BrokerSettings,
+    ) -> anyhow::Result<Self> {
+        let OpenLog {
+            log,
+            reader,
+            hooks,
+            places,
+            retained,
+        } = open;
+        let counters = Arc::new(Counters::new(shards.len()));
+        let retained = Arc::new(RwLock::new(retained));
+        let standing = Arc::new(Standing::new(reader.appended_to()));
+        let wake = Arc::new(Wake::default());
+        let (requests, door_end) = channel();
+        let door = LogDoor::new(requests, Arc::clone(&standing), Arc::clone(&wake));
+        let (mailboxes, ends, rings) = connect_workers(shards.len(), &wake)?;
+        let readers = Readers::start(
+            reader.clone(),
+            Arc::clone(&hooks),
+            Arc::clone(&retained),
+            &mailboxes,
+        )?;
+        let log_thread = LogThread::new(log_thread::Parts {
+            log,
+            rings,
+            requests: door_end,
+            mailboxes: mailboxes.clone(),
+            retained: Arc::clone(&retained),
+            flusher: Flusher::start(door.clone(), Arc::clone(&counters))?,
+            policy: FlushPolicy::new(
+                settings.log.commits_per_s_max,
+                settings.log.flush_bytes,
+                settings.log.flush_ms_max,
+            ),
+            wake,
+            standing: Arc::clone(&standing),
+            counters: Arc::clone(&counters),
+        });
+        let clock = Clock::start();
+        let mut workers = Vec::with_capacity(shards.len());
+        for (index, (shard, Ends { poll, turns })) in shards.into_iter().zip(ends).enumerate() {
+            workers.push(Worker::new(worker::Parts {
+                index: index as u16,
+                poll,
+                shard,
+                out: Outbox::new(Turn::new(Arc::clone(&hooks))),
+                turns,
+                mailboxes: mailboxes.clone(),
+                readers: readers.clone(),
+                log: reader.clone(),
+                counters: Arc::clone(&counters),
+                clock,
+                packet_size_max: broker.packet_size_max,
+                output_high_bytes: broker.send_buffer_bytes_max as usize,
+                output_low_bytes: broker.output_low_bytes(),
+            }));
+        }
+        // All posts of `Started` lie in the mailboxes now, before the first commit.
+        let log_thread = spawn("log", move || log_thread.run())?;
+        let mut threads = Vec::with_capacity(workers.len());
+        for (index, worker) in workers.into_iter().enumerate() {
+            threads.push(spawn(&format!("worker-{index}"), move || worker.run())?);
+        }
+        let checkpoint = checkpoint::start(checkpoint::Parts {
+            door: door.clone(),
+            log: reader.clone(),
+            mailboxes: mailboxes.clone(),
+            sessions: places.sessions,
+            retained_table: hooks.retained_partition(),
+            retained: Arc::clone(&retained),
+            counters: Arc::clone(&counters),
+            interval_s: settings.log.checkpoint_s,
+            fill_percent: settings.log.checkpoint_fill_percent,
+            retention_s: settings.log.retention_check_s,
+        })?;
+        Ok(Self {
+            reader,
+            counters,
+            mailboxes,
+            retained,
+            door,
+            standing,
+            checkpoint,
+            workers: threads,
+            log_thread,
+        })
+    }
+}
+
+type Connected = (Vec<Arc<Mailbox>>, Vec<Ends>, Vec<rtrb::Consumer<TurnOrder>>);
+
+fn connect_workers(count: usize, wake: &Arc<Wake>) -> anyhow::Result<Connected> {
+    let mut mailboxes = Vec::with_capacity(count);
+    let mut ends = Vec::with_capacity(count);
+    let mut consumers = Vec::with_capacity(count);
+    for _ in 0..count {
+        let poll = Poll::new().context("cannot make an epoll instance")?;
+        let waker = Waker::new(poll.registry(), worker::WAKE).context("cannot make an eventfd")?;
+        mailboxes.push(Arc::new(Mailbox::new(waker)));
+        let (turns, consumer) = rings::ring(Arc::clone(wake));
+        ends.push(Ends { poll, turns });
+        consumers.push(consumer);
+    }
+    Ok((mailboxes, ends, consumers))
+}
+
+/// Starts a thread whose panic ends the process: a half-changed shard or log must not go on, and
+/// nobody may wait for a thread that is gone.
+pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+            if ended.is_err() {
+                std::process::abort();
+            }
+        })
+}

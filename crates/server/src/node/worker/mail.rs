@@ -1,0 +1,184 @@
+//! What a worker does with its mail: commits, posts of other shards, new connections, questions.
+
+use broker::Input;
+use commitlog::Lsn;
+use mio::net::TcpStream;
+use mio::{Interest, Token};
+use tracing::error;
+
+use super::{LINGER_MS, Worker};
+use crate::node::mailbox::{Answer, Ask, News, Snapshot};
+use crate::node::reception::Arrival;
+
+impl Worker {
+    /// Commits, posts, arrivals and questions, in this order: what other shards and the log say
+    /// comes before what new connections ask.
+    pub(super) fn read_mail(&mut self) {
+        // Read before the letters are taken: all commits up to here are then among them.
+        let flushed = self.parts.log.flushed_to();
+        let mut letters = std::mem::take(&mut self.letters);
+        self.mailbox().take(&mut letters);
+        for message in letters.posts.drain(..) {
+            self.input(Input::Post(message));
+        }
+        for news in letters.news.drain(..) {
+            match news {
+                News::Committed(commit) => {
+                    if commit.worker == self.parts.index {
+                        self.parts.turns.settled(commit.turn);
+                        self.answer_snapshots(commit.turn, commit.lsn);
+                    }
+                    self.input(Input::Committed(&commit));
+                    self.mailbox().caught_up(&commit);
+                }
+                News::Refused { turn, why } => {
+                    self.parts.turns.settled(turn);
+                    self.snapshots.retain(|&(of, _)| of != turn);
+                    self.input(Input::Refused { turn, why });
+                }
+            }
+            self.cut_turn_if_large();
+        }
+        if flushed > self.flushed {
+            self.flushed = flushed;
+            self.input(Input::Flushed(flushed));
+        }
+        for answer in letters.answers.drain(..) {
+            self.input(match answer {
+                Answer::Read { token, messages } => Input::Read { token, messages },
+                Answer::Retained {
+                    token,
+                    page,
+                    messages,
+                } => Input::RetainedFound {
+                    token,
+                    page,
+                    messages,
+                },
+            });
+            self.cut_turn_if_large();
+        }
+        for arrival in letters.arrivals.drain(..) {
+            self.arrive(arrival);
+        }
+        for ask in letters.asks.drain(..) {
+            self.answer(ask);
+        }
+        self.letters = letters;
+    }
+
+    pub(super) fn answer(&mut self, ask: Ask) {
+        match ask {
+            Ask::Clients { query, answer } => {
+                let _ = answer.send(self.parts.shard.clients(&query));
+            }
+            Ask::Stats { answer } => {
+                let _ = answer.send(self.parts.shard.stats().clone());
+            }
+            Ask::Kick { client_id, answer } => {
+                let before = self.parts.out.closes.len();
+                self.input(Input::Kick {
+                    client_id: &client_id,
+                });
+                let _ = answer.send(self.parts.out.closes.len() > before);
+            }
+            Ask::Publish(values) => {
+                for (topic, payload) in &values {
+                    self.input(Input::Publish(broker::Announce {
+                        topic,
+                        payload: payload.as_bytes(),
+                        retain: true,
+                    }));
+                }
+            }
+            Ask::Snapshot { answer } => {
+                self.input(Input::Snapshot);
+                let turn = self.parts.out.turn.number();
+                if self.parts.out.turn.is_empty() {
+                    let _ = answer.send(self.snapshot_at(self.parts.log.appended_to()));
+                } else {
+                    self.snapshots.push((turn, answer));
+                }
+            }
+            Ask::Drain { answer } => {
+                self.input(Input::Drain);
+                self.draining.push((self.now.mono_ms + LINGER_MS, answer));
+            }
+            Ask::Stop => self.stopped = true,
+        }
+    }
+
+    pub(super) fn snapshot_at(&self, lsn: Lsn) -> Snapshot {
+        let shard = &self.parts.shard;
+        Snapshot {
+            shards_at: shard.shards_at(),
+            table_pin: shard.table_pin(),
+            lsn,
+        }
+    }
+
+    pub(super) fn answer_snapshots(&mut self, turn: u64, lsn: Lsn) {
+        while let Some(at) = self.snapshots.iter().position(|&(of, _)| of <= turn) {
+            let (_, answer) = self.snapshots.swap_remove(at);
+            let _ = answer.send(self.snapshot_at(lsn));
+        }
+    }
+
+    pub(super) fn answer_drain(&mut self) {
+        let over = self.sockets.is_empty() && self.parts.turns.is_idle();
+        let now_ms = self.now.mono_ms;
+        while let Some(&(until, _)) = self.draining.first()
+            && (over || until <= now_ms)
+        {
+            let (_, answer) = self.draining.remove(0);
+            let _ = answer.send(());
+        }
+    }
+
+    pub(super) fn arrive(&mut self, arrival: Arrival) {
+        let Arrival {
+            stream,
+            peer,
+            bytes,
+            assigned_client_id,
+        } = arrival;
+        let max = self.parts.packet_size_max;
+        let Ok(Some((connect, used))) = mqtt::decode_connect(&bytes, max) else {
+            error!(%peer, "a CONNECT that reception took cannot be read");
+            return;
+        };
+        let mut stream = TcpStream::from_std(stream);
+        let conn = self.sockets.reserve();
+        let token = Token(conn.slot());
+        let both = Interest::READABLE | Interest::WRITABLE;
+        if let Err(failure) = self
+            .parts
+            .poll
+            .registry()
+            .register(&mut stream, token, both)
+        {
+            error!(%peer, error = %failure, "cannot watch a connection");
+            self.sockets.release(conn);
+            return;
+        }
+        let socket = self.sockets.fill(conn, stream, connect.version);
+        socket.heard_s = (self.now.mono_ms / 1000) as u32;
+        socket.keep(&bytes[used..]);
+        if used < bytes.len() {
+            socket.queued = true;
+            self.ready.push_back(conn);
+        }
+        self.counters().connections_total.add_own(1);
+        self.counters().connections.set(self.sockets.len() as u64);
+        self.counters().packets_in.add_own(1);
+        self.counters().bytes_in.add_own(bytes.len() as u64);
+        self.input(Input::Open {
+            conn,
+            connect: &connect,
+            assigned_client_id: assigned_client_id.as_deref(),
+            peer: broker::Peer {
+                address: Some(peer),
+            },
+        });
+    }
+}

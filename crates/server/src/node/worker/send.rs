@@ -1,0 +1,129 @@
+//! From the shard to sockets: one write a connection and turn, what the kernel does not take, and
+//! the end of connections.
+
+use broker::{CloseCause, ConnId};
+use tracing::debug;
+
+use super::{LINGER_MS, OUTPUT_PAUSE_BYTES, Worker};
+use crate::node::socket::{self, ReadEnd, Socket};
+
+/// What may wait for a client beyond the shard's own bound, before the connection is given up.
+const OUTPUT_EXCESS_BYTES: usize = 4 * 1024 * 1024;
+
+impl Worker {
+    /// Marks what the shard has closed: nothing is read from it, what waits is still sent.
+    pub(super) fn start_closing(&mut self) {
+        for conn in std::mem::take(&mut self.parts.out.closes) {
+            let Some(socket) = self.sockets.get_mut(conn) else {
+                continue;
+            };
+            if !socket.closing {
+                socket.closing = true;
+                socket.keep(&[]);
+                self.dirty.push(conn);
+                self.lingering
+                    .push_back((conn, self.now.mono_ms + LINGER_MS));
+            }
+        }
+    }
+
+    pub(super) fn send_dirty(&mut self) {
+        self.parts.out.take_dirty(&mut self.dirty);
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for conn in dirty.drain(..) {
+            self.send_one(conn);
+        }
+        self.dirty = dirty;
+    }
+
+    pub(super) fn send_one(&mut self, conn: ConnId) {
+        let out = &mut self.parts.out;
+        let Some(socket) = self.sockets.get_mut(conn) else {
+            out.forget(conn);
+            return;
+        };
+        let before = out.pending_bytes(conn);
+        if before > 0 && !socket.blocked {
+            let counters = self.parts.counters.worker(usize::from(self.parts.index));
+            counters.writes.add_own(1);
+            if let Ok(sent) = socket::send(&mut socket.stream, out.unsent(conn)) {
+                counters.bytes_out.add_own(sent as u64);
+                out.sent(conn, sent);
+                socket.blocked = sent < before;
+            } else {
+                out.forget(conn);
+                if socket.closing {
+                    self.remove(conn);
+                } else {
+                    self.lose(conn, CloseCause::Error);
+                }
+                return;
+            }
+        }
+        let after = out.pending_bytes(conn);
+        if socket.closing {
+            if after == 0 {
+                self.say_goodbye(conn);
+            }
+            return;
+        }
+        if before >= self.parts.output_high_bytes {
+            socket.over = true;
+        }
+        if after > self.parts.output_high_bytes + OUTPUT_EXCESS_BYTES {
+            self.counters().slow_closes.add_own(1);
+            self.lose(conn, CloseCause::TooSlow);
+            return;
+        }
+        if socket.over && after <= self.parts.output_low_bytes {
+            socket.over = false;
+            self.drained.push(conn);
+        }
+        let has_work = socket.readable || socket.ended || !socket.unread().is_empty();
+        if after <= OUTPUT_PAUSE_BYTES && has_work && !socket.queued {
+            socket.queued = true;
+            self.ready.push_back(conn);
+        }
+    }
+
+    /// All is sent. The write side is shut and the peer's last bytes are read away until it closes
+    /// too: closing over unread bytes would reset the connection and could lose our last packet.
+    pub(super) fn say_goodbye(&mut self, conn: ConnId) {
+        let Some(socket) = self.sockets.get_mut(conn) else {
+            return;
+        };
+        let _ = socket.stream.shutdown(std::net::Shutdown::Write);
+        if socket.ended || discard(socket, &mut self.scratch) {
+            self.remove(conn);
+        }
+    }
+
+    pub(super) fn end_lingering(&mut self) {
+        while let Some(&(conn, until)) = self.lingering.front() {
+            if until > self.now.mono_ms && self.sockets.get_mut(conn).is_some() {
+                break;
+            }
+            self.lingering.pop_front();
+            self.remove(conn);
+        }
+    }
+
+    pub(super) fn remove(&mut self, conn: ConnId) {
+        let Some(mut socket) = self.sockets.remove(conn) else {
+            return;
+        };
+        self.parts.out.forget(conn);
+        if let Err(failure) = self.parts.poll.registry().deregister(&mut socket.stream) {
+            debug!(error = %failure, "a closed connection was not watched");
+        }
+        self.counters().connections.set(self.sockets.len() as u64);
+    }
+}
+
+/// Reads and forgets; true when the peer has closed.
+pub(super) fn discard(socket: &mut Socket, scratch: &mut [u8]) -> bool {
+    match socket.read(scratch).1 {
+        ReadEnd::Empty | ReadEnd::More => false,
+        ReadEnd::Closed | ReadEnd::Broken => true,
+    }
+}
