@@ -3,21 +3,41 @@
 pub mod decode;
 pub mod filters;
 pub mod hooks;
+mod inbox;
+pub mod input;
 pub mod interest;
 pub mod limits;
 pub mod message;
+pub mod outbox;
 mod placement;
 pub mod properties;
 pub mod record;
+pub mod restore;
 pub mod retained;
+mod session;
+pub mod settings;
+pub mod shard;
+mod shared;
 pub mod turn;
+mod will;
 
 pub use decode::{RecordError, StreamKind, decode_record};
 pub use filters::{FilterTree, MatchCache, TopicCache};
 pub use hooks::{Event, HookError, HookSettings, HookTable, KeyTemplate, PayloadEncoding};
+pub use input::{
+    Announce, CloseCause, ConnId, Input, Now, Peer, ReadRequest, Refusal, RetainedRequest,
+    ShardMessage,
+};
 pub use interest::Interest;
 pub use message::{
     Commit, MessageRef, MessageView, Messages, OwnedMessage, Place, Position, REFUSED,
 };
+pub use outbox::{Accepted, Outbox};
+pub use restore::Markers;
 pub use retained::{RetainedHit, RetainedIndex, RetainedPage};
+pub use settings::{BrokerSettings, SharedStrategy};
+pub use shard::{
+    ClientQuery, ClientRow, HOMES, Places, READ_POSITIONS_MAX, Shard, ShardStats, home_of,
+    worker_of,
+};
 pub use turn::{Delivery, DropReason, EventFacts, PublishFacts, Published, Turn};

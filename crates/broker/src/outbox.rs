@@ -1,0 +1,169 @@
+//! What one worker's shard wants done: bytes for connections, appends, reads, posts. The host
+//! empties it after each turn; nothing here touches a socket.
+
+use crate::input::{ConnId, ReadRequest, RetainedRequest, ShardMessage};
+use crate::turn::Turn;
+
+/// Empty send buffers that are kept for the next connection that needs one.
+const SPARE_BUFFERS_MAX: usize = 1_024;
+/// A buffer that has grown beyond this is freed rather than kept.
+const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// A connection that the shard has taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// Which.
+    pub conn: ConnId,
+    /// Keep alive in force, seconds; 0 is none. The host closes the connection when nothing was
+    /// heard for one and a half times as long.
+    pub keep_alive_s: u16,
+}
+
+/// The outputs of one worker's shard.
+#[derive(Debug)]
+pub struct Outbox {
+    /// What this turn appends to the log.
+    pub turn: Turn,
+    /// Connections to close once what is buffered for them is sent; the shard forgot them.
+    pub closes: Vec<ConnId>,
+    /// Connections taken in.
+    pub accepted: Vec<Accepted>,
+    /// Messages to be read from the log.
+    pub reads: Vec<ReadRequest>,
+    /// Searches in the retained messages.
+    pub retained: Vec<RetainedRequest>,
+    /// For other shards, by home; a home of the same worker is possible.
+    pub posts: Vec<(u8, ShardMessage)>,
+    buffers: Vec<Buffer>,
+    dirty: Vec<ConnId>,
+    spare: Vec<Vec<u8>>,
+}
+
+#[derive(Debug, Default)]
+struct Buffer {
+    conn: u64,
+    dirty: bool,
+    /// Bytes at the front of `bytes` that are sent already.
+    sent: usize,
+    bytes: Vec<u8>,
+}
+
+impl Outbox {
+    /// An empty outbox around the worker's turn.
+    pub fn new(turn: Turn) -> Self {
+        Self {
+            turn,
+            closes: Vec::new(),
+            accepted: Vec::new(),
+            reads: Vec::new(),
+            retained: Vec::new(),
+            posts: Vec::new(),
+            buffers: Vec::new(),
+            dirty: Vec::new(),
+            spare: Vec::new(),
+        }
+    }
+
+    /// The send buffer of `conn`, to append whole packets to.
+    pub fn frame(&mut self, conn: ConnId) -> &mut Vec<u8> {
+        let slot = conn.slot();
+        if slot >= self.buffers.len() {
+            self.buffers.resize_with(slot + 1, Buffer::default);
+        }
+        let buffer = &mut self.buffers[slot];
+        if buffer.conn != conn.0 {
+            buffer.conn = conn.0;
+            buffer.dirty = false;
+            buffer.sent = 0;
+            buffer.bytes.clear();
+        }
+        if !buffer.dirty {
+            buffer.dirty = true;
+            self.dirty.push(conn);
+            if buffer.bytes.capacity() == 0
+                && let Some(spare) = self.spare.pop()
+            {
+                buffer.bytes = spare;
+            }
+        }
+        &mut buffer.bytes
+    }
+
+    /// Bytes that wait to be sent on `conn`.
+    pub fn pending_bytes(&self, conn: ConnId) -> usize {
+        match self.buffers.get(conn.slot()) {
+            Some(buffer) if buffer.conn == conn.0 => buffer.bytes.len() - buffer.sent,
+            _ => 0,
+        }
+    }
+
+    /// Moves the connections that got bytes since the last call into `into`, each once.
+    pub fn take_dirty(&mut self, into: &mut Vec<ConnId>) {
+        for &conn in &self.dirty {
+            if let Some(buffer) = self.buffers.get_mut(conn.slot())
+                && buffer.conn == conn.0
+            {
+                buffer.dirty = false;
+                into.push(conn);
+            }
+        }
+        self.dirty.clear();
+    }
+
+    /// What waits to be sent on `conn`, oldest first.
+    pub fn unsent(&self, conn: ConnId) -> &[u8] {
+        match self.buffers.get(conn.slot()) {
+            Some(buffer) if buffer.conn == conn.0 => &buffer.bytes[buffer.sent..],
+            _ => &[],
+        }
+    }
+
+    /// `bytes` more of `conn` are sent. An empty buffer goes back to the pool, unless the
+    /// connection is still to be looked at in this turn.
+    pub fn sent(&mut self, conn: ConnId, bytes: usize) {
+        let Some(buffer) = self.buffers.get_mut(conn.slot()) else {
+            return;
+        };
+        if buffer.conn != conn.0 {
+            return;
+        }
+        buffer.sent += bytes;
+        assert!(
+            buffer.sent <= buffer.bytes.len(),
+            "more was sent than was there"
+        );
+        if buffer.sent == buffer.bytes.len() {
+            buffer.sent = 0;
+            let bytes = std::mem::take(&mut buffer.bytes);
+            self.keep(bytes);
+        } else if buffer.sent > SPARE_BUFFER_BYTES_MAX && buffer.sent * 2 > buffer.bytes.len() {
+            buffer.bytes.drain(..buffer.sent);
+            buffer.sent = 0;
+        }
+    }
+
+    /// `conn` is closed; what it did not get is forgotten.
+    pub fn forget(&mut self, conn: ConnId) {
+        let Some(buffer) = self.buffers.get_mut(conn.slot()) else {
+            return;
+        };
+        if buffer.conn == conn.0 {
+            let bytes = std::mem::take(&mut buffer.bytes);
+            *buffer = Buffer {
+                conn: u64::MAX,
+                ..Buffer::default()
+            };
+            self.keep(bytes);
+        }
+    }
+
+    fn keep(&mut self, mut bytes: Vec<u8>) {
+        if bytes.capacity() > 0
+            && bytes.capacity() <= SPARE_BUFFER_BYTES_MAX
+            && self.spare.len() < SPARE_BUFFERS_MAX
+        {
+            bytes.clear();
+            self.spare.push(bytes);
+        }
+    }
+}

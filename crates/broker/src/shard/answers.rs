@@ -1,0 +1,361 @@
+//! Answers leave in the order of their requests and not before the log has what they promise: one
+//! queue of (level, turn, answer) a connection, and two watermarks.
+
+use super::Shard;
+use super::connection::Connection;
+use crate::input::{ConnId, Now, Refusal};
+use crate::outbox::Outbox;
+use commitlog::{Ack, Lsn};
+use mqtt::{
+    Ack as AckPacket, AckKind, Connack, ConnackProperties, Packet, QoS, ReasonCode, ReasonCodes,
+    Suback, Unsuback, UserProperties, Version, write_ack,
+};
+use std::collections::VecDeque;
+
+/// How far the log is with this worker's turns.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// All turns up to this one are in the log, or refused.
+    pub appended: u64,
+    /// All turns up to this one are flushed, or refused.
+    pub flushed: u64,
+    /// Last entry that this shard has seen.
+    pub applied_lsn: Lsn,
+    /// Last entry known to be flushed.
+    pub flushed_lsn: Lsn,
+    /// Turns in the log that are not flushed: turn and entry.
+    unflushed: VecDeque<(u64, Lsn)>,
+    /// Connections with an answer that waits for a turn's append; the turns rise.
+    append_waiters: VecDeque<(u64, ConnId)>,
+    flush_waiters: VecDeque<(u64, ConnId)>,
+}
+
+impl Progress {
+    fn reached(&self, waiting: &Waiting) -> bool {
+        match waiting.level {
+            Ack::Memory => true,
+            Ack::Append => waiting.turn <= self.appended,
+            Ack::Flush | Ack::Kafka => waiting.turn <= self.flushed,
+        }
+    }
+
+    /// The turn is in the log as entry `lsn`.
+    pub(super) fn appended(&mut self, turn: u64, lsn: Lsn) {
+        self.appended = turn;
+        self.unflushed.push_back((turn, lsn));
+    }
+
+    fn flush(&mut self, lsn: Lsn) {
+        self.flushed_lsn = self.flushed_lsn.max(lsn);
+        while let Some(&(turn, at)) = self.unflushed.front()
+            && at <= lsn
+        {
+            self.flushed = turn;
+            self.unflushed.pop_front();
+        }
+    }
+}
+
+/// An answer and what it waits for.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub turn: u64,
+    pub level: Ack,
+    pub answer: Answer,
+    /// The log refused the turn.
+    pub refused: bool,
+}
+
+/// What the client is told.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// PUBACK, PUBREC, PUBREL, PUBCOMP.
+    Ack {
+        kind: AckKind,
+        packet_id: u16,
+        reason: ReasonCode,
+    },
+    Suback {
+        packet_id: u16,
+        reasons: Box<[ReasonCode]>,
+    },
+    Unsuback {
+        packet_id: u16,
+        reasons: Box<[ReasonCode]>,
+    },
+    Connack(Box<Welcome>),
+}
+
+/// What CONNACK says.
+#[derive(Debug)]
+pub(super) struct Welcome {
+    pub session_present: bool,
+    pub session_expiry_s: Option<u32>,
+    pub keep_alive_s: Option<u16>,
+    pub assigned_client_id: Option<Box<str>>,
+}
+
+impl Shard {
+    /// Gives an answer once `level` is reached for the turn being filled, and after all answers
+    /// given before.
+    pub(super) fn answer(
+        &mut self,
+        conn: ConnId,
+        level: Ack,
+        answer: Answer,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let turn = out.turn.number();
+        self.answer_after(conn, level, turn, answer, now, out);
+    }
+
+    /// The same for another turn.
+    pub(super) fn answer_after(
+        &mut self,
+        conn: ConnId,
+        level: Ack,
+        turn: u64,
+        answer: Answer,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let Some(connection) = self.conns.get_mut(conn) else {
+            return;
+        };
+        let waiting = Waiting {
+            turn,
+            level,
+            answer,
+            refused: false,
+        };
+        if connection.answers.is_empty() && self.progress.reached(&waiting) {
+            self.give(conn, waiting, now, out);
+            return;
+        }
+        connection.answers.push_back(waiting);
+        match level {
+            Ack::Memory => {}
+            Ack::Append => {
+                if connection.awaits_append != turn {
+                    connection.awaits_append = turn;
+                    self.progress.append_waiters.push_back((turn, conn));
+                }
+            }
+            Ack::Flush | Ack::Kafka => {
+                if connection.awaits_flush != turn {
+                    connection.awaits_flush = turn;
+                    self.progress.flush_waiters.push_back((turn, conn));
+                }
+            }
+        }
+    }
+
+    /// Gives the answers whose turn is in the log.
+    pub(super) fn release_appended(&mut self, now: Now, out: &mut Outbox) {
+        while let Some(&(turn, conn)) = self.progress.append_waiters.front()
+            && turn <= self.progress.appended
+        {
+            self.progress.append_waiters.pop_front();
+            self.release(conn, now, out);
+        }
+    }
+
+    /// Gives the answers whose turn is flushed.
+    pub(super) fn release_flushed(&mut self, lsn: Lsn, now: Now, out: &mut Outbox) {
+        self.progress.flush(lsn);
+        while let Some(&(turn, conn)) = self.progress.flush_waiters.front()
+            && turn <= self.progress.flushed
+        {
+            self.progress.flush_waiters.pop_front();
+            self.release(conn, now, out);
+        }
+    }
+
+    fn release(&mut self, conn: ConnId, now: Now, out: &mut Outbox) {
+        loop {
+            let Some(connection) = self.conns.get_mut(conn) else {
+                return;
+            };
+            match connection.answers.front() {
+                Some(waiting) if self.progress.reached(waiting) => {}
+                _ => return,
+            }
+            let Some(waiting) = connection.answers.pop_front() else {
+                return;
+            };
+            if connection.answers.is_empty() && connection.answers.capacity() > 256 {
+                connection.answers = VecDeque::new();
+            }
+            self.give(conn, waiting, now, out);
+        }
+    }
+
+    /// The log took nothing of a turn: what waited for it gets an error, never a success.
+    pub(super) fn refused(&mut self, turn: u64, why: Refusal, now: Now, out: &mut Outbox) {
+        self.stats.turns_refused += 1;
+        let waiters: Vec<ConnId> = self
+            .progress
+            .append_waiters
+            .iter()
+            .chain(&self.progress.flush_waiters)
+            .filter(|&&(waiting, _)| waiting == turn)
+            .map(|&(_, conn)| conn)
+            .collect();
+        for conn in waiters {
+            let Some(connection) = self.conns.get_mut(conn) else {
+                continue;
+            };
+            for waiting in &mut connection.answers {
+                waiting.refused |= waiting.turn == turn && waiting.level != Ack::Memory;
+            }
+        }
+        self.pending.retain(|change| change.turn != turn);
+        let flushed = self.progress.flushed_lsn;
+        let applied = self.progress.applied_lsn.max(flushed);
+        self.progress.appended(turn, applied);
+        self.snapshots.refused(turn);
+        self.journal_refused(turn, why, now);
+        self.release_appended(now, out);
+        self.release_flushed(flushed, now, out);
+    }
+
+    /// Writes an answer out.
+    fn give(&mut self, conn: ConnId, waiting: Waiting, now: Now, out: &mut Outbox) {
+        if waiting.refused {
+            self.give_refusal(conn, waiting.answer, now, out);
+            return;
+        }
+        let Some(connection) = self.conns.get_mut(conn) else {
+            return;
+        };
+        let version = connection.version;
+        match waiting.answer {
+            Answer::Ack {
+                kind,
+                packet_id,
+                reason,
+            } => {
+                finished(connection, kind, reason);
+                write_ack(kind, packet_id, reason, version, out.frame(conn));
+            }
+            Answer::Suback { packet_id, reasons } => {
+                Packet::Suback(Suback {
+                    packet_id,
+                    reasons: ReasonCodes::from_slice(&reasons),
+                    reason_string: None,
+                    user: UserProperties::EMPTY,
+                })
+                .encode(version, out.frame(conn));
+            }
+            Answer::Unsuback { packet_id, reasons } => {
+                let reasons: &[ReasonCode] = if version.is_v5() { &reasons } else { &[] };
+                Packet::Unsuback(Unsuback {
+                    packet_id,
+                    reasons: ReasonCodes::from_slice(reasons),
+                    reason_string: None,
+                    user: UserProperties::EMPTY,
+                })
+                .encode(version, out.frame(conn));
+            }
+            Answer::Connack(welcome) => {
+                self.welcome(conn, &welcome, version, out);
+                self.connection_ready(conn, now, out);
+            }
+        }
+    }
+
+    fn welcome(&self, conn: ConnId, welcome: &Welcome, version: Version, out: &mut Outbox) {
+        let settings = &self.settings;
+        let alias_max = settings.topic_alias_max;
+        Packet::Connack(Connack {
+            session_present: welcome.session_present,
+            reason: ReasonCode::Success,
+            properties: ConnackProperties {
+                session_expiry_s: welcome.session_expiry_s,
+                receive_maximum: (settings.receive_maximum < u16::MAX)
+                    .then_some(settings.receive_maximum),
+                maximum_qos: (settings.qos_max < QoS::ExactlyOnce).then_some(settings.qos_max),
+                retain_available: (!settings.retain_available).then_some(false),
+                maximum_packet_size: Some(settings.packet_size_max),
+                assigned_client_id: welcome.assigned_client_id.as_deref(),
+                topic_alias_maximum: (alias_max > 0).then_some(alias_max),
+                server_keep_alive_s: welcome.keep_alive_s,
+                ..ConnackProperties::default()
+            },
+        })
+        .encode(version, out.frame(conn));
+    }
+
+    /// Tells the client that the log has refused what it asked for; MQTT 3 can only be cut off.
+    fn give_refusal(&mut self, conn: ConnId, answer: Answer, now: Now, out: &mut Outbox) {
+        let Some(connection) = self.conns.get_mut(conn) else {
+            return;
+        };
+        let (version, slot) = (connection.version, connection.session);
+        let reason = ReasonCode::QuotaExceeded;
+        match answer {
+            Answer::Ack {
+                kind: kind @ (AckKind::Puback | AckKind::Pubrec),
+                packet_id,
+                ..
+            } if version.is_v5() => {
+                finished(connection, kind, reason);
+                let packet = AckPacket::new(packet_id, reason);
+                if kind == AckKind::Puback {
+                    Packet::Puback(packet).encode(version, out.frame(conn));
+                } else {
+                    self.sessions[slot].inbound.release(packet_id);
+                    Packet::Pubrec(packet).encode(version, out.frame(conn));
+                }
+            }
+            Answer::Suback { packet_id, reasons } => {
+                self.sessions[slot].unsaved = true;
+                let failed = vec![reason; reasons.len()];
+                Packet::Suback(Suback {
+                    packet_id,
+                    reasons: ReasonCodes::from_slice(&failed),
+                    reason_string: None,
+                    user: UserProperties::EMPTY,
+                })
+                .encode(version, out.frame(conn));
+            }
+            Answer::Connack(_) => {
+                self.sessions[slot].unsaved = true;
+                Packet::Connack(Connack {
+                    session_present: false,
+                    reason,
+                    properties: ConnackProperties::default(),
+                })
+                .encode(version, out.frame(conn));
+                self.cut(conn, "log_refused", now, out);
+            }
+            Answer::Ack {
+                kind, packet_id, ..
+            } => {
+                let session = &mut self.sessions[slot];
+                session.unsaved = true;
+                if kind == AckKind::Pubrec {
+                    session.inbound.release(packet_id);
+                }
+                self.disconnect(conn, reason, "log_refused", now, out);
+            }
+            Answer::Unsuback { .. } => {
+                self.sessions[slot].unsaved = true;
+                self.disconnect(conn, reason, "log_refused", now, out);
+            }
+        }
+    }
+}
+
+/// One of the client's publishes needs no room in its window any more.
+fn finished(connection: &mut Connection, kind: AckKind, reason: ReasonCode) {
+    let ends = match kind {
+        AckKind::Puback | AckKind::Pubcomp => true,
+        AckKind::Pubrec => reason.is_error(),
+        AckKind::Pubrel => false,
+    };
+    if ends {
+        connection.unfinished = connection.unfinished.saturating_sub(1);
+    }
+}

@@ -1,0 +1,235 @@
+//! CONNECT: opens, resumes or takes over a session; and the dispatch of what follows.
+
+use super::Shard;
+use super::answers::{Answer, Welcome};
+use super::connection::Connection;
+use crate::input::{ConnId, Now, Peer};
+use crate::outbox::{Accepted, Outbox};
+use crate::session::Session;
+use crate::turn::EventFacts;
+use crate::will::OwnedWill;
+use commitlog::Ack as Level;
+use mqtt::inflight::{AliasesIn, AliasesOut};
+use mqtt::{Connack, ConnackProperties, Connect, Packet, ReasonCode, Version};
+use std::collections::VecDeque;
+
+impl Shard {
+    /// A client connects. The reception has checked who it is.
+    pub(super) fn open(
+        &mut self,
+        conn: ConnId,
+        connect: &Connect<'_>,
+        assigned_client_id: Option<&str>,
+        _peer: Peer,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        if let Err(reason) = self.admit(connect, assigned_client_id) {
+            refuse(conn, connect.version, reason, out);
+            return;
+        }
+        let client_id = assigned_client_id.unwrap_or(connect.client_id);
+        let (slot, present) = self.find_or_make(client_id, connect, now, out);
+        let expiry_asked = connect.session_expiry_s();
+        let expiry_s = match self.settings.session_expiry_s_max {
+            Some(max) => expiry_asked.min(max),
+            None => expiry_asked,
+        };
+        let window = match connect.version {
+            Version::V5 => connect
+                .properties
+                .receive_maximum
+                .unwrap_or(u16::MAX)
+                .min(self.settings.inflight_max),
+            _ => self.settings.inflight_v3.min(self.settings.inflight_max),
+        };
+        let incarnation = self.sessions.next_incarnation();
+        let was_persistent = self.sessions[slot].is_persistent();
+        let session = &mut self.sessions[slot];
+        session.incarnation = incarnation;
+        session.conn = Some(conn);
+        session.protocol = connect.version;
+        session.username = connect.username.map(Into::into);
+        session.expiry_s = expiry_s;
+        session.connected_ms = now.wall_ms;
+        session.outbound.set_receive_maximum(window);
+        // The will of the connection before was dealt with when that connection ended, or is
+        // given up because the client is back before its delay was over [MQTT-3.1.3-9].
+        if session.will.is_some() {
+            self.drop_will(slot, now, out);
+        }
+        let session = &mut self.sessions[slot];
+        session.will = connect
+            .will
+            .as_ref()
+            .map(|will| Box::new(OwnedWill::new(will)));
+        let written = self.save_opened(slot, present, was_persistent, now, out);
+        let keep_alive_s = self.keep_alive(connect);
+        self.connect_to(conn, slot, connect, keep_alive_s, out);
+        let session = &self.sessions[slot];
+        let facts = EventFacts::Connected {
+            client_id: &session.client_id,
+            username: session.username(),
+        };
+        out.turn.event(&facts, now.wall_ms);
+        let welcome = Welcome {
+            session_present: present,
+            session_expiry_s: (expiry_s != expiry_asked).then_some(expiry_s),
+            keep_alive_s: (keep_alive_s != connect.keep_alive_s).then_some(keep_alive_s),
+            assigned_client_id: assigned_client_id.map(Into::into),
+        };
+        let level = if written {
+            Level::Append
+        } else {
+            Level::Memory
+        };
+        self.answer(conn, level, Answer::Connack(Box::new(welcome)), now, out);
+    }
+
+    /// Whether a CONNECT may be served at all.
+    fn admit(&self, connect: &Connect<'_>, assigned: Option<&str>) -> Result<(), ReasonCode> {
+        if self.draining {
+            return Err(ReasonCode::ServerUnavailable);
+        }
+        if connect.properties.authentication_method.is_some() {
+            return Err(ReasonCode::BadAuthenticationMethod);
+        }
+        if connect.client_id.is_empty() {
+            let may = connect.version == Version::V5
+                || (connect.version == Version::V311 && connect.clean_start);
+            if !may || assigned.is_none() {
+                return Err(ReasonCode::ClientIdentifierNotValid);
+            }
+        }
+        if let Some(will) = &connect.will {
+            if will.qos > self.settings.qos_max {
+                return Err(ReasonCode::QoSNotSupported);
+            }
+            if will.retain && !self.settings.retain_available {
+                return Err(ReasonCode::RetainNotSupported);
+            }
+        }
+        Ok(())
+    }
+
+    /// The session of a client id, after a takeover and a clean start; and whether it was there.
+    fn find_or_make(
+        &mut self,
+        client_id: &str,
+        connect: &Connect<'_>,
+        now: Now,
+        out: &mut Outbox,
+    ) -> (u32, bool) {
+        if let Some(slot) = self.sessions.find(client_id) {
+            self.restart_now(slot, now, out);
+        }
+        if let Some(slot) = self.sessions.find(client_id) {
+            if let Some(old) = self.sessions[slot].conn {
+                self.stats.takeovers += 1;
+                let word = if connect.clean_start {
+                    "discarded"
+                } else {
+                    "takenover"
+                };
+                self.disconnect(old, ReasonCode::SessionTakenOver, word, now, out);
+            }
+            // A session that ended with its connection is gone by now.
+            if self.sessions.find(client_id) == Some(slot) {
+                if !connect.clean_start {
+                    return (slot, true);
+                }
+                self.end_session(slot, now, out);
+            }
+        }
+        let slot = self
+            .sessions
+            .add(Session::new(client_id.into(), connect.version));
+        (slot, false)
+    }
+
+    fn keep_alive(&self, connect: &Connect<'_>) -> u16 {
+        match (
+            self.settings.keep_alive_s_max,
+            connect.version,
+            connect.keep_alive_s,
+        ) {
+            (Some(max), Version::V5, 0) => max,
+            (Some(max), Version::V5, asked) => asked.min(max),
+            (_, _, asked) => asked,
+        }
+    }
+
+    fn connect_to(
+        &mut self,
+        conn: ConnId,
+        slot: u32,
+        connect: &Connect<'_>,
+        keep_alive_s: u16,
+        out: &mut Outbox,
+    ) {
+        let alias_max = self.settings.topic_alias_max;
+        let out_max = connect.properties.topic_alias_maximum.min(alias_max);
+        let session = &self.sessions[slot];
+        self.conns.add(Connection {
+            id: conn,
+            session: slot,
+            version: connect.version,
+            ready: false,
+            parked: false,
+            packet_size_max: connect.properties.maximum_packet_size.unwrap_or(u32::MAX),
+            unfinished: session.inbound.len() as u16,
+            expiry_fixed: session.expiry_s == 0,
+            aliasing: out_max > 0,
+            aliases_in: AliasesIn::new(alias_max),
+            aliases_out: AliasesOut::new(out_max),
+            answers: VecDeque::new(),
+            awaits_append: 0,
+            awaits_flush: 0,
+        });
+        self.stats.connections_opened += 1;
+        out.accepted.push(Accepted { conn, keep_alive_s });
+    }
+
+    /// A client sends something.
+    pub(super) fn packet(&mut self, conn: ConnId, packet: &Packet<'_>, now: Now, out: &mut Outbox) {
+        match packet {
+            Packet::Publish(publish) if publish.properties.subscription_ids.is_empty() => {
+                self.publish(conn, publish, now, out);
+            }
+            Packet::Puback(ack) => self.puback(conn, ack, now, out),
+            Packet::Pubrec(ack) => self.pubrec(conn, ack, now, out),
+            Packet::Pubrel(ack) => self.pubrel(conn, ack, now, out),
+            Packet::Pubcomp(ack) => self.pubcomp(conn, ack, now, out),
+            Packet::Subscribe(subscribe) => self.subscribe(conn, subscribe, now, out),
+            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(conn, unsubscribe, now, out),
+            Packet::Pingreq => {
+                if let Some(connection) = self.conns.get(conn) {
+                    Packet::Pingresp.encode(connection.version, out.frame(conn));
+                }
+            }
+            Packet::Disconnect(goodbye) => self.goodbye(conn, goodbye, now, out),
+            // A second CONNECT [MQTT-3.1.0-2], AUTH without an authentication method, what only
+            // servers send.
+            Packet::Connect(_)
+            | Packet::Auth(_)
+            | Packet::Connack(_)
+            | Packet::Publish(_)
+            | Packet::Suback(_)
+            | Packet::Unsuback(_)
+            | Packet::Pingresp => {
+                self.disconnect(conn, ReasonCode::ProtocolError, "protocol_error", now, out);
+            }
+        }
+    }
+}
+
+/// Answers a CONNECT that is not served.
+fn refuse(conn: ConnId, version: Version, reason: ReasonCode, out: &mut Outbox) {
+    Packet::Connack(Connack {
+        session_present: false,
+        reason,
+        properties: ConnackProperties::default(),
+    })
+    .encode(version, out.frame(conn));
+    out.closes.push(conn);
+}

@@ -1,0 +1,289 @@
+//! What a shard writes into the session table. Only sessions that outlive their connection write,
+//! and wills; everything else returns without a trace.
+
+use super::Shard;
+use super::table::{
+    self, Key, Kind, SessionRecord, WillRecord, write_inflight, write_positions, write_presence,
+    write_subscription,
+};
+use super::timers::Due;
+use crate::inbox::Owed;
+use crate::input::{Now, Refusal};
+use crate::message::Position;
+use crate::outbox::Outbox;
+use mqtt::SubscribeOptions;
+use mqtt::inflight::OutState;
+
+/// Time after which records that the log refused are tried again, ms.
+const RETRY_MS: u64 = 1_000;
+
+impl Shard {
+    /// Writes what a CONNECT changed; answers whether there was anything. A session that was
+    /// persistent and is not any more loses its records; one whose records the log refused, or
+    /// that had none, gets all of them.
+    pub(super) fn save_opened(
+        &mut self,
+        slot: u32,
+        present: bool,
+        was_persistent: bool,
+        now: Now,
+        out: &mut Outbox,
+    ) -> bool {
+        let records = !out.turn.is_empty();
+        let session = &mut self.sessions[slot];
+        let whole = session.unsaved || (present && !was_persistent);
+        session.unsaved = false;
+        if session.is_persistent() {
+            self.save_session(slot, now, out);
+            if whole {
+                self.save_whole(slot, now, out);
+            }
+        } else if was_persistent {
+            self.erase_session(slot, now, out);
+        }
+        self.save_will(slot, now, out);
+        // A session that ended for this one wrote into the same turn.
+        let persistent = self.sessions[slot].is_persistent();
+        persistent || was_persistent || self.sessions[slot].will_saved || records
+    }
+
+    /// Writes everything but the inbox, which snapshots hold.
+    fn save_whole(&mut self, slot: u32, now: Now, out: &mut Outbox) {
+        for subscription in self.sessions[slot].subscriptions.clone() {
+            let (filter, options) = (&subscription.filter, subscription.options);
+            self.save_subscription(slot, filter, options, subscription.id, now, out);
+        }
+        let received: Vec<u16> = self.sessions[slot].inbound.iter().collect();
+        for packet_id in received {
+            self.save_received(slot, packet_id, now, out);
+        }
+        let in_flight: Vec<u16> = self.sessions[slot]
+            .outbound
+            .iter_in_order()
+            .map(|(id, ..)| id)
+            .collect();
+        for packet_id in in_flight {
+            self.save_inflight(slot, packet_id, now, out);
+        }
+    }
+
+    /// Writes the session's own record: connected or not, and until when it lives.
+    pub(super) fn save_session(&mut self, slot: u32, now: Now, out: &mut Outbox) {
+        let session = &self.sessions[slot];
+        SessionRecord {
+            expiry_s: session.expiry_s,
+            protocol: session.protocol.level(),
+            disconnected_ms: session
+                .conn
+                .is_none()
+                .then_some(session.disconnected.wall_ms),
+            username: session.username.clone(),
+        }
+        .write(&mut self.value);
+        self.put(slot, Kind::Session, &[], now, out);
+    }
+
+    fn save_will(&mut self, slot: u32, now: Now, out: &mut Outbox) {
+        let session = &self.sessions[slot];
+        let Some(will) = &session.will else { return };
+        WillRecord::write(session.username.as_deref(), will, &mut self.value);
+        self.put(slot, Kind::Will, &[], now, out);
+        self.sessions[slot].will_saved = true;
+    }
+
+    pub(super) fn erase_will(&mut self, slot: u32, now: Now, out: &mut Outbox) {
+        self.erase(slot, Kind::Will, &[], now, out);
+    }
+
+    pub(super) fn save_subscription(
+        &mut self,
+        slot: u32,
+        filter: &str,
+        options: SubscribeOptions,
+        id: u32,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        if self.sessions[slot].is_persistent() {
+            write_subscription(&mut self.value, options, id);
+            self.put(slot, Kind::Subscription, filter.as_bytes(), now, out);
+        }
+    }
+
+    pub(super) fn erase_subscription(
+        &mut self,
+        slot: u32,
+        filter: &str,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        if self.sessions[slot].is_persistent() {
+            self.erase(slot, Kind::Subscription, filter.as_bytes(), now, out);
+        }
+    }
+
+    pub(super) fn save_received(&mut self, slot: u32, packet_id: u16, now: Now, out: &mut Outbox) {
+        write_presence(&mut self.value);
+        self.put(slot, Kind::Received, &packet_id.to_be_bytes(), now, out);
+    }
+
+    pub(super) fn erase_received(&mut self, slot: u32, packet_id: u16, now: Now, out: &mut Outbox) {
+        self.erase(slot, Kind::Received, &packet_id.to_be_bytes(), now, out);
+    }
+
+    /// Writes a delivery in flight as it is now.
+    pub(super) fn save_inflight(&mut self, slot: u32, packet_id: u16, now: Now, out: &mut Outbox) {
+        let session = &self.sessions[slot];
+        if !session.is_persistent() {
+            return;
+        }
+        let Some((state, owed)) = session.outbound.get(packet_id) else {
+            return;
+        };
+        let group = owed.shared.then(|| session.loan(owed.position)).flatten();
+        let released = state == OutState::Released;
+        let group = group.map(|name| &**name);
+        write_inflight(&mut self.value, owed, released, session.id_lists(), group);
+        self.put(slot, Kind::Inflight, &packet_id.to_be_bytes(), now, out);
+    }
+
+    pub(super) fn erase_inflight(&mut self, slot: u32, packet_id: u16, now: Now, out: &mut Outbox) {
+        if self.sessions[slot].is_persistent() {
+            self.erase(slot, Kind::Inflight, &packet_id.to_be_bytes(), now, out);
+        }
+    }
+
+    /// An owed message was given up.
+    pub(super) fn save_dropped(
+        &mut self,
+        slot: u32,
+        position: Position,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        if self.sessions[slot].is_persistent() {
+            write_positions(&mut self.value, std::iter::once(position));
+            self.put(slot, Kind::Dropped, &[], now, out);
+        }
+    }
+
+    /// A retained message went into the inbox, which no replay would put there.
+    pub(super) fn save_pushed(&mut self, slot: u32, owed: &Owed, now: Now, out: &mut Outbox) {
+        let session = &self.sessions[slot];
+        if session.is_persistent() {
+            write_inflight(&mut self.value, owed, false, session.id_lists(), None);
+            self.put(slot, Kind::Pushed, &[], now, out);
+        }
+    }
+
+    /// Takes all records of a session away.
+    pub(super) fn erase_session(&mut self, slot: u32, now: Now, out: &mut Outbox) {
+        self.erase(slot, Kind::Session, &[], now, out);
+        let session = &mut self.sessions[slot];
+        let filters: Vec<_> = session
+            .subscriptions
+            .iter()
+            .map(|s| s.filter.clone())
+            .collect();
+        let received: Vec<u16> = session.inbound.iter().collect();
+        let in_flight: Vec<u16> = session
+            .outbound
+            .iter_in_order()
+            .map(|(id, ..)| id)
+            .collect();
+        let chunks = session.backlog.inbox.saved_chunks();
+        for filter in filters {
+            self.erase(slot, Kind::Subscription, filter.as_bytes(), now, out);
+        }
+        for packet_id in received {
+            self.erase_received(slot, packet_id, now, out);
+        }
+        for packet_id in in_flight {
+            self.erase(slot, Kind::Inflight, &packet_id.to_be_bytes(), now, out);
+        }
+        if !chunks.is_empty() {
+            self.erase(slot, Kind::Head, &[], now, out);
+        }
+        for chunk in chunks {
+            self.erase(slot, Kind::Chunk, &chunk.to_be_bytes(), now, out);
+        }
+    }
+
+    /// Journals a QoS 2 delivery that may only be sent afterwards.
+    pub(super) fn journal_delivery(
+        &mut self,
+        slot: u32,
+        packet_id: u16,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        self.save_inflight(slot, packet_id, now, out);
+        let session = self.sessions.reference(slot);
+        self.journalled
+            .push_back((out.turn.number(), session, packet_id));
+    }
+
+    /// The log refused a turn: deliveries that must be journalled first are tried again later.
+    pub(super) fn journal_refused(&mut self, turn: u64, why: Refusal, now: Now) {
+        let before = self.refused_deliveries.len();
+        let refused = &mut self.refused_deliveries;
+        self.journalled.retain(|&(at, session, packet_id)| {
+            if at == turn {
+                refused.push((session, packet_id));
+            }
+            at != turn
+        });
+        if before == 0 && !self.refused_deliveries.is_empty() && why == Refusal::Full {
+            self.timers.arm(now.mono_ms + RETRY_MS, Due::Retry);
+        }
+    }
+
+    /// Tries again what the log refused.
+    pub(super) fn journal_again(&mut self, now: Now, out: &mut Outbox) {
+        for (session, packet_id) in std::mem::take(&mut self.refused_deliveries) {
+            if let Some(slot) = self.sessions.current(session) {
+                self.journal_delivery(slot, packet_id, now, out);
+            }
+        }
+    }
+
+    /// Puts `self.value` under a key of the session.
+    pub(super) fn put(&mut self, slot: u32, kind: Kind, rest: &[u8], now: Now, out: &mut Outbox) {
+        let owner = self.sessions[slot].client_id.clone();
+        self.put_for(kind, &owner, rest, now, out);
+    }
+
+    /// Puts `self.value` under a key.
+    pub(super) fn put_for(
+        &mut self,
+        kind: Kind,
+        owner: &str,
+        rest: &[u8],
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        table::Key::write(&mut self.key, kind, owner, rest);
+        let partition = self.places.sessions;
+        out.turn
+            .table(partition, &self.key, Some(&self.value), now.wall_ms);
+    }
+
+    fn erase(&mut self, slot: u32, kind: Kind, rest: &[u8], now: Now, out: &mut Outbox) {
+        let owner = self.sessions[slot].client_id.clone();
+        self.erase_for(kind, &owner, rest, now, out);
+    }
+
+    /// Writes a tombstone under a key.
+    pub(super) fn erase_for(
+        &mut self,
+        kind: Kind,
+        owner: &str,
+        rest: &[u8],
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        Key::write(&mut self.key, kind, owner, rest);
+        out.turn
+            .table(self.places.sessions, &self.key, None, now.wall_ms);
+    }
+}

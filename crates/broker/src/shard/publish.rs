@@ -1,0 +1,268 @@
+//! What clients publish: PUBLISH and PUBREL on their way in.
+
+use super::Shard;
+use super::answers::Answer;
+use crate::input::{Announce, ConnId, Now};
+use crate::message::MessageView;
+use crate::outbox::Outbox;
+use crate::turn::{Delivery, DropReason, EventFacts, PublishFacts, Published};
+use commitlog::Ack as Level;
+use mqtt::inflight::Received;
+use mqtt::{Ack, AckKind, Publish, PublishProperties, QoS, ReasonCode};
+
+impl Shard {
+    /// A client publishes.
+    pub(super) fn publish(
+        &mut self,
+        conn: ConnId,
+        publish: &Publish<'_>,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let Some(connection) = self.conns.get_mut(conn) else {
+            return;
+        };
+        let slot = connection.session;
+        if publish.qos > self.settings.qos_max {
+            self.disconnect(
+                conn,
+                ReasonCode::QoSNotSupported,
+                "qos_not_supported",
+                now,
+                out,
+            );
+            return;
+        }
+        if publish.retain && !self.settings.retain_available {
+            self.disconnect(
+                conn,
+                ReasonCode::RetainNotSupported,
+                "retain_not_supported",
+                now,
+                out,
+            );
+            return;
+        }
+        if publish.qos != QoS::AtMostOnce && !self.take_in(conn, slot, publish, now, out) {
+            return;
+        }
+        let Some(connection) = self.conns.get_mut(conn) else {
+            return;
+        };
+        // The alias table lends the topic; it is put back by copying nothing when there is none.
+        let mut aliased = String::new();
+        let topic = match publish.properties.topic_alias {
+            None => publish.topic,
+            Some(alias) => match connection.aliases_in.resolve(alias, publish.topic) {
+                Ok(topic) => {
+                    aliased.push_str(topic);
+                    aliased.as_str()
+                }
+                Err(reason) => {
+                    self.disconnect(conn, reason, "protocol_error", now, out);
+                    return;
+                }
+            },
+        };
+        let wanted = self.is_wanted(topic);
+        let session = &self.sessions[slot];
+        let facts = PublishFacts {
+            client_id: &session.client_id,
+            username: session.username(),
+            topic,
+            payload: publish.payload,
+            qos: publish.qos,
+            retain: publish.retain,
+            dup: publish.dup,
+            properties: &publish.properties,
+            peer: None,
+            principal: None,
+            now_ms: now.wall_ms,
+        };
+        self.stats.received[publish.qos as usize] += 1;
+        let published = out.turn.publish(&facts);
+        if !wanted {
+            self.stats.dropped[DropReason::NoSubscribers as usize] += 1;
+            unwanted(&facts, now, out);
+        }
+        if publish.qos != QoS::AtMostOnce {
+            self.acknowledge(conn, slot, publish, published, wanted, now, out);
+        }
+    }
+
+    /// Checks the client's window and takes a QoS 2 id. False: nothing more is to be done.
+    fn take_in(
+        &mut self,
+        conn: ConnId,
+        slot: u32,
+        publish: &Publish<'_>,
+        now: Now,
+        out: &mut Outbox,
+    ) -> bool {
+        let quota = self.settings.receive_maximum;
+        let Some(connection) = self.conns.get_mut(conn) else {
+            return false;
+        };
+        // MQTT 3 knows no receive maximum; its clients are held back by the host's credits.
+        let full = connection.version.is_v5() && connection.unfinished >= quota;
+        if publish.qos == QoS::ExactlyOnce {
+            match self.sessions[slot].inbound.receive(publish.packet_id) {
+                Received::New if !full => {}
+                Received::Duplicate => {
+                    // Not published again; PUBREC is, once what it promises is in the log.
+                    let answer = Answer::Ack {
+                        kind: AckKind::Pubrec,
+                        packet_id: publish.packet_id,
+                        reason: ReasonCode::Success,
+                    };
+                    let turn = out.turn.number() - u64::from(out.turn.is_empty());
+                    self.answer_after(conn, Level::Flush, turn, answer, now, out);
+                    return false;
+                }
+                Received::New | Received::QuotaExceeded => {
+                    let reason = ReasonCode::ReceiveMaximumExceeded;
+                    self.disconnect(conn, reason, "receive_maximum_exceeded", now, out);
+                    return false;
+                }
+            }
+        } else if full {
+            let reason = ReasonCode::ReceiveMaximumExceeded;
+            self.disconnect(conn, reason, "receive_maximum_exceeded", now, out);
+            return false;
+        }
+        if let Some(connection) = self.conns.get_mut(conn) {
+            connection.unfinished = connection.unfinished.saturating_add(1);
+        }
+        true
+    }
+
+    /// Queues PUBACK or PUBREC behind the level that the message's streams ask for.
+    fn acknowledge(
+        &mut self,
+        conn: ConnId,
+        slot: u32,
+        publish: &Publish<'_>,
+        published: Published,
+        wanted: bool,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let packet_id = publish.packet_id;
+        let reason = if wanted {
+            ReasonCode::Success
+        } else {
+            ReasonCode::NoMatchingSubscribers
+        };
+        let mut level = published.ack;
+        let mut kind = AckKind::Puback;
+        if publish.qos == QoS::ExactlyOnce {
+            kind = AckKind::Pubrec;
+            if self.sessions[slot].is_persistent() {
+                self.save_received(slot, packet_id, now, out);
+                level = level.max(Level::Append);
+            }
+        }
+        self.answer(
+            conn,
+            level,
+            Answer::Ack {
+                kind,
+                packet_id,
+                reason,
+            },
+            now,
+            out,
+        );
+    }
+
+    /// The client has heard that its QoS 2 message arrived: the id is free again.
+    pub(super) fn pubrel(&mut self, conn: ConnId, ack: &Ack<'_>, now: Now, out: &mut Outbox) {
+        let Some(connection) = self.conns.get(conn) else {
+            return;
+        };
+        let slot = connection.session;
+        let known = self.sessions[slot].inbound.release(ack.packet_id);
+        let mut level = Level::Memory;
+        if known && self.sessions[slot].is_persistent() {
+            self.erase_received(slot, ack.packet_id, now, out);
+            level = Level::Append;
+        }
+        let reason = if known {
+            ReasonCode::Success
+        } else {
+            ReasonCode::PacketIdentifierNotFound
+        };
+        let answer = Answer::Ack {
+            kind: AckKind::Pubcomp,
+            packet_id: ack.packet_id,
+            reason,
+        };
+        self.answer(conn, level, answer, now, out);
+    }
+
+    /// Publishes what no client is waiting for, such as a will.
+    pub(super) fn publish_facts(&mut self, facts: &PublishFacts<'_>, out: &mut Outbox) {
+        let wanted = self.is_wanted(facts.topic);
+        out.turn.publish(facts);
+        if !wanted {
+            self.stats.dropped[DropReason::NoSubscribers as usize] += 1;
+            unwanted(
+                facts,
+                Now {
+                    wall_ms: facts.now_ms,
+                    mono_ms: 0,
+                },
+                out,
+            );
+        }
+    }
+
+    /// The node itself publishes.
+    pub(super) fn announce(announce: Announce<'_>, now: Now, out: &mut Outbox) {
+        out.turn.announce(&PublishFacts {
+            client_id: "",
+            username: "",
+            topic: announce.topic,
+            payload: announce.payload,
+            qos: QoS::AtMostOnce,
+            retain: announce.retain,
+            dup: false,
+            properties: &PublishProperties::default(),
+            peer: None,
+            principal: None,
+            now_ms: now.wall_ms,
+        });
+    }
+}
+
+/// Nobody subscribes to what was published: `message.dropped`, reason `no_subscribers`.
+fn unwanted(facts: &PublishFacts<'_>, now: Now, out: &mut Outbox) {
+    if !out.turn.wants(crate::hooks::Event::MessageDropped) {
+        return;
+    }
+    let mut properties = Vec::new();
+    facts.properties.encode_forwarded(&mut properties);
+    let message = MessageView {
+        topic: facts.topic,
+        payload: facts.payload,
+        qos: facts.qos,
+        retain: facts.retain,
+        dup: facts.dup,
+        publisher: facts.client_id,
+        username: facts.username,
+        properties: crate::properties::ForwardProperties::from_raw(&properties),
+        publish_ms: facts.now_ms,
+        expires_ms: None,
+    };
+    let delivery = Delivery {
+        client_id: facts.client_id,
+        username: facts.username,
+        qos: facts.qos,
+        message: &message,
+        position: None,
+    };
+    out.turn.event(
+        &EventFacts::Dropped(delivery, DropReason::NoSubscribers),
+        now.wall_ms,
+    );
+}

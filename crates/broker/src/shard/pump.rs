@@ -1,0 +1,360 @@
+//! The backlog of a session on its way out: what is in flight from an earlier connection first,
+//! then the inbox, as far as the client's window and the send buffer have room. Messages that are
+//! not in memory any more are read back.
+
+use super::Shard;
+use super::deliver::{Live, delivered_event, is_slow};
+use super::frames::Form;
+use crate::input::{ConnId, Now, ReadRequest};
+use crate::message::{Commit, MessageView, OwnedMessage, Position};
+use crate::outbox::Outbox;
+use crate::session::SessionRef;
+use crate::turn::DropReason;
+use mqtt::inflight::OutState;
+use mqtt::{AckKind, ReasonCode, write_ack};
+use std::sync::Arc;
+
+/// Positions that one [`ReadRequest`] asks for at most.
+pub const READ_POSITIONS_MAX: usize = 32;
+
+/// What a read is for.
+#[derive(Debug)]
+pub(super) enum Reading {
+    /// Deliveries in flight that are to be sent (again).
+    Transmit {
+        session: SessionRef,
+        packet_ids: Vec<u16>,
+    },
+    /// The front of the inbox.
+    Inbox {
+        session: SessionRef,
+        positions: Vec<Position>,
+    },
+    /// A message that was acknowledged, for the record of the event.
+    Acked { session: SessionRef, packet_id: u16 },
+}
+
+/// What the pump does next.
+enum Step {
+    Done,
+    Again,
+    Read(Reading, Vec<Position>),
+    Transmit(u16, Arc<Commit>, u32),
+    Inbox(Arc<Commit>, u32),
+}
+
+impl Shard {
+    /// CONNACK is sent: what the session has in flight goes out again, then what it is owed.
+    pub(super) fn connection_ready(&mut self, conn: ConnId, now: Now, out: &mut Outbox) {
+        let Some(connection) = self.conns.get_mut(conn) else {
+            return;
+        };
+        connection.ready = true;
+        let slot = connection.session;
+        let session = &mut self.sessions[slot];
+        session.backlog.reading = 0;
+        let in_flight = session
+            .outbound
+            .iter_in_order()
+            .map(|(packet_id, ..)| packet_id);
+        session.backlog.transmit = in_flight.collect();
+        self.announce_member(slot, out);
+        self.pump(slot, now, out);
+    }
+
+    /// What waits on the connection fell low enough.
+    pub(super) fn drained(&mut self, conn: ConnId, now: Now, out: &mut Outbox) {
+        let Some(connection) = self.conns.get_mut(conn) else {
+            return;
+        };
+        connection.parked = false;
+        let slot = connection.session;
+        self.pump(slot, now, out);
+    }
+
+    /// Sends as much of the backlog as may be sent now.
+    pub(super) fn pump(&mut self, slot: u32, now: Now, out: &mut Outbox) {
+        loop {
+            match self.next_step(slot, out) {
+                Step::Done => return,
+                Step::Again => {}
+                Step::Read(reading, positions) => {
+                    let token = self.token();
+                    self.sessions[slot].backlog.reading = token;
+                    self.reads.insert(token, reading);
+                    out.reads.push(ReadRequest { token, positions });
+                    return;
+                }
+                Step::Transmit(packet_id, commit, index) => {
+                    self.sessions[slot].backlog.transmit.pop_front();
+                    let message = commit.messages.get(index);
+                    self.transmit(slot, packet_id, Some((&commit, index)), &message, now, out);
+                }
+                Step::Inbox(commit, index) => {
+                    let message = commit.messages.get(index);
+                    self.deliver_front(slot, Some((&commit, index)), Some(&message), now, out);
+                }
+            }
+        }
+    }
+
+    fn next_step(&mut self, slot: u32, out: &mut Outbox) -> Step {
+        let reference = self.sessions.reference(slot);
+        let session = &mut self.sessions[slot];
+        let backlog = &mut session.backlog;
+        let Some(conn) = session.conn.and_then(|conn| self.conns.get_mut(conn)) else {
+            return Step::Done;
+        };
+        if !conn.ready || backlog.reading != 0 || is_slow(conn, &self.settings, out) {
+            return Step::Done;
+        }
+        if let Some(&packet_id) = backlog.transmit.front() {
+            // After a reconnect with a smaller window only so many are sent again at first.
+            let on_the_way =
+                session.outbound.len() - backlog.transmit.len().min(session.outbound.len());
+            if on_the_way >= usize::from(session.outbound.window()) {
+                return Step::Done;
+            }
+            match session.outbound.get(packet_id) {
+                None => {
+                    backlog.transmit.pop_front();
+                    Step::Again
+                }
+                Some((OutState::Released, _)) => {
+                    backlog.transmit.pop_front();
+                    let frame = out.frame(conn.id);
+                    write_ack(
+                        AckKind::Pubrel,
+                        packet_id,
+                        ReasonCode::Success,
+                        conn.version,
+                        frame,
+                    );
+                    Step::Again
+                }
+                Some((_, owed)) => {
+                    if let Some(commit) = self.recent.commit(owed.lsn) {
+                        return Step::Transmit(packet_id, commit.clone(), owed.index);
+                    }
+                    let mut packet_ids = Vec::new();
+                    let mut positions = Vec::new();
+                    for &packet_id in backlog.transmit.iter().take(READ_POSITIONS_MAX) {
+                        match session.outbound.get(packet_id) {
+                            Some((state, owed)) if state != OutState::Released => {
+                                packet_ids.push(packet_id);
+                                positions.push(owed.position);
+                            }
+                            _ => break,
+                        }
+                    }
+                    Step::Read(
+                        Reading::Transmit {
+                            session: reference,
+                            packet_ids,
+                        },
+                        positions,
+                    )
+                }
+            }
+        } else if let Some(owed) = backlog.inbox.front() {
+            if session.outbound.free() == 0 {
+                return Step::Done;
+            }
+            if let Some(commit) = self.recent.commit(owed.lsn) {
+                return Step::Inbox(commit.clone(), owed.index);
+            }
+            let many = READ_POSITIONS_MAX.min(usize::from(session.outbound.free()));
+            let positions: Vec<Position> = backlog
+                .inbox
+                .iter()
+                .take(many)
+                .map(|owed| owed.position)
+                .collect();
+            let reading = Reading::Inbox {
+                session: reference,
+                positions: positions.clone(),
+            };
+            Step::Read(reading, positions)
+        } else {
+            Step::Done
+        }
+    }
+
+    /// Messages that were asked for.
+    pub(super) fn read(
+        &mut self,
+        token: u64,
+        messages: Vec<Option<OwnedMessage>>,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        match self.reads.remove(&token) {
+            None => {}
+            Some(Reading::Acked { session, packet_id }) => {
+                if let Some(slot) = self.sessions.current(session) {
+                    let message = messages.first().and_then(Option::as_ref);
+                    let view = message.map(OwnedMessage::view);
+                    self.finish_acked(slot, packet_id, view.as_ref(), now, out);
+                }
+            }
+            Some(Reading::Transmit {
+                session,
+                packet_ids,
+            }) => {
+                let Some(slot) = self.read_for(session, token) else {
+                    return;
+                };
+                for (&packet_id, message) in packet_ids.iter().zip(&messages) {
+                    let backlog = &mut self.sessions[slot].backlog;
+                    if backlog.transmit.front() != Some(&packet_id) {
+                        break;
+                    }
+                    backlog.transmit.pop_front();
+                    match message {
+                        Some(message) => {
+                            self.transmit(slot, packet_id, None, &message.view(), now, out);
+                        }
+                        None => self.lost(slot, packet_id, now, out),
+                    }
+                }
+                self.pump(slot, now, out);
+            }
+            Some(Reading::Inbox { session, positions }) => {
+                let Some(slot) = self.read_for(session, token) else {
+                    return;
+                };
+                for (&position, message) in positions.iter().zip(&messages) {
+                    let session = &mut self.sessions[slot];
+                    let conn = session.conn.and_then(|conn| self.conns.get_mut(conn));
+                    let go = conn.is_some_and(|conn| !is_slow(conn, &self.settings, out))
+                        && session.outbound.free() > 0
+                        && session
+                            .backlog
+                            .inbox
+                            .front()
+                            .is_some_and(|o| o.position == position);
+                    if !go {
+                        break;
+                    }
+                    let view = message.as_ref().map(OwnedMessage::view);
+                    self.deliver_front(slot, None, view.as_ref(), now, out);
+                }
+                self.pump(slot, now, out);
+            }
+        }
+    }
+
+    fn read_for(&mut self, session: SessionRef, token: u64) -> Option<u32> {
+        let slot = self.sessions.current(session)?;
+        let backlog = &mut self.sessions[slot].backlog;
+        if backlog.reading != token {
+            return None;
+        }
+        backlog.reading = 0;
+        Some(slot)
+    }
+
+    /// Takes the front of the inbox and starts its delivery; there is room for it.
+    fn deliver_front(
+        &mut self,
+        slot: u32,
+        commit: Option<(&Arc<Commit>, u32)>,
+        message: Option<&MessageView<'_>>,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let session = &mut self.sessions[slot];
+        let Some(owed) = session.backlog.inbox.pop() else {
+            return;
+        };
+        session.dirty = true;
+        self.owed -= 1;
+        let Some(message) = message else {
+            self.drop_owed(slot, &owed, None, DropReason::Retention, now, out);
+            return;
+        };
+        let live = Live {
+            message,
+            position: Some(owed.position),
+            commit,
+        };
+        if message.is_expired(now.wall_ms) {
+            self.drop_owed(slot, &owed, Some(live), DropReason::Expired, now, out);
+            return;
+        }
+        self.frames.begin();
+        self.start(slot, owed, live, now, out);
+    }
+
+    /// Sends the PUBLISH of a delivery that has its packet id already.
+    fn transmit(
+        &mut self,
+        slot: u32,
+        packet_id: u16,
+        commit: Option<(&Arc<Commit>, u32)>,
+        message: &MessageView<'_>,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let session = &mut self.sessions[slot];
+        let Some(conn) = session.conn.and_then(|conn| self.conns.get_mut(conn)) else {
+            return;
+        };
+        let Some(owed) = session.outbound.get_mut(packet_id) else {
+            return;
+        };
+        let dup = std::mem::replace(&mut owed.sent, true);
+        let owed = *owed;
+        let ids = owed.ids.get(
+            session
+                .backlog
+                .rare
+                .as_ref()
+                .map_or(&[], |rare| &rare.id_lists),
+        );
+        let form = Form {
+            qos: owed.qos,
+            retain: owed.retain,
+            dup,
+            packet_id,
+            ids,
+        };
+        let live = Live {
+            message,
+            position: Some(owed.position),
+            commit,
+        };
+        self.frames.begin();
+        if self.frames.write(message, form, now, conn, out) {
+            self.stats.sent[owed.qos as usize] += 1;
+            if !dup {
+                delivered_event(session, live, owed.qos, now, out);
+            }
+        } else {
+            session.outbound.remove(packet_id);
+            self.erase_inflight(slot, packet_id, now, out);
+            self.drop_owed(slot, &owed, Some(live), DropReason::TooLarge, now, out);
+        }
+    }
+
+    /// Retention took a message that is in flight.
+    fn lost(&mut self, slot: u32, packet_id: u16, now: Now, out: &mut Outbox) {
+        if let Some(owed) = self.sessions[slot].outbound.remove(packet_id) {
+            self.erase_inflight(slot, packet_id, now, out);
+            self.drop_owed(slot, &owed, None, DropReason::Retention, now, out);
+        }
+    }
+
+    /// Sends the QoS 2 deliveries whose record is in the log now.
+    pub(super) fn release_journalled(&mut self, now: Now, out: &mut Outbox) {
+        while let Some(&(turn, session, packet_id)) = self.journalled.front()
+            && turn <= self.progress.appended
+        {
+            self.journalled.pop_front();
+            if let Some(slot) = self.sessions.current(session) {
+                self.sessions[slot].backlog.transmit.push_back(packet_id);
+                self.pump(slot, now, out);
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Snapshots: the inboxes that changed, written as chunk records, and a marker for each home that
+//! says how far they go. What lies before the oldest marker need not be replayed.
+
+use super::answers::Progress;
+use super::table::{Kind, Marker, write_chunk, write_number};
+use super::timers::Due;
+use super::{HOMES, Shard, home_of, worker_of};
+use crate::input::Now;
+use crate::outbox::Outbox;
+use commitlog::Lsn;
+use std::collections::VecDeque;
+
+/// Bytes after which the rest of a snapshot goes into the next turn.
+const STEP_BYTES: usize = 512 * 1024;
+
+/// What a home's snapshot in the log allows to be forgotten.
+#[derive(Debug, Clone, Copy, Default)]
+struct Kept {
+    matched_to: Lsn,
+    table_to: u64,
+}
+
+/// Snapshots of the homes of one shard.
+#[derive(Debug)]
+pub(super) struct Snapshots {
+    /// First offset of the session table behind all records that this shard has seen committed.
+    table_to: u64,
+    /// The homes, and what is durable of each.
+    homes: Vec<(u8, Kept)>,
+    /// Written, but not flushed: turn, home, marker.
+    written: VecDeque<(u64, u8, Kept)>,
+    /// Index of the next home to be written by the snapshot under way.
+    next: Option<usize>,
+}
+
+impl Snapshots {
+    pub(super) fn new(worker: u16, workers: u16) -> Self {
+        let homes = (0..HOMES).map(|home| home as u8);
+        let own = homes.filter(|&home| worker_of(home, workers) == worker);
+        Self {
+            table_to: 0,
+            homes: own.map(|home| (home, Kept::default())).collect(),
+            written: VecDeque::new(),
+            next: None,
+        }
+    }
+
+    /// Table records up to `next_offset` are in the log.
+    pub(super) fn table_at(&mut self, next_offset: u64) {
+        self.table_to = self.table_to.max(next_offset);
+    }
+
+    /// A home was restored from this marker.
+    pub(super) fn restored(&mut self, home: u8, marker: &Marker) {
+        if let Some((_, kept)) = self.homes.iter_mut().find(|(own, _)| *own == home) {
+            *kept = Kept {
+                matched_to: marker.matched_to,
+                table_to: marker.table_to,
+            };
+        }
+    }
+
+    pub(super) fn shards_at(&self) -> Lsn {
+        self.homes
+            .iter()
+            .map(|(_, kept)| kept.matched_to)
+            .min()
+            .unwrap_or(Lsn::MAX)
+    }
+
+    pub(super) fn table_pin(&self) -> u64 {
+        self.homes
+            .iter()
+            .map(|(_, kept)| kept.table_to)
+            .min()
+            .unwrap_or(u64::MAX)
+    }
+
+    /// Turns up to `progress.flushed` survive a power cut, and the markers in them.
+    pub(super) fn flushed(&mut self, progress: &Progress) {
+        while let Some(&(turn, home, kept)) = self.written.front()
+            && turn <= progress.flushed
+        {
+            self.written.pop_front();
+            if let Some((_, durable)) = self.homes.iter_mut().find(|(own, _)| *own == home) {
+                *durable = kept;
+            }
+        }
+    }
+
+    /// Markers of a turn that the log refused are not there.
+    pub(super) fn refused(&mut self, turn: u64) {
+        self.written.retain(|&(at, ..)| at != turn);
+    }
+}
+
+impl Shard {
+    /// Writes a snapshot of all homes; a long one in several turns.
+    pub(super) fn snapshot(&mut self, now: Now, out: &mut Outbox) {
+        if self.snapshots.next.is_none() {
+            self.snapshots.next = Some(0);
+            self.snapshot_more(now, out);
+        }
+    }
+
+    pub(super) fn snapshot_more(&mut self, now: Now, out: &mut Outbox) {
+        let Some(first) = self.snapshots.next else {
+            return;
+        };
+        if self.restoring.is_open() {
+            // The restored sessions are not complete yet.
+            self.timers.arm(now.mono_ms + 1, Due::Snapshot);
+            return;
+        }
+        let mut dirty: Vec<(u8, u32)> = Vec::new();
+        for slot in self.sessions.slots() {
+            let session = &self.sessions[slot];
+            if session.dirty && session.is_persistent() {
+                dirty.push((home_of(&session.client_id), slot));
+            }
+        }
+        dirty.sort_unstable();
+        for at in first..self.snapshots.homes.len() {
+            if out.turn.size_bytes() > STEP_BYTES {
+                self.snapshots.next = Some(at);
+                self.timers.arm(now.mono_ms, Due::Snapshot);
+                return;
+            }
+            let home = self.snapshots.homes[at].0;
+            let from = dirty.partition_point(|&(other, _)| other < home);
+            for &(_, slot) in dirty[from..]
+                .iter()
+                .take_while(|&&(other, _)| other == home)
+            {
+                self.save_inbox(slot, now, out);
+            }
+            self.save_groups(home, now, out);
+            self.save_marker(home, now, out);
+        }
+        self.snapshots.next = None;
+    }
+
+    fn save_inbox(&mut self, slot: u32, now: Now, out: &mut Outbox) {
+        self.sessions[slot].dirty = false;
+        let mut inbox = std::mem::take(&mut self.sessions[slot].backlog.inbox);
+        inbox.save(|chunk, entries| {
+            let number = chunk.to_be_bytes();
+            match entries {
+                None => {
+                    let owner = self.sessions[slot].client_id.clone();
+                    self.erase_for(Kind::Chunk, &owner, &number, now, out);
+                }
+                Some((start, mut entries)) => {
+                    let lists = self.sessions[slot].id_lists();
+                    write_chunk(&mut self.value, start, &mut entries, lists);
+                    self.put(slot, Kind::Chunk, &number, now, out);
+                }
+            }
+        });
+        write_number(&mut self.value, inbox.head());
+        self.sessions[slot].backlog.inbox = inbox;
+        self.put(slot, Kind::Head, &[], now, out);
+    }
+
+    fn save_groups(&mut self, home: u8, now: Now, out: &mut Outbox) {
+        let mut names = Vec::new();
+        for group in self.groups.iter_mut() {
+            if group.dirty && group.is_persistent() && home_of(&group.name) == home {
+                group.dirty = false;
+                let lent = group.lent.iter().map(|(owed, _)| owed);
+                let mut unsettled = lent.chain(&group.queue);
+                let mut value = Vec::new();
+                write_chunk(&mut value, 0, &mut unsettled, &[]);
+                names.push((group.name.clone(), value));
+            }
+        }
+        for (name, value) in names {
+            self.value = value;
+            self.put_for(Kind::Queue, &name, &[], now, out);
+        }
+    }
+
+    fn save_marker(&mut self, home: u8, now: Now, out: &mut Outbox) {
+        let marker = Marker {
+            applied: self.progress.applied_lsn,
+            matched_to: self.matched_to(),
+            table_to: self.snapshots.table_to,
+            wall_ms: now.wall_ms,
+        };
+        marker.write(&mut self.value);
+        self.put_for(Kind::Marker, "", &[home], now, out);
+        let kept = Kept {
+            matched_to: marker.matched_to,
+            table_to: marker.table_to,
+        };
+        self.snapshots
+            .written
+            .push_back((out.turn.number(), home, kept));
+    }
+}

@@ -1,0 +1,378 @@
+//! SUBSCRIBE and UNSUBSCRIBE. A change of a session that outlives its connection takes effect at
+//! its place in the journal, that of any other at once; retained messages follow from there.
+
+use super::Shard;
+use super::answers::Answer;
+use super::matches::{Subscriber, Who};
+use crate::input::{ConnId, Now, RetainedRequest};
+use crate::limits::FILTER_LEVELS_MAX;
+use crate::message::{MessageView, OwnedMessage};
+use crate::outbox::Outbox;
+use crate::retained::RetainedPage;
+use crate::session::{SessionRef, Subscription};
+use crate::turn::EventFacts;
+use commitlog::{Ack as Level, Lsn};
+use mqtt::{
+    QoS, ReasonCode, RetainHandling, Subscribe, SubscribeOptions, Unsubscribe, topic::parse_share,
+};
+use std::sync::Arc;
+
+/// A change of what a session is subscribed to, that waits for its turn's commit.
+#[derive(Debug)]
+pub(super) struct PendingChange {
+    pub turn: u64,
+    /// Messages of the turn that come before it.
+    pub after: u32,
+    session: SessionRef,
+    change: Change,
+}
+
+#[derive(Debug)]
+enum Change {
+    Set {
+        filter: Arc<str>,
+        options: SubscribeOptions,
+        id: u32,
+        retained: bool,
+    },
+    Remove {
+        filter: Arc<str>,
+    },
+}
+
+/// A search for the retained messages of one new subscription.
+#[derive(Debug)]
+pub(super) struct Search {
+    session: SessionRef,
+    filter: Arc<str>,
+    qos: QoS,
+    id: u32,
+    as_of: Lsn,
+}
+
+impl Shard {
+    /// A client subscribes.
+    pub(super) fn subscribe(
+        &mut self,
+        conn: ConnId,
+        packet: &Subscribe<'_>,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let Some(connection) = self.conns.get(conn) else {
+            return;
+        };
+        let slot = connection.session;
+        let v5 = connection.version.is_v5();
+        if packet
+            .filters
+            .iter()
+            .any(|(filter, options)| options.no_local && parse_share(filter).is_some())
+        {
+            // [MQTT-3.8.3-4]
+            self.disconnect(conn, ReasonCode::ProtocolError, "protocol_error", now, out);
+            return;
+        }
+        let id = packet.subscription_id.unwrap_or(0);
+        let mut reasons = Vec::new();
+        for (filter, options) in packet.filters.iter() {
+            let reason = self.subscribe_one(slot, filter, options, id, now, out);
+            reasons.push(match reason {
+                failed if failed.is_error() && !v5 => ReasonCode::UnspecifiedError,
+                reason => reason,
+            });
+        }
+        let level = if self.sessions[slot].is_persistent() {
+            Level::Append
+        } else {
+            Level::Memory
+        };
+        let answer = Answer::Suback {
+            packet_id: packet.packet_id,
+            reasons: reasons.into(),
+        };
+        self.answer(conn, level, answer, now, out);
+    }
+
+    fn subscribe_one(
+        &mut self,
+        slot: u32,
+        filter: &str,
+        mut options: SubscribeOptions,
+        id: u32,
+        now: Now,
+        out: &mut Outbox,
+    ) -> ReasonCode {
+        if mqtt::topic::levels(filter).count() > FILTER_LEVELS_MAX {
+            return ReasonCode::TopicFilterInvalid;
+        }
+        options.qos = options.qos.min(self.settings.qos_max);
+        let session = &mut self.sessions[slot];
+        let existing = session.subscription(filter);
+        let shared = parse_share(filter).is_some();
+        let filter: Arc<str> = match existing {
+            Some(at) => session.subscriptions[at].filter.clone(),
+            None if session.subscriptions.len() >= self.settings.subscriptions_max as usize => {
+                return ReasonCode::QuotaExceeded;
+            }
+            None => filter.into(),
+        };
+        let subscription = Subscription {
+            filter: filter.clone(),
+            options,
+            id,
+        };
+        match existing {
+            Some(at) => session.subscriptions[at] = subscription,
+            None => {
+                session.subscriptions.reserve_exact(1);
+                session.subscriptions.push(subscription);
+                self.stats.subscriptions += 1;
+            }
+        }
+        let retained = !shared
+            && match options.retain_handling {
+                RetainHandling::Send => true,
+                RetainHandling::SendIfNew => existing.is_none(),
+                RetainHandling::DoNotSend => false,
+            };
+        let client_id = session.client_id.clone();
+        self.save_subscription(slot, &filter, options, id, now, out);
+        self.change(
+            slot,
+            Change::Set {
+                filter: filter.clone(),
+                options,
+                id,
+                retained,
+            },
+            out,
+        );
+        let facts = EventFacts::Subscribed {
+            client_id: &client_id,
+            topic: &filter,
+            qos: options.qos,
+        };
+        out.turn.event(&facts, now.wall_ms);
+        options.qos.granted()
+    }
+
+    /// A client unsubscribes.
+    pub(super) fn unsubscribe(
+        &mut self,
+        conn: ConnId,
+        packet: &Unsubscribe<'_>,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let Some(connection) = self.conns.get(conn) else {
+            return;
+        };
+        let slot = connection.session;
+        let mut reasons = Vec::new();
+        for filter in packet.filters.iter() {
+            let session = &mut self.sessions[slot];
+            let Some(at) = session.subscription(filter) else {
+                reasons.push(ReasonCode::NoSubscriptionExisted);
+                continue;
+            };
+            let removed = session.subscriptions.remove(at);
+            let client_id = session.client_id.clone();
+            self.stats.subscriptions -= 1;
+            self.erase_subscription(slot, filter, now, out);
+            self.change(
+                slot,
+                Change::Remove {
+                    filter: removed.filter,
+                },
+                out,
+            );
+            let qos = removed.options.qos;
+            let facts = EventFacts::Unsubscribed {
+                client_id: &client_id,
+                topic: filter,
+                qos,
+            };
+            out.turn.event(&facts, now.wall_ms);
+            reasons.push(ReasonCode::Success);
+        }
+        let level = if self.sessions[slot].is_persistent() {
+            Level::Append
+        } else {
+            Level::Memory
+        };
+        let answer = Answer::Unsuback {
+            packet_id: packet.packet_id,
+            reasons: reasons.into(),
+        };
+        self.answer(conn, level, answer, now, out);
+    }
+
+    fn change(&mut self, slot: u32, change: Change, out: &mut Outbox) {
+        let session = self.sessions.reference(slot);
+        if self.sessions[slot].is_persistent() {
+            let (turn, after) = (out.turn.number(), out.turn.messages());
+            self.pending.push_back(PendingChange {
+                turn,
+                after,
+                session,
+                change,
+            });
+        } else {
+            self.apply(session, change, self.progress.applied_lsn, out);
+        }
+    }
+
+    /// Applies the changes of a turn that come before its message number `before`.
+    pub(super) fn apply_pending(&mut self, turn: u64, before: u32, lsn: Lsn, out: &mut Outbox) {
+        while let Some(next) = self.pending.front()
+            && next.turn <= turn
+            && (next.turn < turn || next.after <= before)
+        {
+            let Some(PendingChange {
+                session, change, ..
+            }) = self.pending.pop_front()
+            else {
+                return;
+            };
+            self.apply(session, change, lsn, out);
+        }
+    }
+
+    fn apply(&mut self, session: SessionRef, change: Change, lsn: Lsn, out: &mut Outbox) {
+        if self.sessions.living(session).is_none() {
+            return;
+        }
+        match change {
+            Change::Set {
+                filter,
+                options,
+                id,
+                retained,
+            } => {
+                self.attach(session.slot, &filter, options, id, out);
+                if retained {
+                    self.search(session, filter, options.qos, id, lsn, out);
+                }
+            }
+            Change::Remove { filter } => self.detach(session.slot, &filter, out),
+        }
+    }
+
+    /// Lets messages that match `filter` reach the session from now on.
+    pub(super) fn attach(
+        &mut self,
+        slot: u32,
+        filter: &Arc<str>,
+        options: SubscribeOptions,
+        id: u32,
+        out: &mut Outbox,
+    ) {
+        if parse_share(filter).is_some() {
+            self.join_group(slot, filter, out);
+            return;
+        }
+        let subscriber = Subscriber {
+            who: Who::Session(slot),
+            id,
+            options,
+        };
+        let added = self.filters.update(filter, |subscribers| {
+            match subscribers
+                .iter_mut()
+                .find(|other| other.who == subscriber.who)
+            {
+                Some(other) => {
+                    *other = subscriber;
+                    false
+                }
+                None => {
+                    subscribers.push(subscriber);
+                    true
+                }
+            }
+        });
+        if added == Ok(true) {
+            // The filter went into our own tree, so it is not too deep for this one.
+            let _ = self.interest.add(self.worker, filter);
+        }
+    }
+
+    /// The opposite of [`Shard::attach`].
+    pub(super) fn detach(&mut self, slot: u32, filter: &Arc<str>, out: &mut Outbox) {
+        if parse_share(filter).is_some() {
+            self.leave_group(slot, filter, out);
+            return;
+        }
+        let gone = self
+            .filters
+            .remove(filter, |other| other.who == Who::Session(slot));
+        if gone.is_some() {
+            self.interest.remove(self.worker, filter);
+        }
+    }
+
+    fn search(
+        &mut self,
+        session: SessionRef,
+        filter: Arc<str>,
+        qos: QoS,
+        id: u32,
+        as_of: Lsn,
+        out: &mut Outbox,
+    ) {
+        let token = self.token();
+        out.retained.push(RetainedRequest {
+            token,
+            filter: filter.clone(),
+            as_of,
+            after: None,
+        });
+        self.searches.insert(
+            token,
+            Search {
+                session,
+                filter,
+                qos,
+                id,
+                as_of,
+            },
+        );
+    }
+
+    /// A page of retained messages for a new subscription; each goes out as if it were published
+    /// now, with the retain flag set [MQTT-3.3.1-8].
+    pub(super) fn retained_found(
+        &mut self,
+        token: u64,
+        page: RetainedPage,
+        messages: Vec<Option<OwnedMessage>>,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let Some(search) = self.searches.remove(&token) else {
+            return;
+        };
+        let Some(slot) = self.sessions.living(search.session) else {
+            return;
+        };
+        if self.sessions[slot].subscription(&search.filter).is_none() {
+            return;
+        }
+        for (hit, message) in page.hits.iter().zip(&messages) {
+            let Some(message) = message else { continue };
+            let view: MessageView<'_> = message.view();
+            self.deliver_retained(slot, hit.position, &view, search.qos, search.id, now, out);
+        }
+        if let Some(after) = page.next {
+            let token = self.token();
+            out.retained.push(RetainedRequest {
+                token,
+                filter: search.filter.clone(),
+                as_of: search.as_of,
+                after: Some(after),
+            });
+            self.searches.insert(token, search);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What a shard must do at some time: end sessions, publish wills, try again. One heap; a timer
+//! that is not wanted any more is recognised when it fires.
+
+use super::Shard;
+use crate::input::Now;
+use crate::outbox::Outbox;
+use crate::session::SessionRef;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// What is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    /// The session's expiry interval is over.
+    Expiry(SessionRef),
+    /// The session's will delay is over.
+    Will(SessionRef),
+    /// The journalling of QoS 2 deliveries that was refused is tried again.
+    Retry,
+    /// The rest of a snapshot is written.
+    Snapshot,
+    /// The rest of the restored sessions is looked at.
+    Restart,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    heap: BinaryHeap<Reverse<Timer>>,
+    last: u64,
+}
+
+#[derive(Debug)]
+struct Timer {
+    at_ms: u64,
+    /// Makes the order total, and the same in every run.
+    number: u64,
+    due: Due,
+}
+
+impl PartialEq for Timer {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at_ms, self.number) == (other.at_ms, other.number)
+    }
+}
+
+impl Eq for Timer {}
+
+impl PartialOrd for Timer {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Timer {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at_ms, self.number).cmp(&(other.at_ms, other.number))
+    }
+}
+
+impl Timers {
+    /// Arms a timer for `at_ms` of the monotonic clock.
+    pub(super) fn arm(&mut self, at_ms: u64, due: Due) {
+        self.last += 1;
+        self.heap.push(Reverse(Timer {
+            at_ms,
+            number: self.last,
+            due,
+        }));
+    }
+
+    pub(super) fn next(&self) -> Option<u64> {
+        self.heap.peek().map(|Reverse(timer)| timer.at_ms)
+    }
+
+    fn take(&mut self, mono_ms: u64) -> Option<Due> {
+        if self.next()? > mono_ms {
+            return None;
+        }
+        self.heap.pop().map(|Reverse(timer)| timer.due)
+    }
+}
+
+impl Shard {
+    /// Does what is due.
+    pub(super) fn tick(&mut self, now: Now, out: &mut Outbox) {
+        while let Some(due) = self.timers.take(now.mono_ms) {
+            match due {
+                Due::Expiry(session) => {
+                    if let Some(slot) = self.sessions.current(session)
+                        && self.sessions[slot].conn.is_none()
+                    {
+                        self.stats.sessions_expired += 1;
+                        self.end_session(slot, now, out);
+                    }
+                }
+                Due::Will(session) => {
+                    if let Some(slot) = self.sessions.current(session)
+                        && self.sessions[slot].conn.is_none()
+                    {
+                        self.publish_will(slot, now, out);
+                    }
+                }
+                Due::Retry => self.journal_again(now, out),
+                Due::Snapshot => self.snapshot_more(now, out),
+                Due::Restart => self.restart_more(now, out),
+            }
+        }
+    }
+}
