@@ -37,6 +37,8 @@ pub struct Checkpoint {
     mark: JournalMark,
     kept_from: Lsn,
     marks: BTreeMap<PartitionId, PartitionMark>,
+    /// Partitions whose segments compaction replaced before this began.
+    installed: Vec<PartitionId>,
     ends: Vec<(Arc<PartitionState>, u64)>,
     flushed_parts: Vec<(String, u64)>,
     stage: Stage,
@@ -113,7 +115,11 @@ impl Log {
         let kept_from = self.durable.lsn.min(self.durable.shards_at);
         let news = self.journal.mark().lsn > self.durable.lsn
             || self.journal.can_recycle(kept_from)
-            || !self.graves.is_empty();
+            || !self.graves.is_empty()
+            || self
+                .partitions
+                .values()
+                .any(|owned| owned.cleaning.installed);
         news.then(|| self.begin_checkpoint(false))
     }
 
@@ -137,6 +143,11 @@ impl Log {
         // Only as far as the catalogue that is on disk says: a start takes parts behind
         // `kept_from` for free ones, and needs all others.
         self.journal.recycle(checkpoint.kept_from);
+        for id in checkpoint.installed {
+            if let Some(owned) = self.partitions.get_mut(&id) {
+                owned.cleaning.installed = false;
+            }
+        }
         let shared = Arc::clone(&self.shared);
         self.remove_dropped()
             .map_err(|error| shared.failed(error))?;
@@ -170,6 +181,7 @@ impl Log {
         let mut files = Vec::new();
         let mut dirs = BTreeSet::new();
         let mut marks = BTreeMap::new();
+        let mut installed = Vec::new();
         for (id, owned) in &mut self.partitions {
             let Store::Disk(partition) = &mut owned.store else {
                 continue;
@@ -178,6 +190,9 @@ impl Log {
             files.extend(dirty.files);
             dirs.extend(dirty.dirs);
             marks.insert(*id, partition.mark());
+            if owned.cleaning.installed {
+                installed.push(*id);
+            }
         }
         let catalogue = self.catalogue(mark, kept_from, clean, &marks).encode();
         Checkpoint {
@@ -189,6 +204,7 @@ impl Log {
             mark,
             kept_from,
             marks,
+            installed,
             ends: self.unflushed_ends(),
             flushed_parts: Vec::new(),
             stage: Stage::Journal,
@@ -212,7 +228,7 @@ impl Log {
                 .collect(),
         });
         Catalogue {
-            log_id: self.log_id,
+            log_id: self.id,
             clean,
             epoch: self.epoch,
             next_partition: self.next_partition,

@@ -3,7 +3,7 @@
 
 mod ops;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use crate::checkpoint::Durable;
+use crate::compaction::Cleaning;
 use crate::disk::Disk;
 use crate::entry::{Append, Entry, OpBytes, Refusal, Staged};
 use crate::error::Error;
@@ -90,7 +91,7 @@ impl LogConfig {
 pub struct Log {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) config: LogConfig,
-    pub(crate) log_id: u64,
+    pub(crate) id: u64,
     pub(crate) journal: Journal,
     pub(crate) streams: BTreeMap<String, OwnedStream>,
     pub(crate) partitions: BTreeMap<PartitionId, OwnedPartition>,
@@ -121,13 +122,14 @@ pub(crate) struct OwnedPartition {
     pub(crate) state: Arc<PartitionState>,
     pub(crate) store: Store,
     pub(crate) pins: BTreeMap<u32, u64>,
+    pub(crate) cleaning: Cleaning,
     staged: Vec<StagedBatch>,
     touched: bool,
     unflushed: bool,
 }
 
 pub(crate) enum Store {
-    Disk(Partition),
+    Disk(Box<Partition>),
     Memory(MemoryPartition),
 }
 
@@ -191,6 +193,7 @@ impl OwnedPartition {
             state: Arc::new(state),
             store,
             pins: BTreeMap::new(),
+            cleaning: Cleaning::default(),
             staged: Vec::new(),
             touched: false,
             unflushed: false,
@@ -237,7 +240,7 @@ impl Log {
             space: SpaceGuard::new(start.config.reserve_bytes),
             disk: start.disk,
             config: start.config,
-            log_id: start.log_id,
+            id: start.log_id,
             journal,
             streams: start.streams,
             partitions: start.partitions,
@@ -386,9 +389,10 @@ impl Log {
 
     /// Takes back what a ticket did and publishes it as flushed.
     pub fn flushed(&mut self, flushed: Flushed) {
-        self.journal.clean(&flushed.parts);
-        for (state, end) in &flushed.ends {
-            state.publish_flushed(*end);
+        let Flushed { lsn, parts, ends } = flushed;
+        self.journal.clean(&parts);
+        for (state, end) in ends {
+            state.publish_flushed(end);
         }
         let partitions = &mut self.partitions;
         self.unflushed.retain(|id| {
@@ -399,7 +403,7 @@ impl Log {
             partition.unflushed = marks.flushed < marks.appended;
             partition.unflushed
         });
-        self.shared.publish_flushed(flushed.lsn);
+        self.shared.publish_flushed(lsn);
     }
 
     /// The work of making one more part of the journal ready, if one should be. Run its steps

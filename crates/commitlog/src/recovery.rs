@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::batch::BatchHead;
 use crate::catalogue::{self, CATALOGUE, Catalogue, ROOT};
 use crate::disk::{Disk, Open};
-use crate::entry::{EntryBody, EntryHead};
+use crate::entry::{EntryBody, EntryHead, JournalOp};
 use crate::error::Error;
 use crate::journal::part::{Found, JOURNAL_DIR, PART_HEAD_BYTES, find_parts};
 use crate::journal::replay::{ChainPart, JournalReader, RawEntry, chain, flushed_behind};
@@ -56,12 +56,12 @@ impl Log {
         };
         let found = find_parts(&*disk)?;
         foreign(&found, catalogue.log_id)?;
-        let mut recovering = Recovering::open(Arc::clone(&disk), config, catalogue)?;
+        let mut recovering = Recovering::open(disk, config, catalogue)?;
         let chain = chain(&found.used);
         if !new {
             recovering.replay(&chain, &found)?;
         }
-        recovering.finish(&chain, found, new)
+        recovering.finish(&chain, &found, new)
     }
 
     /// Entries from `from` on as they stand in the journal, for state that is a function of it.
@@ -186,7 +186,7 @@ impl Recovering {
                             Some(*mark),
                         )?;
                         recovering.recovery.notices.extend(notices);
-                        Store::Disk(partition)
+                        Store::Disk(Box::new(partition))
                     }
                 };
                 let index = u32::try_from(index).expect("partitions are bounded");
@@ -259,11 +259,15 @@ impl Recovering {
     fn apply(&mut self, raw: &RawEntry) -> Result<(), Error> {
         let body = decode(raw)?;
         for op in body.ops {
-            if let crate::entry::JournalOp::Create { places, .. }
-            | crate::entry::JournalOp::Alter { places, .. } = &op
-            {
+            if let JournalOp::Create { places, .. } | JournalOp::Alter { places, .. } = &op {
                 let newest = places.iter().map(|place| place.id + 1).max();
                 self.next_partition = self.next_partition.max(newest.unwrap_or(0));
+            }
+            if let JournalOp::LogStart { partition, .. } = &op
+                && let Some(owned) = self.partitions.get_mut(partition)
+            {
+                // Only what is written can be behind a log start.
+                owned.store.write()?;
             }
             let mut world = World {
                 disk: &self.disk,
@@ -325,7 +329,7 @@ impl Recovering {
     }
 
     /// Begins a new part of the journal and checkpoints: from here on the log can be served.
-    fn finish(mut self, chain: &[ChainPart], found: Found, new: bool) -> Result<Log, Error> {
+    fn finish(mut self, chain: &[ChainPart], found: &Found, new: bool) -> Result<Log, Error> {
         let clean =
             new || (self.catalogue.clean && self.recovery.entries == 0 && !self.recovery.lossy);
         self.recovery.clean = clean;
@@ -334,7 +338,7 @@ impl Recovering {
         } else {
             self.catalogue.epoch + 1
         };
-        let sorted = self.sort_parts(chain, &found)?;
+        let sorted = self.sort_parts(chain, found)?;
         let newest = found
             .used
             .iter()

@@ -200,7 +200,7 @@ impl World<'_> {
                     .insert(settings.name.clone(), OwnedStream { settings, places });
                 Ok(made)
             }
-            JournalOp::Alter { settings, places } => self.alter(settings, &places),
+            JournalOp::Alter { settings, places } => self.alter(&settings, &places),
             JournalOp::Delete { name } => {
                 let places = self.streams.remove(&name).map(|stream| stream.places);
                 for place in places.unwrap_or_default() {
@@ -209,7 +209,7 @@ impl World<'_> {
                         ..
                     }) = self.partitions.remove(&place.id)
                     {
-                        self.graves.push((lsn, partition));
+                        self.graves.push((lsn, *partition));
                     }
                 }
                 Ok(Vec::new())
@@ -230,25 +230,25 @@ impl World<'_> {
 
     fn alter(
         &mut self,
-        settings: StreamSettings,
+        settings: &StreamSettings,
         places: &[Place],
     ) -> Result<Vec<PartitionId>, Error> {
         let Some(stream) = self.streams.get_mut(&settings.name) else {
             return Ok(Vec::new());
         };
         let have = stream.places.len();
-        stream.settings = settings.clone();
+        stream.settings.clone_from(settings);
         for place in &stream.places {
             let partition = self
                 .partitions
                 .get_mut(&place.id)
                 .and_then(|p| p.disk_mut());
             if let Some(partition) = partition {
-                partition.update_settings(partition_settings(&settings));
+                partition.update_settings(partition_settings(settings));
             }
         }
         stream.places.extend_from_slice(places);
-        self.make(&settings, places, have)
+        self.make(settings, places, have)
     }
 
     fn make(
@@ -261,11 +261,11 @@ impl World<'_> {
         for (at, place) in places.iter().enumerate() {
             let index = first_index + at;
             let store = match settings.storage {
-                Storage::Disk => Store::Disk(Partition::create(
+                Storage::Disk => Store::Disk(Box::new(Partition::create(
                     Arc::clone(self.disk),
                     &place.dir(&settings.name, index),
                     partition_settings(settings),
-                )?),
+                )?)),
                 Storage::Memory => memory_store(settings),
             };
             let index = u32::try_from(index).expect("partitions are bounded");

@@ -1,0 +1,372 @@
+//! Compaction: closed segments of compacted streams are written anew with the latest record of each
+//! key. Offsets stay; a pin, the active segment and what is not yet durable are never passed.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
+
+use crate::batch::{BatchView, Compression, HEADER_BYTES, batches, crc32c};
+use crate::disk::Disk;
+use crate::error::{Error, ReadError};
+use crate::limits::{COMPACTION_KEYS_BYTES_MAX, DELETE_RETENTION_MS};
+use crate::log::{Log, OwnedPartition};
+use crate::partition::{PartitionReader, SegmentSummary};
+use crate::segment::{Rewritten, SegmentRewrite};
+use crate::stream::PartitionId;
+use crate::varint;
+
+/// How far compaction has come in a partition; kept in memory only, so that after a start all counts
+/// as not yet cleaned.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cleaning {
+    /// Below here each key was looked at together with all later ones.
+    cleaned_to: u64,
+    running: bool,
+    /// Segments were installed that no checkpoint has made durable yet.
+    pub(crate) installed: bool,
+}
+
+/// One run over one partition: do its steps on any thread but the log's, then hand it to
+/// [`Log::compacted`], even after an error.
+pub struct Compaction {
+    partition: PartitionId,
+    disk: Arc<dyn Disk>,
+    dir: String,
+    reader: PartitionReader,
+    now_ms: u64,
+    /// Closed segments below everything that must stay, oldest first.
+    segments: Vec<SegmentSummary>,
+    log_start: u64,
+    cleaned_to: u64,
+    /// The map knows all records from `cleaned_to` up to here.
+    mapped_to: u64,
+    latest: HashMap<Box<[u8]>, u64, BuildHasherDefault<DefaultHasher>>,
+    keys_bytes: usize,
+    keys_bytes_max: usize,
+    phase: Phase,
+    rewritten: Vec<Rewritten>,
+}
+
+enum Phase {
+    Map,
+    Rewrite { segment: usize },
+    Done,
+}
+
+impl Log {
+    /// The compaction that is worth most now, if any is: at least half of what could be compacted
+    /// is new. One run at a time for a partition; time decides which tombstones go.
+    pub fn compaction(&mut self, now_ms: u64) -> Option<Compaction> {
+        self.shared.latch.check().ok()?;
+        let mut best: Option<(u64, PartitionId, Vec<SegmentSummary>)> = None;
+        for (id, owned) in &self.partitions {
+            let stream = self.streams.get(&owned.state.meta.stream);
+            let busy = owned.cleaning.running || owned.cleaning.installed;
+            if busy || !stream.is_some_and(|stream| stream.settings.compact) {
+                continue;
+            }
+            let durable = self
+                .durable
+                .marks
+                .get(id)
+                .map_or(0, |mark| mark.segment_base);
+            let segments = cleanable(owned, durable);
+            let size = |from: u64| {
+                let those = segments
+                    .iter()
+                    .filter(|segment| segment.base_offset >= from);
+                those.map(|segment| segment.size_bytes).sum::<u64>()
+            };
+            let (dirty_bytes, bytes) = (size(owned.cleaning.cleaned_to), size(0));
+            let best_bytes = best.as_ref().map_or(0, |(bytes, ..)| *bytes);
+            if dirty_bytes * 2 >= bytes && dirty_bytes > best_bytes {
+                best = Some((dirty_bytes, *id, segments));
+            }
+        }
+        let (_, partition, segments) = best?;
+        let owned = self.partitions.get_mut(&partition)?;
+        owned.cleaning.running = true;
+        let cleaned_to = owned.cleaning.cleaned_to;
+        let disk_partition = owned.disk()?;
+        Some(Compaction {
+            partition,
+            disk: Arc::clone(&self.disk),
+            dir: disk_partition.dir().to_owned(),
+            reader: disk_partition.reader(),
+            now_ms,
+            segments,
+            log_start: disk_partition.log_start(),
+            cleaned_to,
+            mapped_to: cleaned_to,
+            latest: HashMap::default(),
+            keys_bytes: 0,
+            keys_bytes_max: COMPACTION_KEYS_BYTES_MAX,
+            phase: Phase::Map,
+            rewritten: Vec::new(),
+        })
+    }
+
+    /// Puts what a run wrote in the place of the old segments. Returns the bytes that became free.
+    pub fn compacted(&mut self, compaction: Compaction) -> Result<u64, Error> {
+        self.shared.latch.check()?;
+        let Some(owned) = self.partitions.get_mut(&compaction.partition) else {
+            return Ok(0);
+        };
+        owned.cleaning.running = false;
+        // After an error the same is not tried again until there is more to clean.
+        owned.cleaning.cleaned_to = match compaction.phase {
+            Phase::Done => compaction.end(),
+            _ => compaction
+                .segments
+                .last()
+                .map_or(0, |segment| segment.next_offset),
+        };
+        let mut freed = 0;
+        for rewritten in compaction.rewritten {
+            let Some(partition) = owned.disk_mut() else {
+                break;
+            };
+            freed += partition
+                .install(rewritten)
+                .map_err(|error| self.shared.failed(error))?;
+            owned.cleaning.installed = true;
+        }
+        Ok(freed)
+    }
+}
+
+/// Closed segments that lie below the durable mark, the flushed end and every pin.
+fn cleanable(owned: &OwnedPartition, durable: u64) -> Vec<SegmentSummary> {
+    let Some(partition) = owned.disk() else {
+        return Vec::new();
+    };
+    let pin = owned.pins.values().copied().min().unwrap_or(u64::MAX);
+    let end = durable.min(pin).min(owned.state.watermarks().flushed);
+    let log_start = partition.log_start();
+    let mut segments = partition.segments();
+    segments.retain(|segment| {
+        !segment.active && segment.next_offset <= end && segment.next_offset > log_start
+    });
+    segments
+}
+
+impl Compaction {
+    /// The partition that is compacted.
+    pub fn partition(&self) -> PartitionId {
+        self.partition
+    }
+
+    /// Does the next piece: maps the keys of about a mebibyte, or writes one segment anew. True when
+    /// done. An error ends the run but latches nothing; the old segments stay.
+    pub fn step(&mut self) -> Result<bool, Error> {
+        match self.phase {
+            Phase::Map => {
+                if self.map_keys()? {
+                    self.phase = Phase::Rewrite { segment: 0 };
+                }
+            }
+            Phase::Rewrite { segment } => match self.segments.get(segment).copied() {
+                Some(summary) if summary.next_offset <= self.mapped_to => {
+                    self.rewrite(summary)?;
+                    self.phase = Phase::Rewrite {
+                        segment: segment + 1,
+                    };
+                }
+                _ => self.phase = Phase::Done,
+            },
+            Phase::Done => {}
+        }
+        Ok(matches!(self.phase, Phase::Done))
+    }
+
+    fn end(&self) -> u64 {
+        let whole = self
+            .segments
+            .iter()
+            .take_while(|s| s.next_offset <= self.mapped_to);
+        whole
+            .last()
+            .map_or(self.cleaned_to, |segment| segment.next_offset)
+    }
+
+    /// True when everything is mapped, or the map is as large as it may become.
+    fn map_keys(&mut self) -> Result<bool, Error> {
+        let end = self
+            .segments
+            .last()
+            .map_or(0, |segment| segment.next_offset);
+        let from = self.mapped_to.max(self.log_start);
+        if from >= end {
+            self.mapped_to = end;
+            return Ok(true);
+        }
+        for bytes in self.read(from, end)? {
+            for batch in batches(&bytes) {
+                let batch = batch.map_err(|source| self.bad_batch(source))?;
+                self.mapped_to = batch.next_offset();
+                if !is_plain(&batch) {
+                    continue;
+                }
+                for record in batch.records() {
+                    let record = record.map_err(|source| self.bad_batch(source))?;
+                    if let Some(key) = record.key {
+                        self.keys_bytes += key.len() + KEY_OVERHEAD_BYTES;
+                        self.latest.insert(key.into(), record.offset);
+                    }
+                }
+                // A single segment must always be possible, or nothing ever would be.
+                let first = self
+                    .segments
+                    .iter()
+                    .find(|s| s.next_offset > self.cleaned_to);
+                let enough = first.is_none_or(|first| self.mapped_to >= first.next_offset);
+                if self.keys_bytes >= self.keys_bytes_max && enough {
+                    return Ok(true);
+                }
+            }
+        }
+        if self.mapped_to <= from {
+            // Nothing but gaps, or batches that are kept whole.
+            self.mapped_to = end;
+        }
+        Ok(self.mapped_to >= end)
+    }
+
+    fn rewrite(&mut self, summary: SegmentSummary) -> Result<(), Error> {
+        let mut rewrite = SegmentRewrite::begin(&self.disk, &self.dir, summary.base_offset)?;
+        let mut dropped = false;
+        let mut at = summary.base_offset.max(self.log_start);
+        while at < summary.next_offset {
+            let found = self.read(at, summary.next_offset)?;
+            if found.is_empty() {
+                break;
+            }
+            for bytes in found {
+                for batch in batches(&bytes) {
+                    let batch = batch.map_err(|source| self.bad_batch(source))?;
+                    at = batch.next_offset();
+                    match self.filter(&batch)? {
+                        Filtered::Whole => rewrite.append(batch.bytes())?,
+                        Filtered::Part(batch) => {
+                            dropped = true;
+                            rewrite.append(&batch)?;
+                        }
+                        Filtered::Nothing => dropped = true,
+                    }
+                }
+            }
+        }
+        if dropped {
+            self.rewritten.push(rewrite.finish()?);
+            return Ok(());
+        }
+        drop(rewrite);
+        let stem = format!("{}/{:020}", self.dir, summary.base_offset);
+        for extension in ["log", "index", "timeindex"] {
+            let path = format!("{stem}.{extension}.{}", crate::segment::CLEANED);
+            let removed = self.disk.remove_file(&path);
+            removed.map_err(|e| Error::disk(path, "remove", e))?;
+        }
+        Ok(())
+    }
+
+    fn read(&self, from: u64, up_to: u64) -> Result<Vec<bytes::Bytes>, Error> {
+        match self.reader.read(from, READ_BYTES, up_to) {
+            // Retention was faster.
+            Err(ReadError::OutOfRange { .. }) => Ok(Vec::new()),
+            other => other.map_err(Error::from),
+        }
+    }
+
+    /// Keeps the records that no later one replaces.
+    fn filter(&self, batch: &BatchView<'_>) -> Result<Filtered, Error> {
+        if !is_plain(batch) {
+            return Ok(Filtered::Whole);
+        }
+        let mut kept = Vec::new();
+        let mut kept_count = 0u32;
+        let mut newest_ms = i64::MIN;
+        let mut rest = batch.record_bytes();
+        for record in batch.records() {
+            let record = record.map_err(|source| self.bad_batch(source))?;
+            let raw = take_record(&mut rest).expect("the record was just read from these bytes");
+            let stays = record.offset >= self.log_start
+                && record.key.is_none_or(|key| {
+                    let replaced = self.latest.get(key).is_some_and(|at| *at > record.offset);
+                    !replaced && !self.is_spent(record.value, record.offset, record.timestamp_ms)
+                });
+            if stays {
+                kept.extend_from_slice(raw);
+                kept_count += 1;
+                newest_ms = newest_ms.max(record.timestamp_ms);
+            }
+        }
+        Ok(match kept_count {
+            count if count == batch.count() => Filtered::Whole,
+            0 => Filtered::Nothing,
+            count => Filtered::Part(with_records(batch, &kept, count, newest_ms)),
+        })
+    }
+
+    /// Whether this is a tombstone that has done its work: it is old, and the run before this one
+    /// removed all that it deletes, durably.
+    fn is_spent(&self, value: Option<&[u8]>, offset: u64, timestamp_ms: i64) -> bool {
+        let age_ms = self
+            .now_ms
+            .saturating_sub(u64::try_from(timestamp_ms).unwrap_or(0));
+        value.is_none() && offset < self.cleaned_to && age_ms > DELETE_RETENTION_MS
+    }
+
+    fn bad_batch(&self, source: crate::batch::BatchError) -> Error {
+        Error::Batch {
+            path: self.dir.clone(),
+            source,
+        }
+    }
+}
+
+enum Filtered {
+    Whole,
+    Part(Vec<u8>),
+    Nothing,
+}
+
+/// Whether records can be told apart here: compressed batches and those of transactions stay whole.
+fn is_plain(batch: &BatchView<'_>) -> bool {
+    matches!(batch.compression(), Ok(Compression::None))
+        && !batch.is_control()
+        && !batch.is_transactional()
+}
+
+/// Takes one record with its length off the front.
+fn take_record<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let whole = *rest;
+    let length = usize::try_from(varint::take(rest)?).ok()?;
+    let head = whole.len() - rest.len();
+    let record = whole.get(..head + length)?;
+    *rest = &whole[head + length..];
+    Some(record)
+}
+
+/// The batch with fewer records; base offset, last offset and base timestamp stay.
+fn with_records(batch: &BatchView<'_>, records: &[u8], count: u32, newest_ms: i64) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEADER_BYTES + records.len());
+    out.extend_from_slice(&batch.bytes()[..HEADER_BYTES]);
+    out.extend_from_slice(records);
+    let length = (out.len() - LENGTH_FROM) as u32;
+    out[8..12].copy_from_slice(&length.to_be_bytes());
+    out[35..43].copy_from_slice(&newest_ms.to_be_bytes());
+    out[57..61].copy_from_slice(&count.to_be_bytes());
+    let crc = crc32c(&out[CRC_FROM..]);
+    out[17..21].copy_from_slice(&crc.to_be_bytes());
+    out
+}
+
+/// A batch's length counts from here, its checksum from there.
+const LENGTH_FROM: usize = 12;
+const CRC_FROM: usize = 21;
+const READ_BYTES: usize = 1 << 20;
+const KEY_OVERHEAD_BYTES: usize = 48;
+
+#[cfg(test)]
+mod tests;
