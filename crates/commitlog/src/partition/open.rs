@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile, Open, read_whole};
-use crate::error::{Error, ReadError};
+use crate::error::Error;
 use crate::segment::{CLEANED, Segment, Tail};
 
 use super::epochs::{EPOCHS_FILE, Epochs};
@@ -154,40 +154,40 @@ pub(super) fn open_active(
         Some(what) if position > 0 => Err(what),
         _ => segment.recover_tail(position, next_offset, end.is_none())?,
     };
-    let (mut tail, mut damage) = match recovered {
-        Ok((tail, None)) => (tail, None),
-        // The walk may have begun at a wrong index entry: begin at the start before judging.
-        Ok((_, Some(_))) => segment.rebuild(position, false)?,
+    let (mut tail, damage) = match recovered {
+        Ok(recovered) => recovered,
         Err(what) => {
             let what = format!("{what}; both indexes were rebuilt from the log");
             notices.push(Notice {
                 path: segment.path("index"),
                 what,
             });
-            segment.rebuild(position, false)?
+            segment.rebuild(position, end.is_none())?
         }
     };
-    if let Some((_, next_offset)) = end {
-        if damage.is_none() && tail.next_offset > next_offset {
-            let what = "the segment holds offsets behind the checkpoint's".into();
-            damage = Some(ReadError::Corrupt {
+    match (damage, end) {
+        (None, None) => {}
+        (None, Some((_, next_offset))) if tail.next_offset <= next_offset => {
+            tail.next_offset = next_offset;
+        }
+        (None, Some(_)) => {
+            let what = "the segment holds offsets behind the checkpoint's";
+            return Err(Error::corrupt(segment.path("log"), position, what));
+        }
+        (Some(damage), Some(_)) => return Err(damage.into()),
+        (Some(damage), None) => {
+            let torn = len - tail.position;
+            let what = format!("{torn} bytes behind the last whole batch were cut ({damage})");
+            notices.push(Notice {
                 path: segment.path("log"),
-                position,
                 what,
             });
+            // Again, so that no index entry speaks of what was cut.
+            let end = Some((tail.position, tail.next_offset));
+            let (segment, tail, more) = open_active(disk, dir, base, end)?;
+            notices.extend(more);
+            return Ok((segment, tail, notices));
         }
-        if let Some(damage) = damage {
-            return Err(damage.into());
-        }
-        tail.next_offset = next_offset;
-    } else if let Some(damage) = damage {
-        let torn = len - tail.position;
-        let what = format!("{torn} bytes behind the last whole batch were cut ({damage})");
-        notices.push(Notice {
-            path: segment.path("log"),
-            what,
-        });
-        cut(tail.position)?;
     }
     segment.publish(&tail);
     Ok((segment, tail, notices))
@@ -208,7 +208,7 @@ fn open_closed(
     if let Err(what) = measured {
         segment.close_files();
         let log = Arc::clone(&segment.open_files(Open::Create)?.log);
-        let (tail, damage) = segment.rebuild(segment.len_of("log", &*log)?, true)?;
+        let (tail, damage) = segment.rebuild_closed(segment.len_of("log", &*log)?)?;
         segment.publish_closed(&tail)?;
         let what = format!("{what}; both indexes were rebuilt from the log");
         notices.push(Notice {

@@ -1,1 +1,488 @@
+//! What a partition does when the disk does its part.
 
+mod damage;
+mod model;
+
+use super::*;
+use crate::batch::{BatchBuilder, batches};
+use crate::disk::MemoryDisk;
+use crate::error::ReadError;
+use crate::segment::{Found, SegmentRewrite};
+
+const DIR: &str = "streams/s-0";
+const SETTINGS: PartitionSettings = PartitionSettings {
+    topic_id: [5; 16],
+    segment_bytes: 20_000,
+    segment_ms: None,
+};
+
+fn batch(records: u64, value_bytes: usize, first_ms: i64) -> Vec<u8> {
+    let mut builder = BatchBuilder::new();
+    for at in 0..records as i64 {
+        builder.push(
+            first_ms + at,
+            Some(b"key"),
+            Some(&vec![b'v'; value_bytes]),
+            &[],
+        );
+    }
+    builder.finish()
+}
+
+fn new_partition(disk: &MemoryDisk) -> Partition {
+    Partition::create(Arc::new(disk.clone()), DIR, SETTINGS).unwrap()
+}
+
+fn open(disk: &MemoryDisk, mark: Option<PartitionMark>) -> (Partition, Vec<Notice>) {
+    Partition::open(Arc::new(disk.clone()), DIR, SETTINGS, mark).unwrap()
+}
+
+fn try_open(disk: &MemoryDisk, mark: Option<PartitionMark>) -> Result<(), Error> {
+    Partition::open(Arc::new(disk.clone()), DIR, SETTINGS, mark).map(|_| ())
+}
+
+fn append(partition: &mut Partition, batch: Vec<u8>) -> Bytes {
+    let staged = partition.stage(batch, 0, 0).unwrap();
+    partition.write().unwrap();
+    staged.batch
+}
+
+/// Ten batches of 10 records and about 5 KB: three to a segment.
+fn filled(disk: &MemoryDisk) -> (Partition, Vec<Bytes>) {
+    let mut partition = new_partition(disk);
+    let batches = (0..10)
+        .map(|at| append(&mut partition, batch(10, 500, 1_000_000 + at * 1000)))
+        .collect();
+    assert_eq!(partition.segments().len(), 4);
+    (partition, batches)
+}
+
+fn sync(partition: &mut Partition, disk: &MemoryDisk) {
+    let dirty = partition.take_dirty();
+    for (path, file) in &dirty.files {
+        assert!(disk.contents(path).is_some(), "{path} is there");
+        file.sync_all().unwrap();
+    }
+    disk.sync_dir("").unwrap();
+    for dir in &dirty.dirs {
+        disk.sync_dir(dir).unwrap();
+    }
+}
+
+/// All that a reader sees from `offset` on, batch by batch.
+fn read_all(reader: &PartitionReader, offset: u64) -> Vec<Bytes> {
+    let mut found = Vec::new();
+    let mut offset = offset;
+    loop {
+        let read = reader.read(offset, 7000, u64::MAX).unwrap();
+        if read.is_empty() {
+            assert_eq!(offset, reader.next_offset());
+            return found;
+        }
+        for bytes in read {
+            for batch in batches(&bytes) {
+                let batch = batch.unwrap();
+                offset = batch.head().next_offset();
+                found.push(bytes.slice_ref(batch.bytes()));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_folder_holds_what_kafka_would_put_there() {
+    let disk = MemoryDisk::new();
+    let mut partition = new_partition(&disk);
+    let staged = partition.stage(batch(3, 10, 77), 4, 0).unwrap();
+    assert_eq!((staged.base_offset, staged.last_offset), (0, 2));
+    assert!(
+        partition
+            .reader()
+            .read(0, 1000, u64::MAX)
+            .unwrap()
+            .is_empty(),
+        "not written yet"
+    );
+    assert_eq!(partition.mark(), PartitionMark::default());
+    partition.write().unwrap();
+    let names: Vec<String> = disk.list(DIR).unwrap();
+    assert_eq!(
+        names,
+        [
+            "00000000000000000000.index",
+            "00000000000000000000.log",
+            "00000000000000000000.timeindex",
+            "leader-epoch-checkpoint",
+            "partition.metadata"
+        ]
+    );
+    let text = |name: &str| String::from_utf8(disk.contents(&format!("{DIR}/{name}")).unwrap());
+    assert_eq!(text("leader-epoch-checkpoint").unwrap(), "0\n1\n4 0\n");
+    assert_eq!(
+        text("partition.metadata").unwrap(),
+        "version: 0\ntopic_id: BQUFBQUFBQUFBQUFBQUFBQ"
+    );
+    let log = disk
+        .contents(&format!("{DIR}/00000000000000000000.log"))
+        .unwrap();
+    assert_eq!(log, staged.batch);
+    assert_eq!(
+        BatchView::parse(&log).unwrap().0.partition_leader_epoch(),
+        4
+    );
+}
+
+#[test]
+fn segments_roll_by_size_and_their_indexes_are_sparse() {
+    let disk = MemoryDisk::new();
+    let (partition, batches) = filled(&disk);
+    let size = batches[0].len() as u64;
+    let summary = partition.segments();
+    assert_eq!(
+        summary.iter().map(|s| s.base_offset).collect::<Vec<_>>(),
+        [0, 30, 60, 90]
+    );
+    assert_eq!(
+        summary.iter().map(|s| s.next_offset).collect::<Vec<_>>(),
+        [30, 60, 90, 100]
+    );
+    assert_eq!(summary[1].newest_timestamp_ms, 1_005_009);
+    assert_eq!(
+        summary[3],
+        SegmentSummary {
+            base_offset: 90,
+            next_offset: 100,
+            size_bytes: size,
+            newest_timestamp_ms: 1_009_009,
+            active: true,
+        }
+    );
+    assert_eq!(partition.size_bytes(), 10 * size);
+    // The second and third batch of the second segment: last offset relative to 30, position.
+    let index = disk
+        .contents(&format!("{DIR}/00000000000000000030.index"))
+        .unwrap();
+    let mut expected = Vec::new();
+    for (relative, position) in [(19u32, size as u32), (29, 2 * size as u32)] {
+        expected.extend(relative.to_be_bytes());
+        expected.extend(position.to_be_bytes());
+    }
+    assert_eq!(index, expected);
+    let times = disk
+        .contents(&format!("{DIR}/00000000000000000030.timeindex"))
+        .unwrap();
+    let mut expected = Vec::new();
+    for (newest_ms, relative) in [(1_004_009u64, 19u32), (1_005_009, 29)] {
+        expected.extend(newest_ms.to_be_bytes());
+        expected.extend(relative.to_be_bytes());
+    }
+    assert_eq!(times, expected);
+}
+
+#[test]
+fn a_segment_rolls_by_age_and_on_command() {
+    let disk = MemoryDisk::new();
+    let settings = PartitionSettings {
+        segment_ms: Some(1000),
+        ..SETTINGS
+    };
+    let mut partition = Partition::create(Arc::new(disk.clone()), DIR, settings).unwrap();
+    for now_ms in [5000, 5999, 6000, 6001] {
+        partition
+            .stage(batch(1, 10, now_ms as i64), 0, now_ms)
+            .unwrap();
+    }
+    partition.write().unwrap();
+    assert_eq!(partition.segments().len(), 2);
+    assert_eq!(partition.segments()[1].base_offset, 2);
+    drop(partition);
+    let (mut partition, _) = Partition::open(Arc::new(disk.clone()), DIR, settings, None).unwrap();
+    partition.stage(batch(1, 10, 6999), 0, 6999).unwrap();
+    partition.stage(batch(1, 10, 7000), 0, 7000).unwrap();
+    partition.write().unwrap();
+    assert_eq!(
+        partition.segments().len(),
+        3,
+        "the age is known after a restart"
+    );
+    assert!(partition.roll().unwrap());
+    assert!(!partition.roll().unwrap(), "an empty segment does not roll");
+    assert_eq!(partition.mark().segment_base, 6);
+    assert_eq!(
+        partition.drop_segments_before(6).unwrap(),
+        6 * batch(1, 10, 0).len() as u64
+    );
+    assert_eq!((partition.log_start(), partition.size_bytes()), (6, 0));
+    assert!(
+        partition
+            .reader()
+            .read(6, 100, u64::MAX)
+            .unwrap()
+            .is_empty()
+    );
+}
+
+#[test]
+fn a_read_begins_with_the_batch_that_contains_the_offset() {
+    let disk = MemoryDisk::new();
+    let (partition, batches) = filled(&disk);
+    let reader = partition.reader();
+    let size = batches[0].len();
+    for offset in 0..100 {
+        let first = reader.read(offset, 1, u64::MAX).unwrap();
+        assert_eq!(
+            first,
+            [batches[offset as usize / 10].clone()],
+            "whole, though larger than 1"
+        );
+    }
+    let two = reader.read(35, 2 * size, u64::MAX).unwrap();
+    assert_eq!(two.concat(), [&batches[3][..], &batches[4]].concat());
+    let two = reader.read(35, 3 * size - 1, u64::MAX).unwrap();
+    assert_eq!(two.concat().len(), 2 * size);
+    let bounded = reader.read(35, 3 * size, 50).unwrap();
+    assert_eq!(
+        bounded.concat().len(),
+        2 * size,
+        "the third reaches offset 59"
+    );
+    assert!(
+        reader.read(35, 3 * size, 39).unwrap().is_empty(),
+        "in the middle of a batch"
+    );
+    assert!(reader.read(35, 3 * size, 20).unwrap().is_empty());
+    assert!(reader.read(100, 3 * size, u64::MAX).unwrap().is_empty());
+    let beyond = reader.read(101, 1, u64::MAX).unwrap_err();
+    assert!(matches!(
+        beyond,
+        ReadError::OutOfRange {
+            offset: 101,
+            log_start: 0,
+            next_offset: 100
+        }
+    ));
+}
+
+#[test]
+fn offsets_are_found_by_time() {
+    let disk = MemoryDisk::new();
+    let (mut partition, _) = filled(&disk);
+    let reader = partition.reader();
+    assert_eq!(reader.offset_for_time(0).unwrap(), Some((0, 1_000_000)));
+    assert_eq!(
+        reader.offset_for_time(1_004_003).unwrap(),
+        Some((43, 1_004_003))
+    );
+    assert_eq!(
+        reader.offset_for_time(1_004_010).unwrap(),
+        Some((50, 1_005_000))
+    );
+    assert_eq!(
+        reader.offset_for_time(1_009_009).unwrap(),
+        Some((99, 1_009_009))
+    );
+    assert_eq!(reader.offset_for_time(1_009_010).unwrap(), None);
+    assert_eq!(reader.newest().unwrap(), Some((99, 1_009_009)));
+    // Time runs back: the first record as new as asked counts, not the first index entry.
+    append(&mut partition, batch(2, 10, 500));
+    append(&mut partition, batch(2, 10, 2_000_000));
+    append(&mut partition, batch(2, 10, 1_004_003));
+    assert_eq!(
+        reader.offset_for_time(1_004_003).unwrap(),
+        Some((43, 1_004_003))
+    );
+    assert_eq!(
+        reader.offset_for_time(1_009_010).unwrap(),
+        Some((102, 2_000_000))
+    );
+    assert_eq!(reader.newest().unwrap(), Some((103, 2_000_001)));
+    partition.set_log_start(45).unwrap();
+    assert_eq!(reader.offset_for_time(0).unwrap(), Some((45, 1_004_005)));
+}
+
+#[test]
+fn log_start_rises_and_old_segments_go_but_stay_readable_to_holders() {
+    let disk = MemoryDisk::new();
+    let (mut partition, batches) = filled(&disk);
+    let reader = partition.reader();
+    let held = Arc::clone(&partition.shared.segments()[0]);
+    held.files().unwrap();
+    partition.set_log_start(35).unwrap();
+    partition.set_log_start(12).unwrap();
+    assert_eq!(partition.log_start(), 35);
+    assert!(matches!(
+        reader.read(34, 1, u64::MAX),
+        Err(ReadError::OutOfRange { .. })
+    ));
+    assert_eq!(reader.read(35, 1, u64::MAX).unwrap(), [batches[3].clone()]);
+    assert!(partition.set_log_start(101).is_err());
+    let size = batches[0].len() as u64;
+    assert_eq!(partition.drop_segments_before(59).unwrap(), 3 * size);
+    assert_eq!(partition.size_bytes(), 7 * size);
+    assert_eq!(partition.log_start(), 35);
+    assert_eq!(
+        partition.drop_segments_before(u64::MAX).unwrap(),
+        6 * size,
+        "never the active"
+    );
+    assert_eq!((partition.log_start(), reader.log_start()), (90, 90));
+    assert!(!disk.exists(&format!("{DIR}/00000000000000000030.timeindex")));
+    let Found::Batches(bytes) = held.read(15, 1, u64::MAX).unwrap() else {
+        panic!("gone")
+    };
+    assert_eq!(bytes, batches[1]);
+}
+
+#[test]
+fn epochs_are_kept_and_end_where_the_next_begins() {
+    let disk = MemoryDisk::new();
+    let mut partition = new_partition(&disk);
+    for epoch in [0, 0, 2, 2, 5] {
+        partition.stage(batch(10, 10, 0), epoch, 0).unwrap();
+        partition.write().unwrap();
+    }
+    let mark = PartitionMark {
+        next_offset: 40,
+        ..partition.mark()
+    };
+    drop(partition);
+    let (partition, notices) = open(&disk, None);
+    assert_eq!(notices, []);
+    let reader = partition.reader();
+    assert_eq!(reader.latest_epoch(), Some(5));
+    assert_eq!(reader.epoch_end(1), Some((0, 20)));
+    assert_eq!(reader.epoch_end(5), Some((5, 50)));
+    assert_eq!(reader.epoch_end(6), None);
+    drop(partition);
+    let position = mark.position / 5 * 4;
+    let (mut partition, _) = open(&disk, Some(PartitionMark { position, ..mark }));
+    assert_eq!(partition.reader().latest_epoch(), Some(2));
+    append(&mut partition, batch(1, 1, 0));
+    drop(partition);
+    let (partition, _) = open(&disk, None);
+    assert_eq!(
+        partition.reader().epoch_end(2),
+        Some((2, 41)),
+        "the file was cut as well"
+    );
+}
+
+#[test]
+fn a_rewritten_segment_takes_the_place_of_the_old() {
+    let disk = MemoryDisk::new();
+    let (mut partition, batches) = filled(&disk);
+    let reader = partition.reader();
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let mut rewrite = SegmentRewrite::begin(&shared, DIR, 30).unwrap();
+    rewrite.append(&batches[4]).unwrap();
+    let size = batches[0].len() as u64;
+    assert_eq!(
+        partition.install(rewrite.finish().unwrap()).unwrap(),
+        2 * size
+    );
+    assert_eq!(
+        reader.read(30, 1, u64::MAX).unwrap(),
+        [batches[4].clone()],
+        "a gap before"
+    );
+    assert_eq!(
+        reader.read(50, 1, u64::MAX).unwrap(),
+        [batches[6].clone()],
+        "a gap behind"
+    );
+    assert_eq!(
+        reader.offset_for_time(1_003_000).unwrap(),
+        Some((40, 1_004_000))
+    );
+    // One with nothing left.
+    let rewrite = SegmentRewrite::begin(&shared, DIR, 60).unwrap();
+    assert_eq!(
+        partition.install(rewrite.finish().unwrap()).unwrap(),
+        3 * size
+    );
+    assert_eq!(partition.segments().len(), 3);
+    let left: Vec<Bytes> = [0, 1, 2, 4, 9]
+        .iter()
+        .map(|&at: &usize| batches[at].clone())
+        .collect();
+    assert_eq!(read_all(&reader, 0), left);
+    let mark = partition.mark();
+    drop(partition);
+    // A rewrite that was never finished leaves nothing.
+    drop(SegmentRewrite::begin(&shared, DIR, 0).unwrap());
+    let (partition, notices) = open(&disk, Some(mark));
+    assert_eq!(notices, []);
+    assert_eq!(read_all(&partition.reader(), 0), left);
+    assert_eq!(disk.list(DIR).unwrap().len(), 3 * 3 + 2);
+}
+
+#[test]
+fn a_partition_can_be_destroyed_and_made_anew() {
+    let disk = MemoryDisk::new();
+    let (partition, _) = filled(&disk);
+    let reader = partition.reader();
+    partition.destroy().unwrap();
+    assert!(!disk.exists(DIR));
+    assert!(reader.read(0, 1, u64::MAX).unwrap().is_empty());
+    filled(&disk);
+    let partition = new_partition(&disk);
+    assert_eq!((partition.next_offset(), partition.size_bytes()), (0, 0));
+    assert_eq!(disk.list(DIR).unwrap().len(), 4);
+}
+
+#[test]
+fn what_is_no_batch_is_refused() {
+    let disk = MemoryDisk::new();
+    let mut partition = new_partition(&disk);
+    let refused = partition.stage(b"no batch".to_vec(), 0, 0).unwrap_err();
+    assert!(matches!(refused, Error::Batch { .. }), "{refused}");
+    assert!(!partition.latched());
+    append(&mut partition, batch(1, 1, 0));
+    partition.skip_to(50).unwrap();
+    assert!(partition.skip_to(49).is_err());
+    assert!(
+        partition.reader().read(20, 1, u64::MAX).unwrap().is_empty(),
+        "a gap at the end"
+    );
+    append(&mut partition, batch(1, 1, 0));
+    let next = partition.reader().read(20, 1, u64::MAX).unwrap();
+    assert_eq!(BatchView::parse(&next[0]).unwrap().0.base_offset(), 50);
+}
+
+#[test]
+fn a_memory_partition_keeps_the_newest() {
+    let size = batch(10, 500, 0).len() as u64;
+    let mut partition = MemoryPartition::new(3 * size);
+    let reader = partition.reader();
+    let mut all = Vec::new();
+    for at in 0..10 {
+        let staged = partition
+            .stage(batch(10, 500, 1_000_000 + at * 1000), 1, 0)
+            .unwrap();
+        assert_eq!(staged.base_offset, at as u64 * 10);
+        all.push(staged.batch);
+        partition.write().unwrap();
+    }
+    assert_eq!((partition.log_start(), partition.next_offset()), (70, 100));
+    assert_eq!(
+        reader.read(75, 2 * size as usize, u64::MAX).unwrap(),
+        all[7..9]
+    );
+    assert_eq!(reader.read(75, 1, u64::MAX).unwrap(), all[7..8]);
+    assert!(reader.read(75, 1, 79).unwrap().is_empty());
+    assert!(reader.read(100, 1, u64::MAX).unwrap().is_empty());
+    assert!(matches!(
+        reader.read(69, 1, u64::MAX),
+        Err(ReadError::OutOfRange { .. })
+    ));
+    assert_eq!(reader.offset_for_time(0).unwrap(), Some((70, 1_007_000)));
+    assert_eq!(reader.newest().unwrap(), Some((99, 1_009_009)));
+    assert_eq!(reader.epoch_end(1), Some((1, 100)));
+    partition.set_log_start(85).unwrap();
+    assert_eq!(reader.size_bytes(), 2 * size);
+    assert_eq!(reader.offset_for_time(0).unwrap(), Some((85, 1_008_005)));
+    let mut small = MemoryPartition::new(1);
+    small.stage(batch(10, 500, 0), 0, 0).unwrap();
+    small.write().unwrap();
+    assert_eq!(small.log_start(), 0, "one batch is always kept");
+}

@@ -96,19 +96,23 @@ impl Tail {
 
 impl Segment {
     /// Walks through the whole log up to `end` and writes both indexes anew; the files must be open
-    /// for writing. Stops at the first
+    /// for writing. With `verify` each batch's checksum is checked on the way. Stops at the first
     /// batch that is not one; the error says where, and the tail ends before it.
-    pub fn rebuild(&self, end: u64, closed: bool) -> Result<(Tail, Option<ReadError>), Error> {
-        let mut tail = Tail::empty(self.base());
+    pub fn rebuild(&self, end: u64, verify: bool) -> Result<(Tail, Option<ReadError>), Error> {
         let mut out = IndexBytes::default();
+        let mut tail = Tail::empty(self.base());
+        let damage = self.walk_tail(&mut tail, end, verify, &mut out)?;
+        self.replace_indexes(&out)?;
+        Ok((tail, damage))
+    }
+
+    /// As [`rebuild`](Self::rebuild), without checksums, for a segment that gets no more batches.
+    pub fn rebuild_closed(&self, end: u64) -> Result<(Tail, Option<ReadError>), Error> {
+        let mut out = IndexBytes::default();
+        let mut tail = Tail::empty(self.base());
         let damage = self.walk_tail(&mut tail, end, false, &mut out)?;
-        if closed {
-            tail.close(self.base(), &mut out);
-        }
-        let files = self.files()?;
-        self.cut(&*files.index, "index", 0)?;
-        self.cut(&*files.timeindex, "timeindex", 0)?;
-        self.write_indexes(&out, &Tail::empty(self.base()))?;
+        tail.close(self.base(), &mut out);
+        self.replace_indexes(&out)?;
         Ok((tail, damage))
     }
 
@@ -185,6 +189,13 @@ impl Segment {
             }
         }
         Ok(())
+    }
+
+    fn replace_indexes(&self, out: &IndexBytes) -> Result<(), Error> {
+        let files = self.files()?;
+        self.cut(&*files.index, "index", 0)?;
+        self.cut(&*files.timeindex, "timeindex", 0)?;
+        self.write_indexes(out, &Tail::empty(self.base()))
     }
 
     fn walk_tail(
