@@ -49,6 +49,8 @@ error_codes! {
     NotLeaderOrFollower = 6, "NOT_LEADER_OR_FOLLOWER";
     /// The name cannot be that of a topic.
     InvalidTopic = 17, "INVALID_TOPIC_EXCEPTION";
+    /// The client may not do that with the topic.
+    TopicAuthorizationFailed = 29, "TOPIC_AUTHORIZATION_FAILED";
     /// The version of the request is not served.
     UnsupportedVersion = 35, "UNSUPPORTED_VERSION";
     /// The request makes no sense.

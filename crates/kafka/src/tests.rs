@@ -6,7 +6,7 @@ mod oracle;
 use crate::api::{
     Api, ApiVersionsRequest, ApiVersionsResponse, FetchRequest, FetchResponse, ListOffsetsRequest,
     ListOffsetsResponse, MetadataRequest, MetadataResponse, OffsetForLeaderEpochRequest,
-    OffsetForLeaderEpochResponse,
+    OffsetForLeaderEpochResponse, ProduceRequest, ProduceResponse,
 };
 use crate::{
     Reader, Records, RequestHeader, Wire, WireError, Writer, decode_request, decode_response,
@@ -162,6 +162,8 @@ against_the_oracle! {
     list_offsets_requests: ListOffsets, ListOffsetsRequest, list_offsets_request, oracle up to 10;
     list_offsets_responses: ListOffsets, ListOffsetsResponse, list_offsets_response,
         oracle up to 10;
+    produce_requests: Produce, ProduceRequest, produce_request, oracle up to 11;
+    produce_responses: Produce, ProduceResponse, produce_response, oracle up to 11;
     fetch_requests: Fetch, FetchRequest, fetch_request, oracle up to 18;
     fetch_responses: Fetch, FetchResponse, fetch_response, oracle up to 18;
     leader_epoch_requests: OffsetForLeaderEpoch, OffsetForLeaderEpochRequest,
@@ -226,6 +228,9 @@ proptest! {
         for &api in Api::ALL {
             for version in api.versions() {
                 let frame = match api {
+                    Api::Produce => {
+                        encode_request(api, version, 1, "c", &ProduceRequest::roll(dice))
+                    }
                     Api::Fetch => encode_request(api, version, 1, "c", &FetchRequest::roll(dice)),
                     Api::ListOffsets => {
                         encode_request(api, version, 1, "c", &ListOffsetsRequest::roll(dice))
@@ -254,6 +259,7 @@ fn read_anything(bytes: &[u8]) {
     let _ = frame(bytes, limits::REQUEST_BYTES_MAX);
     if let Ok((_, api, body)) = RequestHeader::read(bytes) {
         match api {
+            Api::Produce => drop(decode_request::<ProduceRequest<'_>>(body)),
             Api::Fetch => drop(decode_request::<FetchRequest<'_>>(body)),
             Api::ListOffsets => drop(decode_request::<ListOffsetsRequest<'_>>(body)),
             Api::Metadata => drop(decode_request::<MetadataRequest<'_>>(body)),
@@ -317,7 +323,7 @@ fn an_api_or_version_that_is_not_served_is_told_apart() {
     assert_eq!(header(18, 0), (9, None));
     assert_eq!(header(18, 5), (9, Some(WireError::Unsupported)));
     assert_eq!(header(1, 3), (9, Some(WireError::Unsupported)));
-    assert_eq!(header(0, 9), (9, Some(WireError::Unsupported)));
+    assert_eq!(header(0, 2), (9, Some(WireError::Unsupported)));
     assert_eq!(header(-1, 0), (9, Some(WireError::Unsupported)));
 }
 

@@ -8,6 +8,7 @@ mod fetch;
 mod list_offsets;
 mod metadata;
 mod offset_for_leader_epoch;
+mod produce;
 
 pub use api_versions::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
 pub use fetch::{
@@ -25,6 +26,11 @@ pub use metadata::{
 pub use offset_for_leader_epoch::{
     LeaderEpochPartition, LeaderEpochPartitionResponse, LeaderEpochTopic, LeaderEpochTopicResponse,
     OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
+};
+
+pub use produce::{
+    ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceResponse, ProduceTopic,
+    ProduceTopicResponse, RecordError,
 };
 
 use std::ops::RangeInclusive;
@@ -81,6 +87,8 @@ macro_rules! apis {
 }
 
 apis! {
+    /// Append batches to partitions.
+    Produce = 0, 3..=11, flexible 9;
     /// Read the batches of partitions, waiting for them if need be.
     Fetch = 1, 4..=18, flexible 12;
     /// Find the offset of an end or of a time.
@@ -94,6 +102,16 @@ apis! {
 }
 
 impl Api {
+    /// The versions that ApiVersions lists. Produce is listed from 0 though served from 3, as Apache
+    /// Kafka does: older librdkafka takes a larger start for a server that knows no compression
+    /// (KAFKA-18659).
+    pub const fn listed_versions(self) -> RangeInclusive<i16> {
+        match self {
+            Self::Produce => 0..=*self.versions().end(),
+            _ => self.versions(),
+        }
+    }
+
     /// Place of the API in [`Api::ALL`], for arrays by API.
     pub const fn index(self) -> usize {
         self as usize

@@ -181,6 +181,63 @@ pub(super) fn list_offsets_response(
         }))
 }
 
+fn records(records: &Records<'_>) -> Option<Bytes> {
+    match records {
+        Records::Null => None,
+        Records::Stored(slices) => Some(Bytes::from(slices.concat())),
+        Records::Received(bytes) => Some(Bytes::copy_from_slice(bytes)),
+    }
+}
+
+pub(super) fn produce_request(from: &api::ProduceRequest<'_>) -> known::ProduceRequest {
+    use known::produce_request::{PartitionProduceData, TopicProduceData};
+    let partition = |row: &api::ProducePartition<'_>| {
+        PartitionProduceData::default()
+            .with_index(row.index)
+            .with_records(records(&row.records))
+    };
+    known::ProduceRequest::default()
+        .with_transactional_id(
+            from.transactional_id
+                .map(|id| known::TransactionalId(text(id))),
+        )
+        .with_acks(from.acks)
+        .with_timeout_ms(from.timeout_ms)
+        .with_topic_data(all(&from.topics, |row| {
+            TopicProduceData::default()
+                .with_name(topic(row.name))
+                .with_partition_data(all(&row.partitions, partition))
+        }))
+}
+
+pub(super) fn produce_response(from: &api::ProduceResponse<'_>) -> known::ProduceResponse {
+    use known::produce_response::{
+        BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
+    };
+    let record_error = |row: &api::RecordError<'_>| {
+        BatchIndexAndErrorMessage::default()
+            .with_batch_index(row.batch_index)
+            .with_batch_index_error_message(row.message.map(text))
+    };
+    let partition = |row: &api::ProducePartitionResponse<'_>| {
+        PartitionProduceResponse::default()
+            .with_index(row.index)
+            .with_error_code(row.error_code)
+            .with_base_offset(row.base_offset)
+            .with_log_append_time_ms(row.log_append_time_ms)
+            .with_log_start_offset(row.log_start_offset)
+            .with_record_errors(all(&row.record_errors, record_error))
+            .with_error_message(row.error_message.map(text))
+    };
+    known::ProduceResponse::default()
+        .with_responses(all(&from.topics, |row| {
+            TopicProduceResponse::default()
+                .with_name(topic(row.name))
+                .with_partition_responses(all(&row.partitions, partition))
+        }))
+        .with_throttle_time_ms(from.throttle_time_ms)
+}
+
 pub(super) fn fetch_request(from: &api::FetchRequest<'_>) -> known::FetchRequest {
     use known::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
     let partition = |row: &api::FetchPartition| {
@@ -252,11 +309,6 @@ pub(super) fn fetch_response(from: &api::FetchResponse<'_>) -> known::FetchRespo
                 .with_epoch(row.epoch)
                 .with_end_offset(row.end_offset)
         });
-        let records = match &row.records {
-            Records::Null => None,
-            Records::Stored(slices) => Some(Bytes::from(slices.concat())),
-            Records::Received(bytes) => Some(Bytes::copy_from_slice(bytes)),
-        };
         PartitionData::default()
             .with_partition_index(row.partition_index)
             .with_error_code(row.error_code)
@@ -270,7 +322,7 @@ pub(super) fn fetch_response(from: &api::FetchResponse<'_>) -> known::FetchRespo
                     .map(|rows| all(rows, aborted)),
             )
             .with_preferred_read_replica(known::BrokerId(row.preferred_read_replica))
-            .with_records(records)
+            .with_records(records(&row.records))
     };
     known::FetchResponse::default()
         .with_throttle_time_ms(from.throttle_time_ms)

@@ -1,0 +1,377 @@
+//! Fetch: the stored batches of partitions, as they lie in the log, waiting for them if need be.
+//! Fetch sessions are refused (session id 0), which clients answer with full fetches (KIP-227).
+
+use std::time::Duration;
+
+use ::kafka::api::{
+    Api, EpochEnd, FetchPartition, FetchPartitionResponse, FetchRequest, FetchResponse,
+    FetchTopicResponse,
+};
+use ::kafka::{ErrorCode, Frame, Records, encode_response};
+use bytes::Bytes;
+use commitlog::{BatchHead, PartitionId};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, sleep_until};
+
+use super::parking::Parked;
+use super::topics::read_error;
+use super::{Answer, FrontDoor, Watermarks, limits};
+
+/// The first version that names topics by id.
+const TOPIC_ID_VERSION: i16 = 13;
+
+/// Answers a Fetch request, at the latest when its time to wait is over.
+pub(super) async fn answer(
+    door: &FrontDoor,
+    version: i16,
+    correlation_id: i32,
+    request: &FetchRequest<'_>,
+) -> Answer {
+    if request.session_epoch > 0 {
+        door.counters.error(Api::Fetch);
+        let error_code = ErrorCode::FetchSessionIdNotFound.as_i16();
+        let response = FetchResponse {
+            error_code,
+            ..Default::default()
+        };
+        return encode_response(Api::Fetch, version, correlation_id, &response).into();
+    }
+    let fetch = Fetch {
+        door,
+        request,
+        slots: slots(door, version, request),
+    };
+    let (rows, memory) = fetch.wait().await;
+    Answer {
+        frame: fetch.encode(version, correlation_id, rows),
+        _memory: memory,
+    }
+}
+
+/// A partition of the request, in the order of the request.
+struct Slot<'a> {
+    row: &'a FetchPartition,
+    partition: Result<PartitionId, ErrorCode>,
+}
+
+/// A request whose partitions have been looked up.
+struct Fetch<'a> {
+    door: &'a FrontDoor,
+    request: &'a FetchRequest<'a>,
+    slots: Vec<Slot<'a>>,
+}
+
+/// What a partition has for the reader, before anything is read.
+enum Look {
+    Error(ErrorCode),
+    /// The log that the client read was cut there (KIP-595).
+    Diverged(Watermarks, EpochEnd),
+    Nothing(Watermarks),
+    /// Something up to this offset.
+    Something(Watermarks, u64),
+}
+
+/// What a request would be answered with now.
+struct Gathered {
+    rows: Vec<FetchPartitionResponse<'static>>,
+    size_bytes: usize,
+    /// Something is to be told at once: an error, or that the log was cut.
+    urgent: bool,
+    memory: Option<OwnedSemaphorePermit>,
+}
+
+type Rows = (
+    Vec<FetchPartitionResponse<'static>>,
+    Option<OwnedSemaphorePermit>,
+);
+
+impl Fetch<'_> {
+    /// Waits until enough is there, something is wrong, or time is over.
+    async fn wait(&self) -> Rows {
+        let wait_ms = self.request.max_wait_ms.max(0) as u64;
+        let wait = Duration::from_millis(wait_ms.min(self.door.settings.fetch_wait_ms_max));
+        let deadline = Instant::now() + wait;
+        let bytes_min = usize::try_from(self.request.min_bytes).unwrap_or(0);
+        let mut parked: Option<Parked> = None;
+        loop {
+            let gathered = self.gather().await;
+            if gathered.urgent
+                || gathered.size_bytes >= bytes_min
+                || self.slots.is_empty()
+                || Instant::now() >= deadline
+            {
+                return (gathered.rows, gathered.memory);
+            }
+            drop(gathered);
+            // The first time round, look once more behind the parking: see `Parking::park`.
+            if let Some(parked) = &parked {
+                let _level = self.door.counters.fetches_parked.level(1);
+                tokio::select! {
+                    () = parked.woken() => {}
+                    () = sleep_until(deadline) => {}
+                }
+            } else {
+                parked = Some(self.park());
+            }
+        }
+    }
+
+    fn park(&self) -> Parked {
+        let ends = self.slots.iter().filter_map(|slot| {
+            let partition = slot.partition.ok()?;
+            Some((partition, self.door.source.watermarks(partition)?.visible))
+        });
+        self.door.parking.park(ends.collect())
+    }
+
+    /// Reads what there is. Nothing is read, and no memory taken, where there is nothing.
+    async fn gather(&self) -> Gathered {
+        let looks: Vec<Look> = self.slots.iter().map(|slot| self.look(slot)).collect();
+        let bytes_max = usize::try_from(self.request.max_bytes)
+            .unwrap_or(0)
+            .min(self.door.settings.fetch_bytes_max as usize)
+            .min(limits::FETCH_BYTES_MAX as usize);
+        let mut gathered = Gathered {
+            rows: Vec::with_capacity(looks.len()),
+            size_bytes: 0,
+            urgent: false,
+            memory: self.reserve(&looks, bytes_max).await,
+        };
+        for (slot, look) in self.slots.iter().zip(looks) {
+            let row = match look {
+                Look::Error(error) => failed(slot.row.partition, error),
+                Look::Nothing(marks) => row(slot.row.partition, &marks),
+                Look::Diverged(marks, end) => FetchPartitionResponse {
+                    diverging_epoch: Some(end),
+                    ..row(slot.row.partition, &marks)
+                },
+                Look::Something(marks, up_to) => {
+                    let bytes_left = bytes_max.saturating_sub(gathered.size_bytes);
+                    let first = gathered.size_bytes == 0;
+                    match self.read(slot, &marks, up_to, bytes_left, first).await {
+                        Ok(batches) => FetchPartitionResponse {
+                            records: Records::Stored(batches),
+                            ..row(slot.row.partition, &marks)
+                        },
+                        Err(error) => failed(slot.row.partition, error),
+                    }
+                }
+            };
+            gathered.urgent |= row.error_code != 0 || row.diverging_epoch.is_some();
+            gathered.size_bytes += row.records.size_bytes();
+            gathered.rows.push(row);
+        }
+        shrink(&mut gathered.memory, gathered.size_bytes);
+        gathered
+    }
+
+    fn look(&self, slot: &Slot<'_>) -> Look {
+        let marks = slot.partition.and_then(|partition| {
+            self.door
+                .watermarks(partition, slot.row.current_leader_epoch)
+        });
+        let (Ok(partition), Ok(marks)) = (slot.partition, marks) else {
+            return Look::Error(
+                slot.partition
+                    .and(marks.map(|_| ()))
+                    .err()
+                    .unwrap_or(ErrorCode::None),
+            );
+        };
+        if slot.row.last_fetched_epoch >= 0
+            && let Some(end) = self.divergence(partition, &marks, slot.row)
+        {
+            return Look::Diverged(marks, end);
+        }
+        match u64::try_from(slot.row.fetch_offset) {
+            Ok(offset) if (marks.log_start..=marks.appended).contains(&offset) => {
+                let committed = self.request.isolation_level == 1;
+                let end = if committed {
+                    marks.stable
+                } else {
+                    marks.visible
+                };
+                if offset < end {
+                    Look::Something(marks, end)
+                } else {
+                    Look::Nothing(marks)
+                }
+            }
+            _ => Look::Error(ErrorCode::OffsetOutOfRange),
+        }
+    }
+
+    /// Where our log parts from the client's, if the epoch that it read last ended earlier here.
+    fn divergence(
+        &self,
+        partition: PartitionId,
+        marks: &Watermarks,
+        row: &FetchPartition,
+    ) -> Option<EpochEnd> {
+        if row.last_fetched_epoch >= marks.leader_epoch {
+            return None;
+        }
+        let (epoch, end) = self
+            .door
+            .source
+            .epoch_end(partition, row.last_fetched_epoch)?;
+        let diverged = epoch < row.last_fetched_epoch || (end as i64) < row.fetch_offset;
+        diverged.then_some(EpochEnd {
+            epoch,
+            end_offset: end as i64,
+        })
+    }
+
+    /// Takes memory for what will be read. The semaphore is never closed.
+    async fn reserve(&self, looks: &[Look], bytes_max: usize) -> Option<OwnedSemaphorePermit> {
+        let wanted: usize = self
+            .slots
+            .iter()
+            .zip(looks)
+            .filter(|(_, look)| matches!(look, Look::Something(..)))
+            .map(|(slot, _)| slot.row.partition_max_bytes.max(1) as usize)
+            .sum();
+        if wanted == 0 {
+            return None;
+        }
+        let kib = wanted.min(bytes_max).div_ceil(1024).max(1) as u32;
+        self.door
+            .fetch_memory
+            .clone()
+            .acquire_many_owned(kib)
+            .await
+            .ok()
+    }
+
+    /// Reads at most `bytes_left` from one partition; the first of a response has at least a batch,
+    /// however large that is, or the client would ask for it for ever.
+    async fn read(
+        &self,
+        slot: &Slot<'_>,
+        marks: &Watermarks,
+        up_to: u64,
+        bytes_left: usize,
+        first: bool,
+    ) -> Result<Vec<Bytes>, ErrorCode> {
+        let bytes_max = bytes_left.min(slot.row.partition_max_bytes.max(0) as usize);
+        if bytes_max == 0 && !first {
+            return Ok(Vec::new());
+        }
+        let partition = slot.partition?;
+        let offset = slot.row.fetch_offset as u64;
+        let source = &self.door.source;
+        let batches = if let Some(batches) = source.read_tail(partition, offset, bytes_max) {
+            if up_to < marks.appended {
+                cut(batches, up_to)
+            } else {
+                batches
+            }
+        } else {
+            let source = source.clone();
+            let read = move || source.read(partition, offset, bytes_max, up_to);
+            match tokio::task::spawn_blocking(read).await {
+                Ok(read) => read.map_err(|error| read_error(&error))?,
+                Err(_) => return Err(ErrorCode::UnknownServerError),
+            }
+        };
+        let size_bytes: usize = batches.iter().map(Bytes::len).sum();
+        Ok(if first || size_bytes <= bytes_max {
+            batches
+        } else {
+            Vec::new()
+        })
+    }
+
+    fn encode(
+        &self,
+        version: i16,
+        correlation_id: i32,
+        rows: Vec<FetchPartitionResponse<'static>>,
+    ) -> Frame {
+        for _ in rows.iter().filter(|row| row.error_code != 0) {
+            self.door.counters.error(Api::Fetch);
+        }
+        let mut rows = rows.into_iter();
+        let topics = self.request.topics.iter().map(|topic| FetchTopicResponse {
+            topic: topic.topic,
+            topic_id: topic.topic_id,
+            partitions: rows.by_ref().take(topic.partitions.len()).collect(),
+        });
+        let response = FetchResponse {
+            topics: topics.collect(),
+            ..Default::default()
+        };
+        encode_response(Api::Fetch, version, correlation_id, &response)
+    }
+}
+
+fn slots<'a>(door: &FrontDoor, version: i16, request: &'a FetchRequest<'_>) -> Vec<Slot<'a>> {
+    let mut slots = Vec::new();
+    for topic in &request.topics {
+        let stream = if version < TOPIC_ID_VERSION {
+            door.stream(topic.topic)
+        } else {
+            door.stream_by_id(&topic.topic_id)
+        };
+        slots.extend(topic.partitions.iter().map(|row| {
+            Slot {
+                row,
+                partition: stream
+                    .as_ref()
+                    .map_err(|error| *error)
+                    .and_then(|stream| stream.partition(row.partition)),
+            }
+        }));
+    }
+    slots
+}
+
+/// The row of a partition without records.
+fn row(partition_index: i32, marks: &Watermarks) -> FetchPartitionResponse<'static> {
+    FetchPartitionResponse {
+        partition_index,
+        high_watermark: marks.visible as i64,
+        last_stable_offset: marks.stable as i64,
+        log_start_offset: marks.log_start as i64,
+        ..Default::default()
+    }
+}
+
+fn failed(partition_index: i32, error: ErrorCode) -> FetchPartitionResponse<'static> {
+    FetchPartitionResponse {
+        partition_index,
+        error_code: error.as_i16(),
+        high_watermark: -1,
+        ..Default::default()
+    }
+}
+
+/// Cuts off the batches that reach beyond `up_to`.
+fn cut(batches: Vec<Bytes>, up_to: u64) -> Vec<Bytes> {
+    let mut kept = Vec::with_capacity(batches.len());
+    for slice in batches {
+        let mut size = 0;
+        while let Ok(head) = BatchHead::read(&slice[size..]) {
+            if head.next_offset() > up_to {
+                break;
+            }
+            size += head.size_bytes();
+        }
+        let whole = size >= slice.len();
+        if size > 0 {
+            kept.push(slice.slice(..size.min(slice.len())));
+        }
+        if !whole {
+            break;
+        }
+    }
+    kept
+}
+
+/// Gives back what was reserved and not needed.
+fn shrink(memory: &mut Option<OwnedSemaphorePermit>, size_bytes: usize) {
+    if let Some(held) = memory {
+        let spare = held.num_permits().saturating_sub(size_bytes.div_ceil(1024));
+        drop(held.split(spare));
+    }
+}

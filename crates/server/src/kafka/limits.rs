@@ -1,0 +1,28 @@
+//! The bounds of the Kafka front door that are not settings.
+
+use std::time::Duration;
+
+/// Records held in memory by Fetch responses on their way, of all connections together, in KiB.
+pub(super) const FETCH_MEMORY_KIB_MAX: u32 = 256 * 1024;
+
+/// What of a fetch's own bound is taken, in bytes: a response is built whole, and a connection that
+/// reads slowly holds it.
+pub(super) const FETCH_BYTES_MAX: u32 = 16 * 1024 * 1024;
+
+/// Time for the first request to arrive whole.
+pub(super) const FIRST_REQUEST_MAX: Duration = Duration::from_secs(30);
+
+/// Time for a request to arrive whole once its first byte is there.
+pub(super) const REQUEST_MAX: Duration = Duration::from_secs(60);
+
+/// Time in which a peer takes at least one byte of its answer.
+pub(super) const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
+
+/// What is read from a socket at once, in bytes.
+pub(super) const READ_BYTES: usize = 8 * 1024;
+
+/// Slices of a response that are handed to the system at once.
+pub(super) const WRITE_SLICES: usize = 64;
+
+// A response can always be built, whoever else holds memory.
+const _: () = assert!(FETCH_BYTES_MAX / 1024 <= FETCH_MEMORY_KIB_MAX);

@@ -1,0 +1,107 @@
+//! The Kafka front door: listeners, connections and one file for each API, on the ordinary tokio
+//! runtime. It reads the log through [`Source`] and knows no MQTT; what the bytes of the protocol
+//! mean is the crate `kafka`'s. Only here and in that crate is a stream called a topic.
+
+mod api_versions;
+mod connection;
+mod counters;
+mod fetch;
+mod leader_epoch;
+mod limits;
+mod list_offsets;
+mod listener;
+mod metadata;
+mod parking;
+mod produce;
+mod source;
+mod topics;
+
+pub use counters::{ApiValues, KafkaCounters, KafkaValues};
+pub use source::{Source, Stream, Watermarks};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::kafka::Frame;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::settings::{HostPort, KafkaSettings};
+use parking::Parking;
+
+/// Everything that the Kafka connections of a node share.
+pub struct FrontDoor {
+    source: Arc<dyn Source>,
+    settings: KafkaSettings,
+    counters: KafkaCounters,
+    parking: Arc<Parking>,
+    /// KiB of records that Fetch responses on their way may hold.
+    fetch_memory: Arc<Semaphore>,
+    /// Connections that may still be opened.
+    places: Arc<Semaphore>,
+}
+
+impl FrontDoor {
+    /// Builds the front door. To be called inside the runtime: a task that wakes waiting fetches is
+    /// started, and ends when the log does.
+    pub fn new(source: Arc<dyn Source>, settings: &KafkaSettings) -> Arc<Self> {
+        let parking = Arc::new(Parking::default());
+        tokio::spawn(parking::wake_on_commit(
+            source.clone(),
+            Arc::downgrade(&parking),
+        ));
+        Arc::new(Self {
+            source,
+            settings: settings.clone(),
+            counters: KafkaCounters::default(),
+            parking,
+            fetch_memory: Arc::new(Semaphore::new(limits::FETCH_MEMORY_KIB_MAX as usize)),
+            places: Arc::new(Semaphore::new(settings.connections_max as usize)),
+        })
+    }
+
+    /// What was counted.
+    pub fn counters(&self) -> &KafkaCounters {
+        &self.counters
+    }
+
+    /// Size of the largest request, once the peer is known to speak the protocol, in bytes.
+    fn request_bytes_max(&self) -> u32 {
+        self.settings
+            .request_bytes_max
+            .min(::kafka::limits::REQUEST_BYTES_MAX)
+    }
+
+    /// How long a connection may be idle.
+    fn idle_max(&self) -> Duration {
+        Duration::from_millis(self.settings.idle_ms_max)
+    }
+
+    /// The address that clients are told, on a connection that arrived at `local`.
+    fn advertised(&self, local: std::net::SocketAddr) -> HostPort {
+        self.settings
+            .advertised
+            .clone()
+            .unwrap_or_else(|| HostPort {
+                host: local.ip().to_canonical().to_string(),
+                port: local.port(),
+            })
+    }
+}
+
+/// A response, with the memory that it holds until it is written.
+struct Answer {
+    frame: Frame,
+    _memory: Option<OwnedSemaphorePermit>,
+}
+
+impl From<Frame> for Answer {
+    fn from(frame: Frame) -> Self {
+        Self {
+            frame,
+            _memory: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

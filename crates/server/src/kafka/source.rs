@@ -1,0 +1,90 @@
+//! What the front door needs of the node: streams, watermarks, batches, and to be told of commits.
+
+use std::sync::Arc;
+
+use ::kafka::Uuid;
+use bytes::Bytes;
+use commitlog::{Lsn, PartitionId, ReadError};
+use tokio::sync::watch;
+
+/// A stream as Kafka clients see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stream {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its id on the wire (KIP-516); never zeros.
+    pub topic_id: Uuid,
+    /// Its partitions, by their number in the stream.
+    pub partitions: Vec<PartitionId>,
+    /// Whether it is the node's own, and therefore not shown.
+    pub internal: bool,
+}
+
+/// How far a partition reaches. All are offsets of the record that comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watermarks {
+    /// The first offset there is.
+    pub log_start: u64,
+    /// What readers may see: the appended end, or the flushed one of a `flush` stream.
+    pub visible: u64,
+    /// The end of what was appended; at least `visible`.
+    pub appended: u64,
+    /// The end of what is decided by transactions, and visible.
+    pub stable: u64,
+    /// The epoch in which the node writes now.
+    pub leader_epoch: i32,
+}
+
+/// The log of a node, for those who read it. Calls are cheap and do not block, where not said.
+pub trait Source: Send + Sync + 'static {
+    /// Name of the cluster: 22 characters of base64, kept for the life of the data directory.
+    fn cluster_id(&self) -> &str;
+
+    /// All streams, in the order of their names.
+    fn streams(&self) -> Vec<Stream>;
+
+    /// The stream of this name.
+    fn stream(&self, name: &str) -> Option<Stream>;
+
+    /// The stream with this topic id.
+    fn stream_by_id(&self, topic_id: &Uuid) -> Option<Stream>;
+
+    /// How far a partition reaches; `None` once its stream was deleted.
+    fn watermarks(&self, partition: PartitionId) -> Option<Watermarks>;
+
+    /// The end of the largest epoch not above `epoch`: that epoch and the offset behind its last
+    /// record. `None` where the partition has no such epoch.
+    fn epoch_end(&self, partition: PartitionId, epoch: i32) -> Option<(i32, u64)>;
+
+    /// Whole batches from the one that contains `offset`, if they are in memory: at least one, and
+    /// as many as `bytes_max` holds.
+    fn read_tail(
+        &self,
+        partition: PartitionId,
+        offset: u64,
+        bytes_max: usize,
+    ) -> Option<Vec<Bytes>>;
+
+    /// As [`Source::read_tail`], from files where it must be, and no batch that reaches beyond
+    /// `up_to`. Blocks.
+    fn read(
+        &self,
+        partition: PartitionId,
+        offset: u64,
+        bytes_max: usize,
+        up_to: u64,
+    ) -> Result<Vec<Bytes>, ReadError>;
+
+    /// The first record whose timestamp is not before `timestamp_ms`: offset and timestamp. Blocks.
+    fn offset_for_time(
+        &self,
+        partition: PartitionId,
+        timestamp_ms: i64,
+    ) -> Result<Option<(u64, i64)>, ReadError>;
+
+    /// The record with the largest timestamp: offset and timestamp. Blocks.
+    fn newest(&self, partition: PartitionId) -> Result<Option<(u64, i64)>, ReadError>;
+
+    /// Changes with every append and every flush.
+    fn commits(&self) -> watch::Receiver<Lsn>;
+}

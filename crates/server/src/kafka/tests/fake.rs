@@ -1,0 +1,278 @@
+//! A log in memory behind [`Source`], whose files can be made to fail.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use ::kafka::Uuid;
+use bytes::Bytes;
+use commitlog::batch::{BatchView, set_base_offset, set_leader_epoch};
+use commitlog::{BatchBuilder, Lsn, PartitionId, ReadError};
+use tokio::sync::watch;
+
+use crate::kafka::{Source, Stream, Watermarks};
+
+pub(in crate::kafka) const CLUSTER_ID: &str = "c2x1aWNlLXRlc3QtY2x1c3";
+
+const LEADER_EPOCH: i32 = 5;
+
+/// The id of the stream of this name.
+pub(in crate::kafka) fn topic_id(name: &str) -> Uuid {
+    let mut id = [1; 16];
+    for (byte, letter) in id.iter_mut().zip(name.bytes()) {
+        *byte = letter;
+    }
+    id
+}
+
+pub(in crate::kafka) struct FakeLog {
+    inside: Mutex<Inside>,
+    commits: watch::Sender<Lsn>,
+}
+
+#[derive(Default)]
+struct Inside {
+    streams: BTreeMap<Arc<str>, Stream>,
+    partitions: Vec<Partition>,
+    on_file: bool,
+    failing: bool,
+}
+
+#[derive(Default)]
+struct Partition {
+    batches: Vec<Bytes>,
+    log_start: u64,
+    appended: u64,
+    /// `None`: the stream is not one of `flush`.
+    flushed: Option<u64>,
+    ended: Option<(i32, u64)>,
+}
+
+impl FakeLog {
+    pub(in crate::kafka) fn new() -> Self {
+        Self {
+            inside: Mutex::default(),
+            commits: watch::channel(0).0,
+        }
+    }
+
+    pub(in crate::kafka) fn create(&self, name: &str, partitions: usize) {
+        self.create_as(name, partitions, false, None);
+    }
+
+    pub(in crate::kafka) fn create_internal(&self, name: &str) {
+        self.create_as(name, 1, true, None);
+    }
+
+    pub(in crate::kafka) fn create_flush(&self, name: &str) {
+        self.create_as(name, 1, false, Some(0));
+    }
+
+    fn create_as(&self, name: &str, partitions: usize, internal: bool, flushed: Option<u64>) {
+        let mut inside = self.inside.lock().unwrap();
+        let first = inside.partitions.len();
+        inside.partitions.extend((0..partitions).map(|_| Partition {
+            flushed,
+            ..Default::default()
+        }));
+        let stream = Stream {
+            name: name.into(),
+            topic_id: topic_id(name),
+            partitions: (first..first + partitions)
+                .map(|id| id as PartitionId)
+                .collect(),
+            internal,
+        };
+        inside.streams.insert(stream.name.clone(), stream);
+    }
+
+    /// Appends one batch with a record for each timestamp; returns its size.
+    pub(in crate::kafka) fn append(&self, name: &str, index: usize, times: &[i64]) -> usize {
+        let mut builder = BatchBuilder::new();
+        for &time in times {
+            builder.push(time, Some(b"key"), Some(b"value of the record"), &[]);
+        }
+        self.append_batch(name, index, builder.finish())
+    }
+
+    pub(in crate::kafka) fn append_batch(
+        &self,
+        name: &str,
+        index: usize,
+        mut batch: Vec<u8>,
+    ) -> usize {
+        let size = batch.len();
+        self.change(name, index, |partition| {
+            set_base_offset(&mut batch, partition.appended);
+            set_leader_epoch(&mut batch, LEADER_EPOCH);
+            partition.appended = BatchView::parse(&batch).unwrap().0.next_offset();
+            partition.batches.push(batch.into());
+        });
+        size
+    }
+
+    pub(in crate::kafka) fn flush(&self, name: &str, index: usize) {
+        self.change(name, index, |partition| {
+            partition.flushed = Some(partition.appended)
+        });
+    }
+
+    pub(in crate::kafka) fn set_log_start(&self, name: &str, index: usize, offset: u64) {
+        self.change(name, index, |partition| partition.log_start = offset);
+    }
+
+    pub(in crate::kafka) fn end_epoch(&self, name: &str, index: usize, epoch: i32, end: u64) {
+        self.change(name, index, |partition| {
+            partition.ended = Some((epoch, end))
+        });
+    }
+
+    pub(in crate::kafka) fn keep_in_tail(&self, in_tail: bool) {
+        self.inside.lock().unwrap().on_file = !in_tail;
+    }
+
+    pub(in crate::kafka) fn fail_reads(&self) {
+        self.inside.lock().unwrap().failing = true;
+    }
+
+    fn change(&self, name: &str, index: usize, change: impl FnOnce(&mut Partition)) {
+        let mut inside = self.inside.lock().unwrap();
+        let partition = inside.streams[name].partitions[index];
+        change(&mut inside.partitions[partition as usize]);
+        drop(inside);
+        self.commits.send_modify(|lsn| *lsn += 1);
+    }
+}
+
+impl Partition {
+    fn visible(&self) -> u64 {
+        self.flushed.unwrap_or(self.appended)
+    }
+
+    fn read(&self, offset: u64, bytes_max: usize, up_to: u64) -> Vec<Bytes> {
+        let mut read: Vec<Bytes> = Vec::new();
+        let mut size = 0;
+        for batch in &self.batches {
+            let (view, _) = BatchView::parse(batch).unwrap();
+            if view.next_offset() <= offset {
+                continue;
+            }
+            let fits = read.is_empty() || size + batch.len() <= bytes_max;
+            if view.next_offset() > up_to || !fits {
+                break;
+            }
+            size += batch.len();
+            read.push(batch.clone());
+        }
+        read
+    }
+
+    fn times(&self) -> impl Iterator<Item = (u64, i64)> {
+        self.batches.iter().flat_map(|batch| {
+            let (view, _) = BatchView::parse(batch).unwrap();
+            let times = view.records().map(|record| record.unwrap());
+            times
+                .map(|record| (record.offset, record.timestamp_ms))
+                .collect::<Vec<_>>()
+        })
+    }
+}
+
+impl Source for FakeLog {
+    fn cluster_id(&self) -> &str {
+        CLUSTER_ID
+    }
+
+    fn streams(&self) -> Vec<Stream> {
+        self.inside
+            .lock()
+            .unwrap()
+            .streams
+            .values()
+            .cloned()
+            .collect()
+    }
+
+    fn stream(&self, name: &str) -> Option<Stream> {
+        self.inside.lock().unwrap().streams.get(name).cloned()
+    }
+
+    fn stream_by_id(&self, topic_id: &Uuid) -> Option<Stream> {
+        let inside = self.inside.lock().unwrap();
+        inside
+            .streams
+            .values()
+            .find(|stream| stream.topic_id == *topic_id)
+            .cloned()
+    }
+
+    fn watermarks(&self, partition: PartitionId) -> Option<Watermarks> {
+        let inside = self.inside.lock().unwrap();
+        let partition = inside.partitions.get(partition as usize)?;
+        Some(Watermarks {
+            log_start: partition.log_start,
+            visible: partition.visible(),
+            appended: partition.appended,
+            stable: partition.visible(),
+            leader_epoch: LEADER_EPOCH,
+        })
+    }
+
+    fn epoch_end(&self, partition: PartitionId, epoch: i32) -> Option<(i32, u64)> {
+        let inside = self.inside.lock().unwrap();
+        inside.partitions[partition as usize]
+            .ended
+            .filter(|(ended, _)| *ended <= epoch)
+    }
+
+    fn read_tail(
+        &self,
+        partition: PartitionId,
+        offset: u64,
+        bytes_max: usize,
+    ) -> Option<Vec<Bytes>> {
+        let inside = self.inside.lock().unwrap();
+        let partition = &inside.partitions[partition as usize];
+        (!inside.on_file).then(|| partition.read(offset, bytes_max, u64::MAX))
+    }
+
+    fn read(
+        &self,
+        partition: PartitionId,
+        offset: u64,
+        bytes_max: usize,
+        up_to: u64,
+    ) -> Result<Vec<Bytes>, ReadError> {
+        let inside = self.inside.lock().unwrap();
+        if inside.failing {
+            return Err(ReadError::Disk {
+                path: "streams/door-0/0.log".into(),
+                op: "read",
+                position: Some(0),
+                source: io::Error::other("the disk is gone"),
+            });
+        }
+        Ok(inside.partitions[partition as usize].read(offset, bytes_max, up_to))
+    }
+
+    fn offset_for_time(
+        &self,
+        partition: PartitionId,
+        timestamp_ms: i64,
+    ) -> Result<Option<(u64, i64)>, ReadError> {
+        let inside = self.inside.lock().unwrap();
+        let mut times = inside.partitions[partition as usize].times();
+        Ok(times.find(|(_, time)| *time >= timestamp_ms))
+    }
+
+    fn newest(&self, partition: PartitionId) -> Result<Option<(u64, i64)>, ReadError> {
+        let inside = self.inside.lock().unwrap();
+        let times = inside.partitions[partition as usize].times();
+        // The first of equals, as Kafka does.
+        Ok(times.reduce(|best, next| if next.1 > best.1 { next } else { best }))
+    }
+
+    fn commits(&self) -> watch::Receiver<Lsn> {
+        self.commits.subscribe()
+    }
+}
