@@ -1,4 +1,7 @@
 //! A deterministic world around the pure crates: network, disk, clock, clients and an oracle.
 
+pub mod clients;
 pub mod fuzz;
+pub mod oracle;
 pub mod random;
+pub mod world;

@@ -3,7 +3,7 @@
 
 use kafka::api::{
     Api, ApiVersionsRequest, FetchRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetForLeaderEpochRequest,
+    OffsetForLeaderEpochRequest, ProduceRequest,
 };
 use kafka::{RequestHeader, Wire, WireError, decode_request, encode_request};
 
@@ -42,6 +42,7 @@ fn request(frame: &[u8]) {
     }
     match api {
         Api::ApiVersions => again!(ApiVersionsRequest),
+        Api::Produce => again!(ProduceRequest),
         Api::Metadata => again!(MetadataRequest),
         Api::ListOffsets => again!(ListOffsetsRequest),
         Api::Fetch => again!(FetchRequest),
@@ -57,24 +58,18 @@ fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for api in Api::ALL {
         for version in api.versions() {
+            macro_rules! seed {
+                ($request:ident) => {
+                    encode_request(*api, version, 1, "seed", &$request::default())
+                };
+            }
             let frame = match api {
-                Api::ApiVersions => {
-                    encode_request(*api, version, 1, "seed", &ApiVersionsRequest::default())
-                }
-                Api::Metadata => {
-                    encode_request(*api, version, 1, "seed", &MetadataRequest::default())
-                }
-                Api::ListOffsets => {
-                    encode_request(*api, version, 1, "seed", &ListOffsetsRequest::default())
-                }
-                Api::Fetch => encode_request(*api, version, 1, "seed", &FetchRequest::default()),
-                Api::OffsetForLeaderEpoch => encode_request(
-                    *api,
-                    version,
-                    1,
-                    "seed",
-                    &OffsetForLeaderEpochRequest::default(),
-                ),
+                Api::ApiVersions => seed!(ApiVersionsRequest),
+                Api::Produce => seed!(ProduceRequest),
+                Api::Metadata => seed!(MetadataRequest),
+                Api::ListOffsets => seed!(ListOffsetsRequest),
+                Api::Fetch => seed!(FetchRequest),
+                Api::OffsetForLeaderEpoch => seed!(OffsetForLeaderEpochRequest),
             };
             seeds.push(frame.to_vec());
         }
