@@ -4,4 +4,5 @@ pub mod clients;
 pub mod fuzz;
 pub mod oracle;
 pub mod random;
+pub mod transcript;
 pub mod world;
