@@ -178,10 +178,9 @@ impl Partition {
             plan.begun_ms
                 .is_some_and(|begun_ms| now_ms.saturating_sub(begun_ms) >= limit_ms)
         });
-        let rolls = plan.position > 0
-            && (old
-                || plan.position + size as u64 > segment_bytes
-                || last_offset - plan.segment_base > i32::MAX as u64);
+        let out_of_reach = last_offset - plan.segment_base >= i32::MAX as u64;
+        let full = plan.position + size as u64 > segment_bytes;
+        let rolls = out_of_reach || (plan.position > 0 && (old || full));
         if rolls || plan.position == 0 {
             self.plan.begun_ms = Some(now_ms);
         }
@@ -367,6 +366,7 @@ impl Partition {
             };
             (at, Arc::clone(&segments[at]))
         };
+        new.end_at(old.end_offset());
         let freed = old.size_bytes().saturating_sub(new.size_bytes());
         self.dirty_segments
             .retain(|segment| !Arc::ptr_eq(segment, &old));
@@ -482,6 +482,7 @@ impl Partition {
         self.dirty_active();
 
         let segment = Arc::new(Segment::create(&self.disk, self.dir(), base)?);
+        self.active.end_at(base);
         self.shared
             .change(|segments| segments.push_back(Arc::clone(&segment)));
         self.active = segment;

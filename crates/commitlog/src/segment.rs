@@ -43,6 +43,9 @@ pub(crate) struct Segment {
     offset_entries: AtomicU64,
     time_entries: AtomicU64,
     newest: Mutex<Option<TimeEntry>>,
+    /// No offset here reaches this: base offset of the next segment, or what an index can express.
+    /// Offsets lie outside the checksum of a batch, so they need a bound of their own.
+    end_offset: AtomicU64,
 }
 
 /// Lengths and last entries of the two indexes.
@@ -93,11 +96,21 @@ impl Segment {
             offset_entries: AtomicU64::new(0),
             time_entries: AtomicU64::new(0),
             newest: Mutex::new(None),
+            end_offset: AtomicU64::new(base.saturating_add(i32::MAX as u64)),
         }
     }
 
     pub fn base(&self) -> u64 {
         self.base
+    }
+
+    /// The next segment begins at `next_base`.
+    pub fn end_at(&self, next_base: u64) {
+        self.end_offset.fetch_min(next_base, Ordering::AcqRel);
+    }
+
+    pub fn end_offset(&self) -> u64 {
+        self.end_offset.load(Ordering::Acquire)
     }
 
     /// Published bytes.
@@ -258,6 +271,7 @@ impl Segment {
         let mut next_offset = first.base_offset();
         while keep < bytes.len() {
             match check_batch(&bytes[keep..], next_offset) {
+                Ok(head) if head.last_offset() >= self.end_offset() => break,
                 Ok(head) if head.last_offset() >= up_to => break,
                 Ok(head) => {
                     keep += head.size_bytes();

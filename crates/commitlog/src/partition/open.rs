@@ -201,6 +201,7 @@ fn open_closed(
     notices: &mut Vec<Notice>,
 ) -> Result<Segment, Error> {
     let mut segment = Segment::at(disk, dir, base);
+    segment.end_at(next_base);
     let measured = match missing_index(&**disk, &segment) {
         Some(what) => Err(what),
         None => segment.measure(next_base)?,

@@ -223,6 +223,41 @@ fn a_segment_rolls_by_age_and_on_command() {
 }
 
 #[test]
+fn a_segment_rolls_before_its_index_cannot_express_an_offset() {
+    const FAR: u64 = 3_000_000_000;
+    let disk = MemoryDisk::new();
+    let mut partition = new_partition(&disk);
+    let bases = |partition: &Partition| -> Vec<u64> {
+        partition
+            .segments()
+            .iter()
+            .map(|segment| segment.base_offset)
+            .collect()
+    };
+    partition.skip_to(FAR).unwrap();
+    append(&mut partition, batch(1, 10, 5));
+    assert_eq!(
+        bases(&partition),
+        [0, FAR],
+        "an empty segment rolls as well"
+    );
+    partition.skip_to(FAR + i32::MAX as u64 - 1).unwrap();
+    append(&mut partition, batch(1, 10, 6));
+    partition.skip_to(2 * FAR).unwrap();
+    append(&mut partition, batch(1, 10, 7));
+    assert_eq!(bases(&partition), [0, FAR, 2 * FAR]);
+    let mark = partition.mark();
+    drop(partition);
+    let (partition, notices) = open(&disk, Some(mark));
+    assert_eq!(notices, []);
+    assert_eq!(read_all(&partition.reader(), 0).len(), 3);
+    assert_eq!(
+        partition.reader().offset_for_time(6).unwrap().unwrap().0,
+        FAR + i32::MAX as u64 - 1
+    );
+}
+
+#[test]
 fn a_read_begins_with_the_batch_that_contains_the_offset() {
     let disk = MemoryDisk::new();
     let (partition, batches) = filled(&disk);
@@ -485,4 +520,53 @@ fn a_memory_partition_keeps_the_newest() {
     small.stage(batch(10, 500, 0), 0, 0).unwrap();
     small.write().unwrap();
     assert_eq!(small.log_start(), 0, "one batch is always kept");
+}
+
+#[test]
+fn readers_follow_a_writer_that_rolls_and_drops() {
+    const RECORDS: u64 = 6000;
+    let disk = MemoryDisk::new();
+    let mut partition = new_partition(&disk);
+    let reader = partition.reader();
+    let follow = |step_back: u64| {
+        let mut offset = 0;
+        while offset < RECORDS {
+            match reader.read(offset, 9000, u64::MAX) {
+                Ok(found) => {
+                    for bytes in found {
+                        let first = BatchHead::read(&bytes).unwrap();
+                        assert!((first.base_offset()..=first.last_offset()).contains(&offset));
+                        offset = batches(&bytes).last().unwrap().unwrap().next_offset();
+                    }
+                }
+                Err(ReadError::OutOfRange {
+                    log_start,
+                    next_offset,
+                    ..
+                }) => {
+                    assert!(log_start > offset, "only what was dropped is out of range");
+                    offset = log_start.max(next_offset.saturating_sub(step_back));
+                }
+                Err(error) => panic!("{error}"),
+            }
+            if let Some((found, _)) = reader.offset_for_time(1).unwrap() {
+                assert!(found < RECORDS);
+            }
+        }
+        offset
+    };
+    std::thread::scope(|scope| {
+        let near = scope.spawn(|| follow(0));
+        let far = scope.spawn(|| follow(u64::MAX));
+        for at in 0..RECORDS / 3 {
+            append(&mut partition, batch(3, 600, 1 + at as i64));
+            if at % 50 == 49 {
+                partition
+                    .drop_segments_before(partition.next_offset().saturating_sub(60))
+                    .unwrap();
+            }
+        }
+        assert_eq!(near.join().unwrap(), RECORDS);
+        assert_eq!(far.join().unwrap(), RECORDS);
+    });
 }

@@ -45,7 +45,8 @@ impl<'a> Walk<'a> {
         }
         let position = self.position;
         let head = self.head()?;
-        if head.base_offset() < self.next_offset {
+        let end_offset = self.segment.end_offset();
+        if head.base_offset() < self.next_offset || head.last_offset() >= end_offset {
             return Err(self.segment.corrupt(position, BatchError::Offsets));
         }
         if head.size_bytes() as u64 > self.end - position {

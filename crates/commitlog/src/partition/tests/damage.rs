@@ -1,5 +1,9 @@
 //! Each damage that a disk can do to a partition.
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+
 use super::*;
 use crate::disk::Operation;
 
@@ -123,6 +127,7 @@ fn a_batch_damaged_in_the_middle_is_named_and_the_rest_stays_readable() {
         (8, &[0, 0, 0, 0], "length"),
         (16, &[1], "version"),
         (0, &[0xff], "offsets"),
+        (0, &[0, 0, 0, 0, 0, 1], "offsets"),
     ] {
         let good = batches[4][at..at + bytes.len()].to_vec();
         disk.corrupt(&path, size + at as u64, bytes);
@@ -311,4 +316,52 @@ fn the_segment_of_the_mark_may_have_been_dropped() {
     assert_eq!((partition.log_start(), partition.next_offset()), (100, 100));
     append(&mut partition, batch(1, 1, 0));
     assert_eq!(read_all(&partition.reader(), 100).len(), 1);
+}
+
+proptest! {
+    /// Whatever stands in the files: opening ends with a partition or an error, and reading from any
+    /// offset ends with batches that are whole, or an error that names a place.
+    #[test]
+    fn garbage_in_the_files_is_met_with_errors(
+        changes in vec((any::<Index>(), any::<Index>(), vec(any::<u8>(), 1..12)), 1..6),
+        known in any::<bool>(),
+        offsets in vec(0..110u64, 1..8),
+        times in vec(999_000..1_011_000i64, 1..4),
+    ) {
+        let disk = MemoryDisk::new();
+        let (partition, _) = filled(&disk);
+        let mark = partition.mark();
+        drop(partition);
+        let names = disk.list(DIR).unwrap();
+        for (name, at, bytes) in changes {
+            let path = format!("{DIR}/{}", names[name.index(names.len())]);
+            let len = disk.contents(&path).unwrap_or_default().len();
+            if len > 0 {
+                disk.corrupt(&path, at.index(len) as u64, &bytes);
+            }
+        }
+        let opened = Partition::open(
+            Arc::new(disk.clone()),
+            DIR,
+            SETTINGS,
+            known.then_some(mark),
+        );
+        let Ok((mut partition, _)) = opened else { return Ok(()) };
+        let reader = partition.reader();
+        for offset in offsets {
+            let Ok(read) = reader.read(offset, 30_000, u64::MAX) else { continue };
+            for batch in read.iter().flat_map(|bytes| batches(bytes)) {
+                batch.unwrap().verify_crc().unwrap();
+            }
+        }
+        for timestamp_ms in times {
+            let _ = reader.offset_for_time(timestamp_ms);
+        }
+        let _ = reader.newest();
+        if partition.stage(batch(3, 100, 0), 0, 0).is_ok() && partition.write().is_ok() {
+            let last = partition.next_offset() - 1;
+            prop_assert!(reader.read(last, 1, u64::MAX).is_ok());
+        }
+        let _ = partition.truncate_to(45);
+    }
 }
