@@ -21,7 +21,7 @@ pub(super) fn answer(
         .iter()
         .map(|topic| {
             let stream = door.stream(topic.topic);
-            let partition = |row| partition(door, stream.as_ref(), row);
+            let partition = |row| partition(door, stream.as_deref(), row);
             LeaderEpochTopicResponse {
                 topic: topic.topic,
                 partitions: topic.partitions.iter().map(partition).collect(),

@@ -13,7 +13,7 @@ pub(super) const FETCH_BYTES_MAX: u32 = 16 * 1024 * 1024;
 pub(super) const FIRST_REQUEST_MAX: Duration = Duration::from_secs(30);
 
 /// Time for a request to arrive whole once its first byte is there.
-pub(super) const REQUEST_MAX: Duration = Duration::from_secs(60);
+pub(super) const REQUEST_MAX: Duration = Duration::from_mins(1);
 
 /// Time in which a peer takes at least one byte of its answer.
 pub(super) const WRITE_STALL_MAX: Duration = Duration::from_secs(30);

@@ -28,7 +28,7 @@ pub(super) async fn answer(
         let stream = door.stream(topic.name);
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for row in &topic.partitions {
-            partitions.push(partition(door, version, committed, stream.as_ref(), row).await);
+            partitions.push(partition(door, version, committed, stream.as_deref(), row).await);
         }
         topics.push(ListOffsetsTopicResponse {
             name: topic.name,

@@ -1,6 +1,8 @@
 //! Metadata: this node as the only broker and controller, and the streams as topics. Topics are
 //! never created here.
 
+use std::sync::Arc;
+
 use ::kafka::api::{
     Api, MetadataBroker, MetadataPartition, MetadataRequest, MetadataResponse, MetadataTopic,
     OPERATIONS_NOT_ASKED,
@@ -21,7 +23,7 @@ const CLUSTER_OPERATIONS: i32 = 1 << 8;
 
 /// A topic that was asked for, as it was asked for.
 enum Found<'a> {
-    Stream(Stream),
+    Stream(Arc<Stream>),
     NoName(&'a str, ErrorCode),
     NoId(Uuid, ErrorCode),
 }

@@ -10,6 +10,7 @@ mod leader_epoch;
 mod limits;
 mod list_offsets;
 mod listener;
+mod log_source;
 mod metadata;
 mod parking;
 mod produce;
@@ -25,8 +26,20 @@ use std::time::Duration;
 use ::kafka::Frame;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::node::Node;
 use crate::settings::{HostPort, KafkaSettings};
+use log_source::LogSource;
 use parking::Parking;
+
+/// The front door of this node, for all its Kafka listeners. To be called inside the runtime.
+pub fn front_door(node: &Node) -> Arc<FrontDoor> {
+    let source = LogSource::new(
+        node.log.clone(),
+        node.commit_watch(),
+        node.cluster_id.clone(),
+    );
+    FrontDoor::new(Arc::new(source), &node.settings.kafka)
+}
 
 /// Everything that the Kafka connections of a node share.
 pub struct FrontDoor {
@@ -104,4 +117,4 @@ impl From<Frame> for Answer {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -41,13 +41,13 @@ pub trait Source: Send + Sync + 'static {
     fn cluster_id(&self) -> &str;
 
     /// All streams, in the order of their names.
-    fn streams(&self) -> Vec<Stream>;
+    fn streams(&self) -> Vec<Arc<Stream>>;
 
     /// The stream of this name.
-    fn stream(&self, name: &str) -> Option<Stream>;
+    fn stream(&self, name: &str) -> Option<Arc<Stream>>;
 
     /// The stream with this topic id.
-    fn stream_by_id(&self, topic_id: &Uuid) -> Option<Stream>;
+    fn stream_by_id(&self, topic_id: &Uuid) -> Option<Arc<Stream>>;
 
     /// How far a partition reaches; `None` once its stream was deleted.
     fn watermarks(&self, partition: PartitionId) -> Option<Watermarks>;

@@ -1,5 +1,7 @@
 //! Finding the partition that a request names, and what is wrong with a request for it.
 
+use std::sync::Arc;
+
 use ::kafka::{ErrorCode, Uuid};
 use commitlog::{PartitionId, ReadError};
 
@@ -10,7 +12,7 @@ const NAME_BYTES_MAX: usize = 249;
 
 impl FrontDoor {
     /// The stream of this name, if clients may see it.
-    pub(super) fn stream(&self, name: &str) -> Result<Stream, ErrorCode> {
+    pub(super) fn stream(&self, name: &str) -> Result<Arc<Stream>, ErrorCode> {
         if !legal(name) {
             return Err(ErrorCode::InvalidTopic);
         }
@@ -21,7 +23,7 @@ impl FrontDoor {
     }
 
     /// The stream with this topic id, if clients may see it.
-    pub(super) fn stream_by_id(&self, topic_id: &Uuid) -> Result<Stream, ErrorCode> {
+    pub(super) fn stream_by_id(&self, topic_id: &Uuid) -> Result<Arc<Stream>, ErrorCode> {
         self.source
             .stream_by_id(topic_id)
             .filter(|stream| !stream.internal)
@@ -63,6 +65,7 @@ impl Stream {
 pub(super) fn read_error(error: &ReadError) -> ErrorCode {
     match error {
         ReadError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        ReadError::UnknownPartition { .. } => ErrorCode::UnknownTopicOrPartition,
         ReadError::Corrupt { .. } => {
             tracing::error!(%error, "a Kafka client asked for a damaged batch");
             ErrorCode::CorruptMessage

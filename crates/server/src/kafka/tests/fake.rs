@@ -12,12 +12,12 @@ use tokio::sync::watch;
 
 use crate::kafka::{Source, Stream, Watermarks};
 
-pub(in crate::kafka) const CLUSTER_ID: &str = "c2x1aWNlLXRlc3QtY2x1c3";
+pub(crate) const CLUSTER_ID: &str = "c2x1aWNlLXRlc3QtY2x1c3";
 
 const LEADER_EPOCH: i32 = 5;
 
 /// The id of the stream of this name.
-pub(in crate::kafka) fn topic_id(name: &str) -> Uuid {
+pub(crate) fn topic_id(name: &str) -> Uuid {
     let mut id = [1; 16];
     for (byte, letter) in id.iter_mut().zip(name.bytes()) {
         *byte = letter;
@@ -25,14 +25,14 @@ pub(in crate::kafka) fn topic_id(name: &str) -> Uuid {
     id
 }
 
-pub(in crate::kafka) struct FakeLog {
+pub(crate) struct FakeLog {
     inside: Mutex<Inside>,
     commits: watch::Sender<Lsn>,
 }
 
 #[derive(Default)]
 struct Inside {
-    streams: BTreeMap<Arc<str>, Stream>,
+    streams: BTreeMap<Arc<str>, Arc<Stream>>,
     partitions: Vec<Partition>,
     on_file: bool,
     failing: bool,
@@ -49,22 +49,22 @@ struct Partition {
 }
 
 impl FakeLog {
-    pub(in crate::kafka) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             inside: Mutex::default(),
             commits: watch::channel(0).0,
         }
     }
 
-    pub(in crate::kafka) fn create(&self, name: &str, partitions: usize) {
+    pub(crate) fn create(&self, name: &str, partitions: usize) {
         self.create_as(name, partitions, false, None);
     }
 
-    pub(in crate::kafka) fn create_internal(&self, name: &str) {
+    pub(crate) fn create_internal(&self, name: &str) {
         self.create_as(name, 1, true, None);
     }
 
-    pub(in crate::kafka) fn create_flush(&self, name: &str) {
+    pub(crate) fn create_flush(&self, name: &str) {
         self.create_as(name, 1, false, Some(0));
     }
 
@@ -75,19 +75,19 @@ impl FakeLog {
             flushed,
             ..Default::default()
         }));
-        let stream = Stream {
+        let stream = Arc::new(Stream {
             name: name.into(),
             topic_id: topic_id(name),
             partitions: (first..first + partitions)
                 .map(|id| id as PartitionId)
                 .collect(),
             internal,
-        };
+        });
         inside.streams.insert(stream.name.clone(), stream);
     }
 
     /// Appends one batch with a record for each timestamp; returns its size.
-    pub(in crate::kafka) fn append(&self, name: &str, index: usize, times: &[i64]) -> usize {
+    pub(crate) fn append(&self, name: &str, index: usize, times: &[i64]) -> usize {
         let mut builder = BatchBuilder::new();
         for &time in times {
             builder.push(time, Some(b"key"), Some(b"value of the record"), &[]);
@@ -95,12 +95,7 @@ impl FakeLog {
         self.append_batch(name, index, builder.finish())
     }
 
-    pub(in crate::kafka) fn append_batch(
-        &self,
-        name: &str,
-        index: usize,
-        mut batch: Vec<u8>,
-    ) -> usize {
+    pub(crate) fn append_batch(&self, name: &str, index: usize, mut batch: Vec<u8>) -> usize {
         let size = batch.len();
         self.change(name, index, |partition| {
             set_base_offset(&mut batch, partition.appended);
@@ -111,27 +106,27 @@ impl FakeLog {
         size
     }
 
-    pub(in crate::kafka) fn flush(&self, name: &str, index: usize) {
+    pub(crate) fn flush(&self, name: &str, index: usize) {
         self.change(name, index, |partition| {
             partition.flushed = Some(partition.appended)
         });
     }
 
-    pub(in crate::kafka) fn set_log_start(&self, name: &str, index: usize, offset: u64) {
+    pub(crate) fn set_log_start(&self, name: &str, index: usize, offset: u64) {
         self.change(name, index, |partition| partition.log_start = offset);
     }
 
-    pub(in crate::kafka) fn end_epoch(&self, name: &str, index: usize, epoch: i32, end: u64) {
+    pub(crate) fn end_epoch(&self, name: &str, index: usize, epoch: i32, end: u64) {
         self.change(name, index, |partition| {
             partition.ended = Some((epoch, end))
         });
     }
 
-    pub(in crate::kafka) fn keep_in_tail(&self, in_tail: bool) {
+    pub(crate) fn keep_in_tail(&self, in_tail: bool) {
         self.inside.lock().unwrap().on_file = !in_tail;
     }
 
-    pub(in crate::kafka) fn fail_reads(&self) {
+    pub(crate) fn fail_reads(&self) {
         self.inside.lock().unwrap().failing = true;
     }
 
@@ -183,7 +178,7 @@ impl Source for FakeLog {
         CLUSTER_ID
     }
 
-    fn streams(&self) -> Vec<Stream> {
+    fn streams(&self) -> Vec<Arc<Stream>> {
         self.inside
             .lock()
             .unwrap()
@@ -193,11 +188,11 @@ impl Source for FakeLog {
             .collect()
     }
 
-    fn stream(&self, name: &str) -> Option<Stream> {
+    fn stream(&self, name: &str) -> Option<Arc<Stream>> {
         self.inside.lock().unwrap().streams.get(name).cloned()
     }
 
-    fn stream_by_id(&self, topic_id: &Uuid) -> Option<Stream> {
+    fn stream_by_id(&self, topic_id: &Uuid) -> Option<Arc<Stream>> {
         let inside = self.inside.lock().unwrap();
         inside
             .streams

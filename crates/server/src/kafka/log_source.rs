@@ -1,0 +1,165 @@
+//! The log of this node as a [`Source`].
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use ::kafka::Uuid;
+use bytes::Bytes;
+use commitlog::{Ack, LogReader, Lsn, PartitionId, ReadError, StreamMeta};
+use tokio::sync::watch;
+
+use super::{Source, Stream, Watermarks};
+
+/// Reads the log of this node.
+pub(super) struct LogSource {
+    log: LogReader,
+    commits: watch::Receiver<Lsn>,
+    cluster_id: String,
+    catalogue: RwLock<Arc<Catalogue>>,
+}
+
+/// The streams as clients see them, made anew when the log has others.
+#[derive(Default)]
+struct Catalogue {
+    of: Arc<Vec<StreamMeta>>,
+    streams: Vec<Arc<Stream>>,
+    by_name: HashMap<Arc<str>, Arc<Stream>>,
+    by_topic_id: HashMap<Uuid, Arc<Stream>>,
+    /// Whether readers see only what is flushed.
+    flushed_only: HashMap<PartitionId, bool>,
+}
+
+impl LogSource {
+    pub(super) fn new(log: LogReader, commits: watch::Receiver<Lsn>, cluster_id: String) -> Self {
+        Self {
+            log,
+            commits,
+            cluster_id,
+            catalogue: RwLock::default(),
+        }
+    }
+
+    fn catalogue(&self) -> Arc<Catalogue> {
+        let of = self.log.streams();
+        let known = self
+            .catalogue
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if Arc::ptr_eq(&known.of, &of) {
+            return known;
+        }
+        let made = Arc::new(Catalogue::new(&of));
+        *self
+            .catalogue
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = made.clone();
+        made
+    }
+}
+
+impl Catalogue {
+    fn new(of: &Arc<Vec<StreamMeta>>) -> Self {
+        let mut catalogue = Self {
+            of: of.clone(),
+            ..Self::default()
+        };
+        for meta in of.iter() {
+            let stream = Arc::new(Stream {
+                name: meta.settings.name.as_str().into(),
+                topic_id: meta.settings.topic_id,
+                partitions: meta.partitions.clone(),
+                internal: meta.settings.internal,
+            });
+            let flushed_only = meta.settings.ack >= Ack::Flush;
+            catalogue.flushed_only.extend(
+                meta.partitions
+                    .iter()
+                    .map(|&partition| (partition, flushed_only)),
+            );
+            catalogue
+                .by_name
+                .insert(stream.name.clone(), stream.clone());
+            catalogue
+                .by_topic_id
+                .insert(stream.topic_id, stream.clone());
+            catalogue.streams.push(stream);
+        }
+        catalogue
+    }
+}
+
+impl Source for LogSource {
+    fn cluster_id(&self) -> &str {
+        &self.cluster_id
+    }
+
+    fn streams(&self) -> Vec<Arc<Stream>> {
+        self.catalogue().streams.clone()
+    }
+
+    fn stream(&self, name: &str) -> Option<Arc<Stream>> {
+        self.catalogue().by_name.get(name).cloned()
+    }
+
+    fn stream_by_id(&self, topic_id: &Uuid) -> Option<Arc<Stream>> {
+        self.catalogue().by_topic_id.get(topic_id).cloned()
+    }
+
+    fn watermarks(&self, partition: PartitionId) -> Option<Watermarks> {
+        let marks = self.log.watermarks(partition)?;
+        // A stream that is not in the catalogue is deleted at this moment.
+        let flushed_only = *self.catalogue().flushed_only.get(&partition)?;
+        let visible = if flushed_only {
+            marks.flushed
+        } else {
+            marks.appended
+        };
+        Some(Watermarks {
+            log_start: marks.log_start,
+            visible,
+            appended: marks.appended,
+            stable: marks.stable.min(visible),
+            leader_epoch: self.log.leader_epoch(),
+        })
+    }
+
+    fn epoch_end(&self, partition: PartitionId, epoch: i32) -> Option<(i32, u64)> {
+        self.log.epoch_end(partition, epoch)
+    }
+
+    fn read_tail(
+        &self,
+        partition: PartitionId,
+        offset: u64,
+        bytes_max: usize,
+    ) -> Option<Vec<Bytes>> {
+        self.log.read_tail(partition, offset, bytes_max)
+    }
+
+    fn read(
+        &self,
+        partition: PartitionId,
+        offset: u64,
+        bytes_max: usize,
+        up_to: u64,
+    ) -> Result<Vec<Bytes>, ReadError> {
+        self.log.read(partition, offset, bytes_max, up_to)
+    }
+
+    fn offset_for_time(
+        &self,
+        partition: PartitionId,
+        timestamp_ms: i64,
+    ) -> Result<Option<(u64, i64)>, ReadError> {
+        self.log.offset_for_time(partition, timestamp_ms)
+    }
+
+    fn newest(&self, partition: PartitionId) -> Result<Option<(u64, i64)>, ReadError> {
+        self.log.newest(partition)
+    }
+
+    fn commits(&self) -> watch::Receiver<Lsn> {
+        self.commits.clone()
+    }
+}
