@@ -1,6 +1,12 @@
 //! The program `sluice`: listeners, runtimes, configuration, HTTP, command line. It knows every
 //! other crate; none knows it.
 
+pub mod cli;
+pub mod client;
+pub mod command;
 pub mod config;
 pub mod emqx;
+pub mod http;
+pub mod load;
+pub mod logging;
 pub mod settings;

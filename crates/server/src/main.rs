@@ -1,3 +1,5 @@
-//! The program `sluice`.
+//! The program `sluice`; everything it does lives in the library beside it.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    server::cli::main()
+}

@@ -3,6 +3,7 @@
 
 mod build;
 mod listeners;
+mod meant;
 mod streams;
 mod values;
 mod words;
@@ -13,8 +14,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use self::build::{Flags, build};
-pub use self::streams::{DEFAULT_QOS0_STREAM, DEFAULT_STREAM};
-pub use self::words::{INTERNAL_PREFIX, bad_filter, bad_stream_name, key_template};
+pub use self::streams::{
+    DEFAULT_KEY, DEFAULT_QOS0_STREAM, DEFAULT_STREAM, has_payload, needs_topic,
+};
+pub use self::words::{INTERNAL_PREFIX, Word, bad_filter, bad_stream_name};
+pub use broker::{Event as HookEvent, PayloadEncoding};
+pub use commitlog::{Ack, Storage};
 
 /// All settings of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -222,26 +227,6 @@ pub enum ListenerKind {
     Http,
 }
 
-/// When an append counts as done. Ordered: a later level is stricter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Ack {
-    /// In this process's memory.
-    Memory,
-    /// In the operating system's page cache: survives the end of the process.
-    Append,
-    /// fdatasync done: survives a power cut.
-    Flush,
-}
-
-/// Where a stream's records live.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Storage {
-    /// In segments under the data directory.
-    Disk,
-    /// In this process's memory; gone with it.
-    Memory,
-}
-
 /// One stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamSettings {
@@ -262,6 +247,8 @@ pub struct StreamSettings {
     pub compaction: bool,
     /// Where its records live.
     pub storage: Storage,
+    /// Size at which a segment is closed and the next begun, bytes.
+    pub segment_bytes: u64,
 }
 
 /// One rule "on this event, append a record to that stream".
@@ -274,55 +261,10 @@ pub struct HookSettings {
     pub filter: Option<String>,
     /// Stream that gets the record.
     pub stream: String,
-    /// Where the record's key comes from.
-    pub key: KeyTemplate,
+    /// Template of the record's key, as `broker::KeyTemplate::parse` takes it.
+    pub key: String,
     /// How `payload` stands in the JSON value.
     pub payload: PayloadEncoding,
-}
-
-/// Events a hook can name, in the words of EMQ X.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum HookEvent {
-    /// `client.connected`
-    ClientConnected,
-    /// `client.disconnected`
-    ClientDisconnected,
-    /// `session.subscribed`
-    SessionSubscribed,
-    /// `session.unsubscribed`
-    SessionUnsubscribed,
-    /// `message.publish`
-    MessagePublish,
-    /// `message.delivered`, also spelled `message.deliver`
-    MessageDelivered,
-    /// `message.acked`
-    MessageAcked,
-    /// `message.dropped`
-    MessageDropped,
-}
-
-/// Where a hook record's key comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyTemplate {
-    /// `{clientid}`, the default: the client id of the record.
-    ClientId,
-    /// `{username}`; the client id where there is none.
-    Username,
-    /// `{topic}`: the whole topic.
-    Topic,
-    /// `{N}`: level N of the topic, counted from 1; the client id where the topic is shorter.
-    Level(u16),
-    /// `none`: no key, records go round the partitions.
-    None,
-}
-
-/// How `payload` stands in a hook record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PayloadEncoding {
-    /// Base64 of the raw bytes.
-    Base64,
-    /// The payload as a JSON string where it is UTF-8.
-    Plain,
 }
 
 impl fmt::Display for HostPort {
@@ -332,74 +274,5 @@ impl fmt::Display for HostPort {
         } else {
             write!(f, "{}:{}", self.host, self.port)
         }
-    }
-}
-
-/// Spells an enum the way the configuration file does, both ways.
-macro_rules! words {
-    ($type:ty { $($variant:ident = $word:literal),+ $(,)? }) => {
-        impl $type {
-            /// Every word the configuration file knows, in the order of declaration.
-            pub const WORDS: &'static [&'static str] = &[$($word),+];
-
-            /// The word the configuration file uses.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word),+ }
-            }
-
-            /// The meaning of a word of the configuration file.
-            pub fn from_word(word: &str) -> Option<Self> {
-                match word { $($word => Some(Self::$variant),)+ _ => None }
-            }
-        }
-
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(self.as_str())
-            }
-        }
-    };
-}
-
-words!(SharedStrategy { RoundRobin = "round_robin", Sticky = "sticky" });
-words!(Level {
-    Off = "off",
-    Error = "error",
-    Warn = "warn",
-    Info = "info",
-    Debug = "debug",
-    Trace = "trace",
-});
-words!(LogFormat { Text = "text", Json = "json" });
-words!(ListenerKind { Mqtt = "mqtt", Kafka = "kafka", Http = "http" });
-words!(Ack { Memory = "memory", Append = "append", Flush = "flush" });
-words!(Storage { Disk = "disk", Memory = "memory" });
-words!(PayloadEncoding { Base64 = "base64", Plain = "plain" });
-words!(HookEvent {
-    ClientConnected = "client.connected",
-    ClientDisconnected = "client.disconnected",
-    SessionSubscribed = "session.subscribed",
-    SessionUnsubscribed = "session.unsubscribed",
-    MessagePublish = "message.publish",
-    MessageDelivered = "message.delivered",
-    MessageAcked = "message.acked",
-    MessageDropped = "message.dropped",
-});
-
-impl HookEvent {
-    /// Whether the event has a topic, and a hook on it therefore a filter.
-    pub fn has_topic(self) -> bool {
-        !matches!(self, Self::ClientConnected | Self::ClientDisconnected)
-    }
-
-    /// Whether the event's record has a payload.
-    pub fn has_payload(self) -> bool {
-        matches!(
-            self,
-            Self::MessagePublish
-                | Self::MessageDelivered
-                | Self::MessageAcked
-                | Self::MessageDropped
-        )
     }
 }

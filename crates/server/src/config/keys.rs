@@ -77,7 +77,7 @@ pub const KEYS: &[Key] = &[
         "MQTT worker threads, 1 to 64; 0: one for each processor core."),
 
     key("log", "journal_bytes", SIZE, "bytes", "\"512MB\"",
-        "Size of the journal, 16MB to 512MB. A larger one allows rarer checkpoints, a smaller one a faster start after a crash. It is written once when the data directory is made."),
+        "Size of the journal, 64MB to 512MB. A larger one allows rarer checkpoints, a smaller one a faster start after a crash. It is written once when the data directory is made."),
     key("log", "commits_per_s_max", INTEGER, "flushes a second", "600",
         "Most flushes to disk a second under load, 1 to 10000; after a quiet moment a flush starts at once. Lower costs latency and saves processor time."),
     key("log", "flush_bytes", SIZE, "bytes", "\"256KB\"",

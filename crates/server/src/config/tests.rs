@@ -160,7 +160,10 @@ fn the_default_file_says_every_default() {
     }
     // Every event has its hook, active or commented, with a line of explanation above.
     let lines: Vec<&str> = DEFAULT_TEXT.lines().collect();
-    for event in crate::settings::HookEvent::WORDS {
+    for event in crate::settings::HookEvent::ALL
+        .into_iter()
+        .map(crate::settings::HookEvent::as_str)
+    {
         let wanted = format!("event = \"{event}\"");
         let at = lines
             .iter()

@@ -10,7 +10,9 @@ use serde_json::{Map, Value};
 use super::cuttlefish::{self, Conf, Setting, byte_size, duration_ms};
 use crate::config::Fault;
 use crate::config::units::{show_bytes, show_millis};
-use crate::settings::{Ack, HookEvent, KeyTemplate, bad_filter, bad_stream_name, key_template};
+use crate::settings::{
+    Ack, HookEvent, Word, bad_filter, bad_stream_name, has_payload, needs_topic,
+};
 
 /// Width of comments in the output.
 const WIDTH: usize = 100;
@@ -313,12 +315,10 @@ impl Import<'_> {
             event
         };
         let Some(event) = HookEvent::from_word(word) else {
+            let known: Vec<&str> = HookEvent::ALL.into_iter().map(HookEvent::as_str).collect();
             self.say_silent(
                 setting,
-                &format!(
-                    "Sluice has no event {word}; it has {}.",
-                    HookEvent::WORDS.join(", ")
-                ),
+                &format!("Sluice has no event {word}; it has {}.", known.join(", ")),
             );
             return None;
         };
@@ -339,7 +339,8 @@ impl Import<'_> {
             (Some(filter), true) => Some(filter),
             (Some(_), false) => {
                 notes.push(format!(
-                    "{event} has no topic; the filter of the original was without effect."
+                    "{} has no topic; the filter of the original was without effect.",
+                    event.word()
                 ));
                 None
             }
@@ -364,7 +365,7 @@ impl Import<'_> {
             filter,
             stream,
             key,
-            plain: plain && event.has_payload(),
+            plain: plain && has_payload(event),
             notes,
         })
     }
@@ -396,7 +397,7 @@ impl Hook {
         for note in &self.notes {
             comment(out, "# ", "# ", note);
         }
-        let _ = write!(out, "[[hook]]\nevent = \"{}\"\n", self.event);
+        let _ = write!(out, "[[hook]]\nevent = \"{}\"\n", self.event.word());
         if let Some(filter) = &self.filter {
             let _ = writeln!(out, "filter = {}", quoted(filter));
         }
@@ -428,8 +429,9 @@ fn streams(out: &mut String, settings: &[Setting], hooks: &[Hook]) {
     for name in names {
         let _ = write!(
             out,
-            "\n[[stream]]\nname = {}\npartitions = 4\nack = \"{ack}\"\n",
-            quoted(name)
+            "\n[[stream]]\nname = {}\npartitions = 4\nack = \"{}\"\n",
+            quoted(name),
+            ack.word()
         );
     }
 }
@@ -507,27 +509,24 @@ fn key_of(
     } else {
         notes.push("first_key_dispatch: one key stays in one partition as before, but its number differs: here it is that of Kafka's own producers (murmur2), in EMQ X that of Erlang's phash2.".to_owned());
     }
-    match key_template(written) {
-        Some(KeyTemplate::Topic | KeyTemplate::Level(_)) if !event.has_topic() => {
-            notes.push(format!(
-                "key = {written}: {event} has no topic; the key is the client id."
-            ));
-            None
-        }
-        Some(KeyTemplate::ClientId) => Some("{clientid}".to_owned()),
-        Some(KeyTemplate::Username) => Some("{username}".to_owned()),
-        Some(KeyTemplate::Topic) => Some("{topic}".to_owned()),
-        Some(KeyTemplate::Level(level)) => {
-            notes.push(format!("Here levels are counted from 1: {{{level}}} of a/b/c/d is its level {level}. Compare with the keys that the topic has."));
-            Some(format!("{{{level}}}"))
-        }
-        Some(KeyTemplate::None) | None => {
-            notes.push(format!(
-                "key = {written}: not known here; the key is the client id."
-            ));
-            None
-        }
+    let key = written.replace("${", "{");
+    if broker::KeyTemplate::parse(&key).is_err() || !key.contains('{') {
+        notes.push(format!(
+            "key = {written}: not known here; the key is the client id."
+        ));
+        return None;
     }
+    if needs_topic(&key) && !event.has_topic() {
+        notes.push(format!(
+            "key = {written}: {} has no topic; the key is the client id.",
+            event.word()
+        ));
+        return None;
+    }
+    if key.contains(|c: char| c.is_ascii_digit()) {
+        notes.push("Here the levels of a topic are counted from 1: {2} of a/b/c is b. Compare with the keys that the topic has.".to_owned());
+    }
+    Some(key)
 }
 
 /// Notes about fields of the hook's JSON that change nothing here.

@@ -57,7 +57,8 @@ fn the_documented_sample() {
         .iter()
         .map(|hook| hook.event.as_str())
         .collect();
-    assert_eq!(events[..], HookEvent::WORDS[..7]);
+    let all: Vec<_> = HookEvent::ALL.into_iter().map(HookEvent::as_str).collect();
+    assert_eq!(events[..], all[..7]);
     // required_acks = none in the sample.
     assert!(
         settings
@@ -74,18 +75,18 @@ fn everything_a_hook_can_say() {
     let hooks: Vec<_> = settings
         .hooks
         .iter()
-        .map(|hook| (hook.stream.as_str(), hook.key))
+        .map(|hook| (hook.stream.as_str(), hook.key.as_str()))
         .collect();
     assert_eq!(
         hooks,
         [
-            ("clients", KeyTemplate::ClientId),
-            ("state", KeyTemplate::ClientId),
-            ("sensors", KeyTemplate::None),
-            ("state", KeyTemplate::Level(2)),
-            ("out", KeyTemplate::ClientId),
-            ("out", KeyTemplate::Username),
-            ("out", KeyTemplate::ClientId),
+            ("clients", "{clientid}"),
+            ("state", "{clientid}"),
+            ("sensors", "none"),
+            ("state", "{2}"),
+            ("out", "{clientid}"),
+            ("out", "{username}"),
+            ("out", "{clientid}"),
         ]
     );
     assert_eq!(settings.hooks[3].filter.as_deref(), Some("a/\"b\""));

@@ -64,6 +64,8 @@ pub(super) struct Builder {
     /// Streams that only the default names; they stay while a hook writes to them.
     pub(super) default_streams: BTreeSet<String>,
     pub(super) faults: Vec<Fault>,
+    /// `segment_bytes` of `[log]`, which every stream takes.
+    pub(super) segment_bytes: u64,
 }
 
 impl Builder {
@@ -110,14 +112,17 @@ impl Builder {
             lines: above.lines,
             default_streams,
             faults: Vec::new(),
+            segment_bytes: 0,
         }
     }
 
     fn settings(&mut self, flags: &Flags) -> Settings {
         let hooks = self.hooks();
+        let log = self.log(flags);
+        self.segment_bytes = log.segment_bytes;
         Settings {
             node: self.node(flags),
-            log: self.log(flags),
+            log,
             mqtt: self.mqtt(),
             kafka: self.kafka(),
             http: HttpSettings {
@@ -164,7 +169,7 @@ impl Builder {
     fn log(&mut self, flags: &Flags) -> LogSettings {
         let said = self.said.log.clone();
         LogSettings {
-            journal_bytes: self.size("log.journal_bytes", said.journal_bytes, 16 * MB, 512 * MB),
+            journal_bytes: self.size("log.journal_bytes", said.journal_bytes, 64 * MB, 512 * MB),
             commits_per_s_max: self.integer(
                 "log.commits_per_s_max",
                 said.commits_per_s_max,
@@ -250,12 +255,7 @@ impl Builder {
                 256 * MB,
             ) as u32,
             shared_strategy: self
-                .word(
-                    "mqtt.shared_strategy",
-                    &strategy,
-                    SharedStrategy::WORDS,
-                    SharedStrategy::from_word,
-                )
+                .word::<SharedStrategy>("mqtt.shared_strategy", &strategy)
                 .unwrap_or(SharedStrategy::RoundRobin),
             sys_interval_s: self
                 .seconds_or_none("mqtt.sys_interval_s", said.sys_interval_s, 0, 86_400)
@@ -304,17 +304,12 @@ impl Builder {
         let mut modules = BTreeMap::new();
         for (module, word) in said.modules.unwrap_or_default() {
             let path = format!("logging.modules.{module}");
-            if let Some(level) = self.word(&path, &word, Level::WORDS, Level::from_word) {
+            if let Some(level) = self.word::<Level>(&path, &word) {
                 modules.insert(module, level);
             }
         }
-        let level = self.word("logging.level", &level, Level::WORDS, Level::from_word);
-        let format = self.word(
-            "logging.format",
-            &format,
-            LogFormat::WORDS,
-            LogFormat::from_word,
-        );
+        let level = self.word::<Level>("logging.level", &level);
+        let format = self.word::<LogFormat>("logging.format", &format);
         LoggingSettings {
             level: flags.log_level.or(level).unwrap_or(Level::Info),
             format: flags.log_format.or(format).unwrap_or(LogFormat::Text),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use super::build::{Builder, Flags};
+use super::words::Word;
 use super::{HostPort, ListenerKind, ListenerSettings};
 use crate::config::ListenerTable;
 
@@ -37,7 +38,7 @@ impl Builder {
             if text == "off" {
                 continue;
             }
-            let option = format!("--{kind} ADDR");
+            let option = format!("--{} ADDR", kind.word());
             let Some(bind) = address(text) else {
                 self.flag_fault(&option, &bad_address(text, *kind));
                 continue;
@@ -77,12 +78,7 @@ impl Builder {
         table: &ListenerTable,
     ) -> Option<ListenerSettings> {
         let kind = self.required(path, "kind", table.kind.as_ref())?;
-        let kind = self.word(
-            &format!("{path}.kind"),
-            &kind,
-            ListenerKind::WORDS,
-            ListenerKind::from_word,
-        )?;
+        let kind = self.word::<ListenerKind>(&format!("{path}.kind"), &kind)?;
         let text = self.required(path, "bind", table.bind.as_ref())?;
         let Some(bind) = address(&text) else {
             self.fault(&format!("{path}.bind"), &bad_address(&text, kind));
@@ -94,7 +90,7 @@ impl Builder {
                 index + 1,
                 self.source
             ),
-            None => format!("--{kind} ADDR"),
+            None => format!("--{} ADDR", kind.word()),
         };
         Some(ListenerSettings {
             kind,
@@ -148,8 +144,8 @@ pub(super) fn refusal(listener: &ListenerSettings, how: &str) -> Option<String> 
     if listener.bind.ip().to_canonical().is_loopback() {
         return None;
     }
-    let (kind, bind) = (listener.kind, listener.bind);
-    if kind == ListenerKind::Http {
+    let (kind, bind) = (listener.kind.word(), listener.bind);
+    if listener.kind == ListenerKind::Http {
         return Some(format!(
             "the http listener on {bind} is refused: the HTTP interface has no authentication yet. Bind 127.0.0.1, and reach it through a tunnel or a proxy that asks who is there"
         ));

@@ -1,14 +1,14 @@
 //! Streams and hooks: what belongs together in them, and the streams that nobody has written.
 
 use super::build::Builder;
-use super::words::{bad_filter, bad_stream_name, key_template};
-use super::{Ack, HookEvent, HookSettings, KeyTemplate, PayloadEncoding, Storage, StreamSettings};
+use super::words::{Word, bad_filter, bad_stream_name};
+use super::{Ack, HookEvent, HookSettings, PayloadEncoding, Storage, StreamSettings};
 use crate::config::{HookTable, RetentionTable, StreamTable};
 
-/// Stream of what no hook takes.
-pub const DEFAULT_STREAM: &str = "mqtt.default";
-/// Stream of what no hook takes and was published with QoS 0.
-pub const DEFAULT_QOS0_STREAM: &str = "mqtt.default.qos0";
+pub use broker::hooks::{DEFAULT_QOS0_STREAM, DEFAULT_STREAM};
+
+/// Key of a hook that says nothing about it.
+pub const DEFAULT_KEY: &str = "{clientid}";
 
 /// Partitions of a stream that says nothing about them.
 const PARTITIONS: u32 = 4;
@@ -87,15 +87,10 @@ impl Builder {
             } else {
                 Storage::Disk
             }
-            .as_str()
+            .word()
             .to_owned()
         });
-        let storage = self.word(
-            &format!("{path}.storage"),
-            &word,
-            Storage::WORDS,
-            Storage::from_word,
-        )?;
+        let storage = self.word::<Storage>(&format!("{path}.storage"), &word)?;
         if name == DEFAULT_STREAM && storage == Storage::Memory {
             self.fault(
                 &format!("{path}.storage"),
@@ -123,6 +118,7 @@ impl Builder {
             size_bytes_max: None,
             compaction,
             storage,
+            segment_bytes: self.segment_bytes,
         };
         self.retention(path, table.retention.as_ref(), &mut stream);
         Some(stream)
@@ -184,9 +180,9 @@ impl Builder {
             self.fault(&path, "ack = \"kafka\" needs the mirror into an Apache Kafka cluster, which this version does not have; the strictest level is \"flush\"");
             return None;
         }
-        let ack = self.word(&path, word, Ack::WORDS, Ack::from_word)?;
+        let ack = self.word::<Ack>(&path, word)?;
         if storage == Storage::Memory && ack != Ack::Memory {
-            self.fault(&path, &format!("a stream in memory cannot promise \"{ack}\": write ack = \"memory\", or storage = \"disk\""));
+            self.fault(&path, &format!("a stream in memory cannot promise \"{}\": write ack = \"memory\", or storage = \"disk\"", ack.word()));
         }
         if storage == Storage::Disk && ack == Ack::Memory {
             self.fault(&path, "ack = \"memory\" promises nothing: write storage = \"memory\" beside it, or ack = \"append\"");
@@ -215,17 +211,15 @@ impl Builder {
         } else {
             &event
         };
-        let event = self.word(
-            &format!("{path}.event"),
-            event,
-            HookEvent::WORDS,
-            HookEvent::from_word,
-        )?;
+        let event = self.word::<HookEvent>(&format!("{path}.event"), event)?;
         let filter = match (&table.filter, event.has_topic()) {
             (Some(_), false) => {
                 self.fault(
                     &format!("{path}.filter"),
-                    &format!("{event} has no topic, so that a hook on it takes no filter"),
+                    &format!(
+                        "{} has no topic, so that a hook on it takes no filter",
+                        event.word()
+                    ),
                 );
                 None
             }
@@ -238,21 +232,16 @@ impl Builder {
             (None, true) => Some("#".to_owned()),
             (None, false) => None,
         };
-        let key = self.key_template(path, table.key.as_deref(), event);
+        let key = self.key(path, table.key.as_deref(), event);
         let payload = match table.payload.as_deref() {
             Some(word) => {
-                if !event.has_payload() {
+                if !has_payload(event) {
                     self.fault(
                         &format!("{path}.payload"),
-                        &format!("the record of {event} has no payload"),
+                        &format!("the record of {} has no payload", event.word()),
                     );
                 }
-                self.word(
-                    &format!("{path}.payload"),
-                    word,
-                    PayloadEncoding::WORDS,
-                    PayloadEncoding::from_word,
-                )?
+                self.word::<PayloadEncoding>(&format!("{path}.payload"), word)?
             }
             None => PayloadEncoding::Base64,
         };
@@ -265,28 +254,37 @@ impl Builder {
         })
     }
 
-    pub(super) fn key_template(
-        &mut self,
-        path: &str,
-        said: Option<&str>,
-        event: HookEvent,
-    ) -> KeyTemplate {
+    fn key(&mut self, path: &str, said: Option<&str>, event: HookEvent) -> String {
         let Some(text) = said else {
-            return KeyTemplate::ClientId;
+            return DEFAULT_KEY.to_owned();
         };
-        let Some(template) = key_template(text) else {
+        let path = format!("{path}.key");
+        if let Err(error) = broker::KeyTemplate::parse(text) {
+            self.fault(&path, &error.to_string());
+        } else if !text.contains('{') && text != "none" {
+            self.fault(&path, &format!("\"{text}\" would be the key of every record; write \"{{2}}\" for level 2 of the topic, {{clientid}}, {{username}}, {{topic}}, or \"none\""));
+        } else if !event.has_topic() && needs_topic(text) {
             self.fault(
-                &format!("{path}.key"),
-                &format!("\"{text}\" is not a key: write \"{{clientid}}\", \"{{username}}\", \"{{topic}}\", \"none\", or \"{{2}}\" for the second level of the topic"),
-            );
-            return KeyTemplate::ClientId;
-        };
-        if !event.has_topic() && matches!(template, KeyTemplate::Topic | KeyTemplate::Level(_)) {
-            self.fault(
-                &format!("{path}.key"),
-                &format!("{event} has no topic to take a key from"),
+                &path,
+                &format!("{} has no topic to take a key from", event.word()),
             );
         }
-        template
+        text.to_owned()
     }
+}
+
+/// Whether a key template names the topic or a level of it.
+pub fn needs_topic(template: &str) -> bool {
+    let names = template
+        .split('{')
+        .skip(1)
+        .filter_map(|piece| piece.split('}').next());
+    names
+        .into_iter()
+        .any(|name| name == "topic" || name.parse::<u64>().is_ok())
+}
+
+/// Whether the event's record has a payload.
+pub fn has_payload(event: HookEvent) -> bool {
+    event >= HookEvent::MessagePublish
 }

@@ -44,16 +44,16 @@ fn the_default_is_the_articles() {
         (HookEvent::MessagePublish, Some("devices/+/state"))
     );
     assert_eq!(
-        (state.stream.as_str(), state.key),
-        ("message_state", KeyTemplate::Level(2))
+        (state.stream.as_str(), state.key.as_str()),
+        ("message_state", "{2}")
     );
     assert_eq!(
         (command.event, command.filter.as_deref()),
         (HookEvent::MessageAcked, Some("devices/+/command"))
     );
     assert_eq!(
-        (command.stream.as_str(), command.key),
-        ("message_command", KeyTemplate::Level(2))
+        (command.stream.as_str(), command.key.as_str()),
+        ("message_command", "{2}")
     );
     assert_eq!(settings.node.name, "sluice@127.0.0.1");
     let names: Vec<_> = settings
@@ -238,8 +238,12 @@ fn faults_of_meaning_have_lines() {
             "f:4: key: client.connected has no topic to take a key from",
         ),
         (
+            "[[hook]]\nevent = \"message.publish\"\nstream = \"a\"\nkey = \"2\"",
+            "f:4: key: \"2\" would be the key of every record; write \"{2}\"",
+        ),
+        (
             "[[hook]]\nevent = \"message.publish\"\nstream = \"a\"\nkey = \"{0}\"",
-            "f:4: key: \"{0}\" is not a key",
+            "f:4: key \"{0}\": the levels of a topic are counted from 1",
         ),
         (
             "[[hook]]\nevent = \"message.publish\"\nstream = \"a\"\nfilter = \"a/#/b\"",
@@ -341,12 +345,8 @@ fn all_faults_of_meaning_are_told() {
 
 #[test]
 fn keys_and_addresses_are_read() {
-    assert_eq!(key_template("{17}"), Some(KeyTemplate::Level(17)));
-    assert_eq!(key_template("${clientid}"), Some(KeyTemplate::ClientId));
-    assert_eq!(key_template("none"), Some(KeyTemplate::None));
-    for wrong in ["", "{}", "{+1}", "{0}", "2", "{70000}", "{x}"] {
-        assert_eq!(key_template(wrong), None, "{wrong}");
-    }
+    assert!(needs_topic("{2}") && needs_topic("lock-{topic}") && needs_topic("{clientid}/{17}"));
+    assert!(!needs_topic("{clientid}") && !needs_topic("none") && !needs_topic("${username}"));
     assert_eq!(
         host_port("[::1]:9092"),
         Some(HostPort {

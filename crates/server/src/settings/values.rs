@@ -1,6 +1,7 @@
 //! Checks of single values: bounds, units, words. Each tells its fault with the place of the key.
 
 use super::build::Builder;
+use super::words::Word;
 use crate::config::units::{Size, Span, show_bytes, show_millis};
 use crate::config::{self, Fault};
 
@@ -54,19 +55,18 @@ impl Builder {
         text
     }
 
-    pub(super) fn word<T>(
-        &mut self,
-        path: &str,
-        word: &str,
-        words: &[&str],
-        read: fn(&str) -> Option<T>,
-    ) -> Option<T> {
-        let found = read(word);
+    /// The value that a word means.
+    pub(super) fn word<T: Word>(&mut self, path: &str, word: &str) -> Option<T> {
+        let found = T::from_word(word);
         if found.is_none() {
-            let near = config::nearest(word, words.iter().copied())
-                .map_or(String::new(), |near| format!(" did you mean \"{near}\"?"));
-            let what = format!("\"{word}\" is none of {};{near}", words.join(", "));
-            self.fault(path, what.trim_end_matches(';'));
+            let words = || T::ALL.iter().map(|(_, word)| *word);
+            let near = config::nearest(word, words())
+                .map_or(String::new(), |near| format!("; did you mean \"{near}\"?"));
+            let known: Vec<&str> = words().collect();
+            self.fault(
+                path,
+                &format!("\"{word}\" is none of {}{near}", known.join(", ")),
+            );
         }
         found
     }

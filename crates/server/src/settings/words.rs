@@ -1,6 +1,8 @@
-//! Small grammars in values: key templates, stream names, MQTT filters.
+//! Words and small grammars in values: enums as the file spells them, stream names, MQTT filters.
 
-use super::KeyTemplate;
+use super::{
+    Ack, HookEvent, Level, ListenerKind, LogFormat, PayloadEncoding, SharedStrategy, Storage,
+};
 
 /// Streams whose names begin so are the node's own.
 pub const INTERNAL_PREFIX: &str = "__sluice.";
@@ -8,19 +10,60 @@ pub const INTERNAL_PREFIX: &str = "__sluice.";
 /// Longest stream name, as in Apache Kafka.
 const STREAM_NAME_MAX: usize = 249;
 
-/// The key template that a text means.
-pub fn key_template(text: &str) -> Option<KeyTemplate> {
-    match text {
-        "{clientid}" | "{client_id}" | "${clientid}" => return Some(KeyTemplate::ClientId),
-        "{username}" | "${username}" => return Some(KeyTemplate::Username),
-        "{topic}" | "${topic}" => return Some(KeyTemplate::Topic),
-        "none" => return Some(KeyTemplate::None),
-        _ => {}
+/// An enum that the configuration file spells as words.
+pub trait Word: Copy + Sized + 'static {
+    /// Every value with its word, in the order of declaration.
+    const ALL: &'static [(Self, &'static str)];
+
+    /// The word the configuration file uses.
+    fn word(self) -> &'static str;
+
+    /// The value that a word means.
+    fn from_word(word: &str) -> Option<Self> {
+        Self::ALL
+            .iter()
+            .find(|(_, known)| *known == word)
+            .map(|(value, _)| *value)
     }
-    let digits = text.strip_prefix('{')?.strip_suffix('}')?;
-    let level: u16 = digits.parse().ok().filter(|level| *level > 0)?;
-    (digits.bytes().all(|byte| byte.is_ascii_digit())).then_some(KeyTemplate::Level(level))
 }
+
+/// Gives each value of an enum its word; the compiler sees to it that none is left out.
+macro_rules! words {
+    ($type:ident { $($variant:ident = $word:literal),+ $(,)? }) => {
+        impl Word for $type {
+            const ALL: &'static [(Self, &'static str)] = &[$((Self::$variant, $word)),+];
+
+            fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+        }
+    };
+}
+
+words!(SharedStrategy { RoundRobin = "round_robin", Sticky = "sticky" });
+words!(Level {
+    Off = "off",
+    Error = "error",
+    Warn = "warn",
+    Info = "info",
+    Debug = "debug",
+    Trace = "trace",
+});
+words!(LogFormat { Text = "text", Json = "json" });
+words!(ListenerKind { Mqtt = "mqtt", Kafka = "kafka", Http = "http" });
+words!(Ack { Memory = "memory", Append = "append", Flush = "flush", Kafka = "kafka" });
+words!(Storage { Disk = "disk", Memory = "memory" });
+words!(PayloadEncoding { Base64 = "base64", Plain = "plain" });
+words!(HookEvent {
+    ClientConnected = "client.connected",
+    ClientDisconnected = "client.disconnected",
+    SessionSubscribed = "session.subscribed",
+    SessionUnsubscribed = "session.unsubscribed",
+    MessagePublish = "message.publish",
+    MessageDelivered = "message.delivered",
+    MessageAcked = "message.acked",
+    MessageDropped = "message.dropped",
+});
 
 /// What is wrong with a stream's name, if anything is.
 pub fn bad_stream_name(name: &str) -> Option<String> {

@@ -1,0 +1,126 @@
+//! `sluice check FILE`: reads a configuration as `serve` would and tells every fault, or what the
+//! file means.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::config::{self, Fault};
+use crate::settings::{self, Flags, Settings, Word as _};
+
+/// Check a configuration file and say what it means
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The file
+    #[arg(default_value = "sluice.toml")]
+    file: PathBuf,
+}
+
+/// Prints `ok` and a summary, or every fault with its line on standard error (exit code 1).
+pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let source = args.file.display().to_string();
+    let text = std::fs::read_to_string(&args.file)
+        .map_err(|error| anyhow::anyhow!("cannot read {source}: {error}"))?;
+    match check(&source, &text) {
+        Ok(settings) => {
+            println!("{source}: ok\n{}", summary(&settings));
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(faults) => {
+            for fault in &faults {
+                eprintln!("{fault}");
+            }
+            eprintln!("{source}: {} to correct", count(faults.len(), "mistake"));
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// All faults of a text, those of reading and those of meaning, in the order of the lines.
+pub fn check(source: &str, text: &str) -> Result<Settings, Vec<Fault>> {
+    let (said, mut faults) = config::read(source, text);
+    let built = settings::build(Some(said), &Flags::default());
+    match built {
+        Ok(settings) if faults.is_empty() => Ok(settings),
+        Ok(_) => Err(faults),
+        Err(more) => {
+            faults.extend(more);
+            faults.sort_by_key(|fault| fault.line);
+            Err(faults)
+        }
+    }
+}
+
+/// What the settings come to, in a few lines.
+fn summary(settings: &Settings) -> String {
+    let mut out = format!(
+        "  node       {}, data in {}\n",
+        settings.node.name,
+        settings.node.data_dir.display()
+    );
+    for listener in &settings.listeners {
+        let open = if listener.anonymous {
+            ", anyone may come in"
+        } else {
+            ""
+        };
+        let _ = writeln!(
+            out,
+            "  listener   {} {}{open}",
+            listener.kind.word(),
+            listener.bind
+        );
+    }
+    for hook in &settings.hooks {
+        let filter = hook
+            .filter
+            .as_deref()
+            .map(|filter| format!(" {filter}"))
+            .unwrap_or_default();
+        let _ = writeln!(
+            out,
+            "  hook       {}{filter} -> {}, key {}, payload {}",
+            hook.event.word(),
+            hook.stream,
+            hook.key,
+            hook.payload.word()
+        );
+    }
+    for stream in &settings.streams {
+        let _ = writeln!(out, "  stream     {}", describe(stream));
+    }
+    out.truncate(out.trim_end().len());
+    out
+}
+
+fn describe(stream: &settings::StreamSettings) -> String {
+    use crate::config::units::{show_bytes, show_millis};
+    let mut out = format!(
+        "{}: {}, {}, ack {}",
+        stream.name,
+        count(stream.partitions as usize, "partition"),
+        stream.storage.word(),
+        stream.ack.word()
+    );
+    if stream.compaction {
+        out += ", compacted";
+    }
+    if let Some(age) = stream.retention_ms {
+        let _ = write!(out, ", kept {}", show_millis(age));
+    }
+    for (name, size) in [
+        ("size", stream.retention_bytes),
+        ("size_max", stream.size_bytes_max),
+    ] {
+        if let Some(size) = size {
+            let _ = write!(out, ", {name} {}", show_bytes(size));
+        }
+    }
+    out
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}

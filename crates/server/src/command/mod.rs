@@ -1,0 +1,8 @@
+//! The verbs of the command line, a file each: its arguments and what it does with them.
+
+pub mod bench;
+pub mod check;
+pub mod ctl;
+pub mod import;
+pub mod publish;
+pub mod subscribe;

@@ -1,0 +1,81 @@
+//! The settings as the rooms behind take them: the log's, the broker's.
+
+use super::{HookSettings, LogSettings, StreamSettings};
+
+/// Parts that a journal is cut into, so that one can be recycled while others fill.
+const JOURNAL_PARTS: u64 = 8;
+/// Least size of a part where the journal has room for two: one entry must fit into it, and a turn
+/// with a few of the largest packets comes to tens of MiB.
+const JOURNAL_PART_BYTES_MIN: u64 = 32 << 20;
+
+impl LogSettings {
+    /// How the log is kept.
+    pub fn log_config(&self) -> commitlog::LogConfig {
+        commitlog::LogConfig {
+            journal_part_bytes: (self.journal_bytes / JOURNAL_PARTS)
+                .max(JOURNAL_PART_BYTES_MIN)
+                .min(self.journal_bytes / 2),
+            journal_bytes_max: self.journal_bytes,
+            tail_bytes_max: self.tail_bytes_max,
+            reserve_bytes: self.disk_reserve_bytes,
+            accept_loss: self.accept_loss,
+            skip_entries: self.skip_entry.clone(),
+        }
+    }
+}
+
+impl StreamSettings {
+    /// The stream as the log makes it; the topic id is left to whoever has randomness.
+    pub fn to_log(&self) -> commitlog::StreamSettings {
+        commitlog::StreamSettings {
+            name: self.name.clone(),
+            partitions: self.partitions,
+            ack: self.ack,
+            retention_ms: self.retention_ms,
+            retention_bytes: self.retention_bytes,
+            size_max_bytes: self.size_bytes_max,
+            compact: self.compaction,
+            storage: self.storage,
+            segment_bytes: self.segment_bytes,
+            internal: false,
+            topic_id: [0; 16],
+        }
+    }
+}
+
+impl HookSettings {
+    /// The hook as the broker compiles it.
+    pub fn to_broker(&self) -> broker::HookSettings {
+        broker::HookSettings {
+            event: self.event,
+            filter: self.filter.clone().unwrap_or_else(|| "#".to_owned()),
+            stream: self.stream.clone(),
+            key: broker::KeyTemplate::parse(&self.key).expect("the template was parsed before"),
+            payload: self.payload,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::settings::{DEFAULT_QOS0_STREAM, Settings};
+
+    #[test]
+    fn the_log_and_the_broker_accept_what_was_checked() {
+        let settings = Settings::for_tests(Path::new("/x"));
+        for stream in &settings.streams {
+            let log = stream.to_log();
+            assert_eq!(log.check(), Ok(()), "{}", log.name);
+            assert_eq!(
+                log.ack == commitlog::Ack::Memory,
+                log.name == DEFAULT_QOS0_STREAM
+            );
+            assert_eq!(log.segment_bytes, 256 << 20);
+        }
+        assert_eq!(settings.hooks[0].to_broker().filter, "devices/+/state");
+        let log = settings.log.log_config();
+        assert!(log.journal_part_bytes * 2 <= log.journal_bytes_max);
+    }
+}
