@@ -18,6 +18,7 @@ pub(crate) struct Catalogue {
     pub(crate) clean: bool,
     pub(crate) epoch: i32,
     pub(crate) next_partition: u32,
+    /// First generation of journal parts that the next start may use.
     pub(crate) next_generation: u64,
     /// All entries up to here are in the segments, durably.
     pub(crate) mark: JournalMark,

@@ -100,6 +100,16 @@ impl Checkpoint {
     }
 }
 
+/// The first generation of parts that the next start may use: beyond all that this one can.
+///
+/// A power cut may keep a part's entries but lose its header, so headers cannot tell which
+/// generations were used; the catalogue can, as it is durable before a start writes any entry.
+fn next_life(generation: u64) -> u64 {
+    ((generation >> LIFE_BITS) + 1) << LIFE_BITS
+}
+
+const LIFE_BITS: u32 = 32;
+
 impl Log {
     /// Begins a checkpoint of all that is written. `shards_at`: the last entry that inboxes and
     /// sessions have taken into their own durable state; the journal behind it is kept.
@@ -232,7 +242,7 @@ impl Log {
             clean,
             epoch: self.epoch,
             next_partition: self.next_partition,
-            next_generation: self.journal.next_generation(),
+            next_generation: next_life(self.journal.next_generation()),
             mark,
             kept_from,
             time_ms: self.time_ms,

@@ -346,6 +346,12 @@ impl Recovering {
             .max()
             .unwrap_or(0);
         let damaged = sorted.damaged_generation;
+        // What a killed process left in the page cache was read as if it were durable; shards go on
+        // reading it from here.
+        for part in &sorted.live {
+            let synced = part.file.sync_data();
+            synced.map_err(|e| Error::disk(part.path.as_str(), "sync", e))?;
+        }
         let journal = Journal::start(
             Arc::clone(&self.disk),
             JournalStart {
@@ -544,3 +550,8 @@ fn remove_orphans(disk: &dyn Disk, folders: &BTreeSet<String>) -> Result<(), Err
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod chaos;
+#[cfg(test)]
+mod tests;

@@ -17,8 +17,9 @@ use crate::stream::Lsn;
 /// 40 CRC-32C of bytes 0..40
 /// ```
 ///
-/// The generation grows by one each time any part is put into use, so what an older use left behind
-/// is never taken for new. Entries begin at [`PART_HEAD_BYTES`].
+/// The generation grows each time any part is put into use, by one within a start of the log and to
+/// the next multiple of 2^32 with a new start, so what an older use left behind is never taken for
+/// new. Entries begin at [`PART_HEAD_BYTES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PartHead {
     pub(crate) log_id: u64,
