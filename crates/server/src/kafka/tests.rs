@@ -2,6 +2,7 @@
 //! crate `kafka`. Clients that others wrote are in the whole-program tests.
 
 mod fake;
+mod real_log;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -108,7 +108,7 @@ impl FakeLog {
 
     pub(crate) fn flush(&self, name: &str, index: usize) {
         self.change(name, index, |partition| {
-            partition.flushed = Some(partition.appended)
+            partition.flushed = Some(partition.appended);
         });
     }
 
@@ -118,7 +118,7 @@ impl FakeLog {
 
     pub(crate) fn end_epoch(&self, name: &str, index: usize, epoch: i32, end: u64) {
         self.change(name, index, |partition| {
-            partition.ended = Some((epoch, end))
+            partition.ended = Some((epoch, end));
         });
     }
 

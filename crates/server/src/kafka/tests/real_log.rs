@@ -1,0 +1,193 @@
+//! The front door before the real log, on a disk in memory.
+
+use std::sync::Arc;
+
+use commitlog::{Ack, Append, BatchBuilder, Entry, Log, LogConfig, MemoryDisk, StreamSettings};
+use tokio::sync::watch;
+
+use super::*;
+use crate::kafka::log_source::LogSource;
+
+/// A log, and the watch through which its node tells of commits.
+struct Node {
+    log: Log,
+    disk: MemoryDisk,
+    commits: watch::Sender<u64>,
+}
+
+impl Node {
+    fn new(disk: MemoryDisk) -> Self {
+        let config = LogConfig {
+            journal_part_bytes: 1 << 20,
+            journal_bytes_max: 4 << 20,
+            // So little that older batches are read from their segments.
+            tail_bytes_max: 4096,
+            reserve_bytes: 0,
+            ..LogConfig::default()
+        };
+        let log = Log::open(Arc::new(disk.clone()), config, 0).unwrap();
+        Self {
+            log,
+            disk,
+            commits: watch::channel(0).0,
+        }
+    }
+
+    fn create(&mut self, name: &str, ack: Ack) {
+        let mut settings = StreamSettings::new(name);
+        settings.partitions = 2;
+        settings.ack = ack;
+        settings.topic_id = fake::topic_id(name);
+        settings.internal = name.starts_with("__");
+        self.log.create_stream(settings, 0).unwrap();
+    }
+
+    /// Appends a batch of 10 records to the first partition; returns how it lies there.
+    fn append(&mut self, name: &str, time: i64) -> Vec<u8> {
+        let partition = self.log.reader().stream(name).unwrap().partitions[0];
+        let mut builder = BatchBuilder::new();
+        for _ in 0..10 {
+            builder.push(time, Some(b"key"), Some(&[b'x'; 100]), &[]);
+        }
+        let append = Append {
+            partition,
+            batch: builder.finish(),
+        };
+        let staged = self
+            .log
+            .stage(
+                Entry {
+                    appends: vec![append],
+                    ops: Vec::new(),
+                },
+                0,
+            )
+            .unwrap();
+        self.commits.send_replace(self.log.write().unwrap());
+        staged.batches[0].to_vec()
+    }
+
+    fn flush(&mut self) {
+        if let Some(ticket) = self.log.flush_ticket() {
+            self.log.flushed(ticket.run().unwrap());
+            self.commits.send_modify(|_| {});
+        }
+    }
+
+    async fn serve(&self) -> (Client, Arc<FrontDoor>, watch::Sender<bool>) {
+        let commits = self.commits.subscribe();
+        let source = LogSource::new(self.log.reader(), commits, fake::CLUSTER_ID.into());
+        let door = FrontDoor::new(Arc::new(source), &settings());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = watch::channel(false);
+        tokio::spawn(door.clone().serve(listener, stopped));
+        let stream = TcpStream::connect(address).await.unwrap();
+        (
+            Client {
+                stream,
+                sent: 0,
+                received: 0,
+            },
+            door,
+            stop,
+        )
+    }
+}
+
+#[tokio::test]
+async fn stored_batches_go_out_as_they_lie_in_the_log() {
+    let mut node = Node::new(MemoryDisk::new());
+    node.create("door", Ack::Append);
+    let stored: Vec<Vec<u8>> = (0..100).map(|time| node.append("door", time)).collect();
+    let (mut client, _door, _stop) = node.serve().await;
+    for version in Api::Fetch.versions() {
+        // The first is read from its segment, the last from the tail.
+        for (first, offset) in [(0, 0), (0, 9), (50, 505), (99, 990)] {
+            let answer = client
+                .ask(Api::Fetch, version, &fetch("door", offset))
+                .await;
+            let answer: FetchResponse<'_> = decode_response(Api::Fetch, version, &answer).unwrap();
+            let row = &answer.topics[0].partitions[0];
+            assert_eq!((row.error_code, row.high_watermark), (0, 1000));
+            let records = row.records.received();
+            assert!(stored[first..].concat().starts_with(records));
+            assert!(records.len() >= stored[first].len());
+        }
+    }
+    for version in Api::ListOffsets.versions() {
+        assert_eq!(
+            client.list(version, "door", timestamps::LATEST).await,
+            (0, 1000, -1)
+        );
+        assert_eq!(client.list(version, "door", 42).await, (0, 420, 42));
+    }
+    assert_eq!(
+        client.list(7, "door", timestamps::MAX_TIMESTAMP).await.2,
+        99
+    );
+}
+
+#[tokio::test]
+async fn a_flush_stream_is_shown_as_far_as_it_is_flushed() {
+    let mut node = Node::new(MemoryDisk::new());
+    node.create("flushed", Ack::Flush);
+    node.create("appended", Ack::Append);
+    node.create("__sluice.own", Ack::Append);
+    node.append("__sluice.own", 1);
+    node.append("flushed", 1);
+    node.append("appended", 1);
+    let (mut client, door, _stop) = node.serve().await;
+    assert_eq!(
+        client.fetch(13, &fetch("appended", 0)).await.offsets.len(),
+        10
+    );
+    assert_eq!(client.fetch(13, &fetch("__sluice.own", 0)).await.error, 100);
+    client.send(Api::Fetch, 13, &long_poll("flushed", 0)).await;
+    while door.counters().values().fetches_parked == 0 {
+        tokio::task::yield_now().await;
+    }
+    node.flush();
+    assert_eq!(Fetched::new(13, &client.receive().await).offsets.len(), 10);
+    // A stream that is made later is seen, too.
+    node.create("later", Ack::Append);
+    assert_eq!(client.fetch(13, &fetch("later", 0)).await.error, 0);
+}
+
+#[tokio::test]
+async fn a_crash_raises_the_leader_epoch_and_tells_where_the_old_one_ended() {
+    let mut node = Node::new(MemoryDisk::new());
+    node.create("door", Ack::Append);
+    node.append("door", 1);
+    node.flush();
+    let (mut client, _door, _stop) = node.serve().await;
+    let epoch = leader_epoch(&mut client).await;
+    node.append("door", 2);
+    let disk = node.disk.clone();
+    drop(node);
+    disk.crash(true);
+
+    let mut node = Node::new(disk);
+    let (mut client, _door, _stop) = node.serve().await;
+    let now = leader_epoch(&mut client).await;
+    assert!(now > epoch);
+    // What a client read behind the flushed end is gone, and it is told where to go on.
+    let mut request = fetch("door", 20);
+    request.topics[0].partitions[0].last_fetched_epoch = epoch;
+    node.append("door", 3);
+    node.append("door", 4);
+    let fetched = client.fetch(12, &request).await;
+    assert_eq!((fetched.error, fetched.diverged), (0, Some((epoch, 10))));
+    request.topics[0].partitions[0].current_leader_epoch = epoch;
+    assert_eq!(client.fetch(12, &request).await.error, 74);
+}
+
+async fn leader_epoch(client: &mut Client) -> i32 {
+    let request = MetadataRequest {
+        topics: Some(vec![named("door")]),
+        ..Default::default()
+    };
+    let answer = client.ask(Api::Metadata, 9, &request).await;
+    let answer: MetadataResponse<'_> = decode_response(Api::Metadata, 9, &answer).unwrap();
+    answer.topics[0].partitions[0].leader_epoch
+}
