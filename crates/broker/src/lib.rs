@@ -21,6 +21,9 @@ mod shared;
 pub mod turn;
 mod will;
 
+#[cfg(test)]
+mod harness;
+
 pub use decode::{RecordError, StreamKind, decode_record};
 pub use filters::{FilterTree, MatchCache, TopicCache};
 pub use hooks::{Event, HookError, HookSettings, HookTable, KeyTemplate, PayloadEncoding};

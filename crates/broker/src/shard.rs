@@ -189,13 +189,13 @@ impl Shard {
             Input::Closed { conn, why } => self.closed(conn, why, now, out),
             Input::Drained { conn } => self.drained(conn, now, out),
             Input::Refused { turn, why } => self.refused(turn, why, now, out),
-            Input::Read { token, messages } => self.read(token, messages, now, out),
+            Input::Read { token, messages } => self.read(token, &messages, now, out),
             Input::RetainedFound {
                 token,
                 page,
                 messages,
             } => {
-                self.retained_found(token, page, messages, now, out);
+                self.retained_found(token, page, &messages, now, out);
             }
             Input::Post(message) => self.posted(message, now, out),
             Input::Publish(announce) => Self::announce(announce, now, out),

@@ -42,7 +42,12 @@ impl Progress {
     /// The turn is in the log as entry `lsn`.
     pub(super) fn appended(&mut self, turn: u64, lsn: Lsn) {
         self.appended = turn;
-        self.unflushed.push_back((turn, lsn));
+        // An entry of memory streams only has the number of the one before, flushed or not.
+        if lsn <= self.flushed_lsn && self.unflushed.is_empty() {
+            self.flushed = turn;
+        } else {
+            self.unflushed.push_back((turn, lsn));
+        }
     }
 
     fn flush(&mut self, lsn: Lsn) {

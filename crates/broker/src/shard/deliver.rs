@@ -308,26 +308,23 @@ impl Shard {
         }
     }
 
-    /// Delivers a retained message to a new subscription.
+    /// Delivers a retained message to a new subscription, which was granted `granted` and has the
+    /// identifier `id`.
     pub(super) fn deliver_retained(
         &mut self,
         slot: u32,
-        position: Position,
-        message: &MessageView<'_>,
-        granted: QoS,
-        id: u32,
+        live: Live<'_>,
+        (granted, id): (QoS, u32),
         now: Now,
         out: &mut Outbox,
     ) {
-        if message.is_expired(now.wall_ms) {
+        let Some(position) = live.position else {
+            return;
+        };
+        if live.message.is_expired(now.wall_ms) {
             return;
         }
-        let live = Live {
-            message,
-            position: Some(position),
-            commit: None,
-        };
-        let qos = message.qos.min(granted);
+        let qos = live.message.qos.min(granted);
         self.frames.begin();
         if qos == QoS::AtMostOnce {
             let ids: &[u32] = if id == 0 {

@@ -72,7 +72,7 @@ impl Shard {
                 }
                 self.lend_queued(slot, now, out);
             }
-            ShardMessage::Lend(loan) => self.borrow(*loan, now, out),
+            ShardMessage::Lend(loan) => self.borrow(&loan, now, out),
             ShardMessage::Settled {
                 group,
                 client_id,
@@ -292,14 +292,14 @@ impl Shard {
     }
 
     /// A group lends a message to one of our sessions.
-    fn borrow(&mut self, loan: Loan, now: Now, out: &mut Outbox) {
+    fn borrow(&mut self, loan: &Loan, now: Now, out: &mut Outbox) {
         let slot = self.sessions.find(&loan.client_id);
         let slot = slot.filter(|&slot| self.sessions[slot].conn.is_some());
         let (Some(slot), Some(position)) = (slot, loan.position) else {
-            return self.return_loan(slot, &loan, now, out);
+            return self.return_loan(slot, loan, now, out);
         };
         if loan.qos == QoS::AtMostOnce {
-            return self.return_loan(Some(slot), &loan, now, out);
+            return self.return_loan(Some(slot), loan, now, out);
         }
         let session = &mut self.sessions[slot];
         session.borrow(position, loan.group.clone());

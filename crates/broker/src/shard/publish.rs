@@ -5,7 +5,7 @@ use super::answers::Answer;
 use crate::input::{Announce, ConnId, Now};
 use crate::message::MessageView;
 use crate::outbox::Outbox;
-use crate::turn::{Delivery, DropReason, EventFacts, PublishFacts, Published};
+use crate::turn::{Delivery, DropReason, EventFacts, PublishFacts};
 use commitlog::Ack as Level;
 use mqtt::inflight::Received;
 use mqtt::{Ack, AckKind, Publish, PublishProperties, QoS, ReasonCode};
@@ -86,7 +86,12 @@ impl Shard {
             unwanted(&facts, now, out);
         }
         if publish.qos != QoS::AtMostOnce {
-            self.acknowledge(conn, slot, publish, published, wanted, now, out);
+            let reason = if wanted {
+                ReasonCode::Success
+            } else {
+                ReasonCode::NoMatchingSubscribers
+            };
+            self.acknowledge(conn, publish, published.ack, reason, now, out);
         }
     }
 
@@ -140,20 +145,17 @@ impl Shard {
     fn acknowledge(
         &mut self,
         conn: ConnId,
-        slot: u32,
         publish: &Publish<'_>,
-        published: Published,
-        wanted: bool,
+        mut level: Level,
+        reason: ReasonCode,
         now: Now,
         out: &mut Outbox,
     ) {
-        let packet_id = publish.packet_id;
-        let reason = if wanted {
-            ReasonCode::Success
-        } else {
-            ReasonCode::NoMatchingSubscribers
+        let Some(connection) = self.conns.get(conn) else {
+            return;
         };
-        let mut level = published.ack;
+        let slot = connection.session;
+        let packet_id = publish.packet_id;
         let mut kind = AckKind::Puback;
         if publish.qos == QoS::ExactlyOnce {
             kind = AckKind::Pubrec;

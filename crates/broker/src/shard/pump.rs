@@ -184,7 +184,7 @@ impl Shard {
     pub(super) fn read(
         &mut self,
         token: u64,
-        messages: Vec<Option<OwnedMessage>>,
+        messages: &[Option<OwnedMessage>],
         now: Now,
         out: &mut Outbox,
     ) {
@@ -204,7 +204,7 @@ impl Shard {
                 let Some(slot) = self.read_for(session, token) else {
                     return;
                 };
-                for (&packet_id, message) in packet_ids.iter().zip(&messages) {
+                for (&packet_id, message) in packet_ids.iter().zip(messages) {
                     let backlog = &mut self.sessions[slot].backlog;
                     if backlog.transmit.front() != Some(&packet_id) {
                         break;
@@ -223,7 +223,7 @@ impl Shard {
                 let Some(slot) = self.read_for(session, token) else {
                     return;
                 };
-                for (&position, message) in positions.iter().zip(&messages) {
+                for (&position, message) in positions.iter().zip(messages) {
                     let session = &mut self.sessions[slot];
                     let conn = session.conn.and_then(|conn| self.conns.get_mut(conn));
                     let go = conn.is_some_and(|conn| !is_slow(conn, &self.settings, out))

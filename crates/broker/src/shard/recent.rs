@@ -1,7 +1,7 @@
 //! The last commits that some session is still owed a message of, up to a number of bytes: a short
 //! backlog is served from here, a long one by reads.
 
-use crate::message::{Commit, MessageView};
+use crate::message::Commit;
 use commitlog::Lsn;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -47,13 +47,5 @@ impl Recent {
     pub(super) fn commit(&self, lsn: Lsn) -> Option<&Arc<Commit>> {
         let at = self.commits.partition_point(|kept| kept.lsn < lsn);
         self.commits.get(at).filter(|kept| kept.lsn == lsn)
-    }
-
-    /// The message number `index` of the entry `lsn`.
-    pub(super) fn get(&self, lsn: Lsn, index: u32) -> Option<MessageView<'_>> {
-        if lsn == 0 {
-            return None;
-        }
-        Some(self.commit(lsn)?.messages.get(index))
     }
 }

@@ -4,7 +4,7 @@
 use super::deliver::Live;
 use super::matches::{Subscriber, Who, own_message};
 use super::table::{
-    InflightRecord, Key, Kind, Marker, SessionRecord, WillRecord, read_chunk, read_number,
+    Chunk, InflightRecord, Key, Kind, Marker, SessionRecord, WillRecord, read_chunk, read_number,
     read_positions, read_subscription,
 };
 use super::timers::Due;
@@ -48,7 +48,7 @@ pub(super) struct Restoring {
 #[derive(Debug, Default)]
 struct Chunks {
     head: u64,
-    chunks: BTreeMap<u64, (u64, Vec<(Owed, Vec<u32>)>)>,
+    chunks: BTreeMap<u64, Chunk>,
 }
 
 impl Restoring {

@@ -3,10 +3,11 @@
 
 use super::Shard;
 use super::answers::Answer;
+use super::deliver::Live;
 use super::matches::{Subscriber, Who};
 use crate::input::{ConnId, Now, RetainedRequest};
 use crate::limits::FILTER_LEVELS_MAX;
-use crate::message::{MessageView, OwnedMessage};
+use crate::message::OwnedMessage;
 use crate::outbox::Outbox;
 use crate::retained::RetainedPage;
 use crate::session::{SessionRef, Subscription};
@@ -122,13 +123,12 @@ impl Shard {
             options,
             id,
         };
-        match existing {
-            Some(at) => session.subscriptions[at] = subscription,
-            None => {
-                session.subscriptions.reserve_exact(1);
-                session.subscriptions.push(subscription);
-                self.stats.subscriptions += 1;
-            }
+        if let Some(at) = existing {
+            session.subscriptions[at] = subscription;
+        } else {
+            session.subscriptions.reserve_exact(1);
+            session.subscriptions.push(subscription);
+            self.stats.subscriptions += 1;
         }
         let retained = !shared
             && match options.retain_handling {
@@ -278,19 +278,13 @@ impl Shard {
             options,
         };
         let added = self.filters.update(filter, |subscribers| {
-            match subscribers
-                .iter_mut()
-                .find(|other| other.who == subscriber.who)
-            {
-                Some(other) => {
-                    *other = subscriber;
-                    false
-                }
-                None => {
-                    subscribers.push(subscriber);
-                    true
-                }
+            let mut others = subscribers.iter_mut();
+            if let Some(other) = others.find(|other| other.who == subscriber.who) {
+                *other = subscriber;
+                return false;
             }
+            subscribers.push(subscriber);
+            true
         });
         if added == Ok(true) {
             // The filter went into our own tree, so it is not too deep for this one.
@@ -346,7 +340,7 @@ impl Shard {
         &mut self,
         token: u64,
         page: RetainedPage,
-        messages: Vec<Option<OwnedMessage>>,
+        messages: &[Option<OwnedMessage>],
         now: Now,
         out: &mut Outbox,
     ) {
@@ -359,10 +353,15 @@ impl Shard {
         if self.sessions[slot].subscription(&search.filter).is_none() {
             return;
         }
-        for (hit, message) in page.hits.iter().zip(&messages) {
+        for (hit, message) in page.hits.iter().zip(messages) {
             let Some(message) = message else { continue };
-            let view: MessageView<'_> = message.view();
-            self.deliver_retained(slot, hit.position, &view, search.qos, search.id, now, out);
+            let message = &message.view();
+            let live = Live {
+                message,
+                position: Some(hit.position),
+                commit: None,
+            };
+            self.deliver_retained(slot, live, (search.qos, search.id), now, out);
         }
         if let Some(after) = page.next {
             let token = self.token();

@@ -121,7 +121,7 @@ impl SessionRecord {
         out.push(self.protocol);
         put_option(out, self.disconnected_ms, put_u64);
         put_option(out, self.username.as_deref(), |out, name| {
-            put_bytes(out, name.as_bytes())
+            put_bytes(out, name.as_bytes());
         });
     }
 
@@ -269,10 +269,10 @@ impl InflightRecord {
 }
 
 /// Writes a chunk of an inbox, whose first entry has the number `start`.
-pub(crate) fn write_chunk<'a>(
+pub(crate) fn write_chunk(
     out: &mut Vec<u8>,
     start: u64,
-    entries: &mut dyn Iterator<Item = &'a Owed>,
+    entries: &mut dyn Iterator<Item = &Owed>,
     lists: &[Box<[u32]>],
 ) {
     out.clear();
@@ -283,8 +283,11 @@ pub(crate) fn write_chunk<'a>(
     }
 }
 
+/// A chunk, read: number of the first entry, and the entries with their identifiers.
+pub(crate) type Chunk = (u64, Vec<(Owed, Vec<u32>)>);
+
 /// Reads a chunk: number of the first entry, and the entries with their identifiers.
-pub(crate) fn read_chunk(value: &[u8]) -> Option<(u64, Vec<(Owed, Vec<u32>)>)> {
+pub(crate) fn read_chunk(value: &[u8]) -> Option<Chunk> {
     let mut fields = Fields::open(value)?;
     let start = fields.u64()?;
     let mut entries = Vec::new();

@@ -1,1 +1,8 @@
+//! Dialogues with a shard, a theme a file.
 
+mod delivery;
+mod restart;
+mod retained;
+mod sessions;
+mod shared;
+mod wills;

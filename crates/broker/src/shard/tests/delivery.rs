@@ -1,0 +1,550 @@
+//! PUBLISH in and out: QoS, windows, aliases, overlaps, hooks, bounds.
+
+use crate::harness::{World, lasting, publish, publish_id, publish_with, v5, v311};
+use crate::hooks::Event;
+use crate::settings::BrokerSettings;
+use crate::turn::DropReason;
+use mqtt::{Ack, Packet, PublishProperties, QoS, ReasonCode, SubscribeOptions, UserProperties};
+
+const Q0: QoS = QoS::AtMostOnce;
+const Q1: QoS = QoS::AtLeastOnce;
+const Q2: QoS = QoS::ExactlyOnce;
+
+#[test]
+fn qos_is_the_lesser_of_published_and_granted() {
+    for (published, granted, line) in [
+        (Q0, Q2, "t x q0"),
+        (Q1, Q0, "t x q0"),
+        (Q1, Q2, "t x q1 #1"),
+        (Q2, Q1, "t x q1 #1"),
+        (Q2, Q2, "t x q2 #1"),
+    ] {
+        let mut world = World::new();
+        let from = world.connect("from", &v5());
+        let to = world.connect("to", &v311(true));
+        world.subscribe(to, "t", granted);
+        world.publish(from, "t", published, "x");
+        assert_eq!(world.got(to), [line]);
+    }
+}
+
+#[test]
+fn qos_2_is_taken_once_and_answered_in_full() {
+    let mut world = World::new();
+    let from = world.connect("from", &v5());
+    let to = world.connect("to", &v5());
+    world.subscribe(to, "t", Q2);
+    world.publish(from, "t", Q2, "x");
+    assert_eq!(world.got(from), ["PUBREC 10"]);
+    world.publish(from, "t", Q2, "x");
+    assert_eq!(
+        world.got(from),
+        ["PUBREC 10"],
+        "again, but not published again"
+    );
+    world.pubrel(from, 10);
+    assert_eq!(world.got(from), ["PUBCOMP 10"]);
+    world.pubrel(from, 10);
+    assert_eq!(world.got(from), ["PUBCOMP 10 packet_identifier_not_found"]);
+    assert_eq!(world.got(to), ["t x q2 #1"]);
+    world.pubrec(to, 1);
+    assert_eq!(world.got(to), ["PUBREL 1"]);
+    world.pubrec(to, 1);
+    assert_eq!(
+        world.got(to),
+        ["PUBREL 1"],
+        "a repetition is answered the same way"
+    );
+    world.pubcomp(to, 1);
+    world.pubrec(to, 1);
+    assert_eq!(world.got(to), ["PUBREL 1 packet_identifier_not_found"]);
+}
+
+#[test]
+fn answers_wait_for_their_level_and_keep_the_order_of_requests() {
+    let mut world = World::with_hooks(&[(Event::MessagePublish, "flushed", "state")]);
+    let conn = world.connect("a", &v5());
+    world.hold_flushes = true;
+    world.send(conn, &publish_id("flushed", Q1, 1, "x"));
+    world.send(conn, &publish_id("appended", Q1, 2, "x"));
+    assert!(
+        world.got(conn).is_empty(),
+        "2 is reached but stands behind 1"
+    );
+    world.hold_flushes = false;
+    world.settle();
+    let why = "no_matching_subscribers";
+    assert_eq!(
+        world.got(conn),
+        [format!("PUBACK 1 {why}"), format!("PUBACK 2 {why}")]
+    );
+    world.hold_appends = true;
+    world.send(conn, &publish_id("appended", Q1, 3, "x"));
+    assert!(world.got(conn).is_empty());
+    world.hold_appends = false;
+    world.hold_flushes = true;
+    world.settle();
+    assert_eq!(
+        world.got(conn),
+        [format!("PUBACK 3 {why}")],
+        "append is enough"
+    );
+}
+
+#[test]
+fn what_a_flush_stream_keeps_is_seen_when_it_is_flushed() {
+    let mut world = World::with_hooks(&[(Event::MessagePublish, "flushed", "state")]);
+    let from = world.connect("from", &v5());
+    let to = world.connect("to", &v5());
+    world.subscribe(to, "#", Q1);
+    world.hold_flushes = true;
+    world.publish(from, "flushed", Q1, "first");
+    world.publish(from, "appended", Q1, "second");
+    assert_eq!(world.got(to), ["appended second q1 #1"]);
+    world.hold_flushes = false;
+    world.settle();
+    assert_eq!(world.got(to), ["flushed first q1 #2"]);
+}
+
+#[test]
+fn overlapping_subscriptions_make_one_delivery_with_all_identifiers() {
+    let mut world = World::new();
+    let conn = world.connect("a", &v5());
+    for (filter, qos, id) in [("a/#", Q0, 3), ("a/+", Q1, 7), ("a/b", Q0, 5)] {
+        world.subscribe_with(conn, filter, SubscribeOptions::qos(qos), Some(id));
+    }
+    world.got(conn);
+    world.publish(conn, "a/b", Q1, "x");
+    let mut got = world.got(conn);
+    got.sort();
+    assert_eq!(got, ["PUBACK 10", "a/b x q1 #1 ids=3,5,7"]);
+}
+
+#[test]
+fn no_local_keeps_own_messages_away_but_not_through_other_subscriptions() {
+    let mut world = World::new();
+    let conn = world.connect("a", &v5());
+    let other = world.connect("b", &v5());
+    let own = SubscribeOptions {
+        no_local: true,
+        ..SubscribeOptions::qos(Q0)
+    };
+    world.subscribe_with(conn, "t", own, None);
+    world.got(conn);
+    world.publish(conn, "t", Q0, "own");
+    assert!(world.got(conn).is_empty());
+    world.publish(other, "t", Q0, "other");
+    assert_eq!(world.got(conn), ["t other q0"]);
+    world.subscribe_with(conn, "#", SubscribeOptions::qos(Q0), Some(4));
+    world.got(conn);
+    world.publish(conn, "t", Q0, "own");
+    assert_eq!(world.got(conn), ["t own q0 ids=4"]);
+}
+
+#[test]
+fn the_window_bounds_what_is_in_flight_and_the_rest_follows_in_order() {
+    let mut world = World::new();
+    let from = world.connect("from", &v5());
+    let mut hello = v5();
+    hello.properties.receive_maximum = Some(2);
+    let to = world.connect("to", &hello);
+    world.subscribe(to, "t", Q1);
+    for payload in ["1", "2", "3", "4"] {
+        world.publish(from, "t", Q1, payload);
+    }
+    assert_eq!(world.got(to), ["t 1 q1 #1", "t 2 q1 #2"]);
+    world.puback(to, 1);
+    assert_eq!(world.got(to), ["t 3 q1 #3"]);
+    world.puback(to, 2);
+    world.puback(to, 3);
+    assert_eq!(world.got(to), ["t 4 q1 #4"]);
+    assert_eq!(world.reads, 0, "a short backlog is served from memory");
+}
+
+#[test]
+fn a_long_backlog_is_read_back() {
+    let settings = BrokerSettings {
+        recent_bytes_max: 0,
+        ..BrokerSettings::default()
+    };
+    let mut world = World::with(1, &[(Event::MessagePublish, "h/#", "state")], settings);
+    let from = world.connect("from", &v5());
+    let to = world.connect("to", &lasting(60));
+    world.subscribe(to, "#", Q2);
+    world.lose(to);
+    let mut expected = Vec::new();
+    for number in 0..100 {
+        let topic = if number % 2 == 0 { "h/t" } else { "t" };
+        world.publish(from, topic, Q1, &number.to_string());
+        expected.push(format!("{topic} {number} q1 #{}", number + 1));
+    }
+    let to = world.open("to", &lasting(60));
+    assert_eq!(world.got(to)[1..], expected);
+    assert!(world.reads >= 100);
+}
+
+#[test]
+fn a_client_that_exceeds_our_receive_maximum_is_disconnected() {
+    let settings = BrokerSettings {
+        receive_maximum: 2,
+        ..BrokerSettings::default()
+    };
+    let mut world = World::with(1, &[], settings);
+    let conn = world.connect("a", &v5());
+    world.hold_appends = true;
+    for packet_id in 1..=3 {
+        world.send(conn, &publish_id("t", Q1, packet_id, "x"));
+    }
+    assert_eq!(world.got(conn), ["DISCONNECT receive_maximum_exceeded"]);
+    let conn = world.connect("b", &v5());
+    world.hold_appends = false;
+    world.settle();
+    for packet_id in 1..=2 {
+        world.send(conn, &publish_id("t", Q2, packet_id, "x"));
+    }
+    world.got(conn);
+    world.pubrel(conn, 1);
+    world.send(conn, &publish_id("t", Q2, 3, "x"));
+    assert_eq!(
+        world.got(conn),
+        ["PUBCOMP 1", "PUBREC 3 no_matching_subscribers"]
+    );
+    world.send(conn, &publish_id("t", Q2, 4, "x"));
+    assert_eq!(world.got(conn), ["DISCONNECT receive_maximum_exceeded"]);
+}
+
+#[test]
+fn topic_aliases_work_both_ways() {
+    let mut world = World::new();
+    let from = world.connect("from", &v5());
+    let mut hello = v5();
+    hello.properties.topic_alias_maximum = 1;
+    let to = world.connect("to", &hello);
+    world.subscribe(to, "#", Q0);
+    let alias = |alias| PublishProperties {
+        topic_alias: Some(alias),
+        ..Default::default()
+    };
+    world.send(
+        from,
+        &publish_with("a/long/topic", Q0, false, "1", alias(3)),
+    );
+    world.send(from, &publish_with("", Q0, false, "2", alias(3)));
+    world.publish(from, "other", Q0, "3");
+    assert_eq!(
+        world.got(to),
+        ["a/long/topic 1 q0 alias=1", " 2 q0 alias=1", "other 3 q0"]
+    );
+    world.send(from, &publish_with("", Q0, false, "4", alias(9)));
+    assert_eq!(world.got(from), ["DISCONNECT protocol_error"]);
+    let from = world.connect("from", &v5());
+    world.send(from, &publish_with("t", Q0, false, "5", alias(33)));
+    assert_eq!(world.got(from), ["DISCONNECT topic_alias_invalid"]);
+}
+
+#[test]
+fn properties_go_on_to_mqtt_5_and_are_left_out_for_mqtt_3() {
+    let mut world = World::new();
+    let from = world.connect("from", &v5());
+    let five = world.connect("five", &v5());
+    let three = world.connect("three", &v311(true));
+    for conn in [five, three] {
+        world.subscribe(conn, "t", Q0);
+    }
+    let properties = PublishProperties {
+        content_type: Some("text"),
+        expiry_s: Some(60),
+        user: UserProperties::from_slice(&[("k", "1"), ("k", "2")]),
+        ..Default::default()
+    };
+    world.send(from, &publish_with("t", Q0, false, "x", properties));
+    assert_eq!(world.got(five), ["t x q0 expiry=60 type=text k=1 k=2"]);
+    assert_eq!(world.got(three), ["t x q0"]);
+}
+
+#[test]
+fn message_expiry_counts_down_and_drops_what_is_too_old() {
+    let mut world = World::with_hooks(&[(Event::MessageDropped, "#", "events")]);
+    let from = world.connect("from", &v5());
+    let to = world.connect("to", &lasting(600));
+    world.subscribe(to, "t", Q1);
+    world.lose(to);
+    for (payload, expiry_s) in [("short", 5), ("long", 60)] {
+        let properties = PublishProperties {
+            expiry_s: Some(expiry_s),
+            ..Default::default()
+        };
+        world.send(from, &publish_with("t", Q1, false, payload, properties));
+    }
+    world.pass(10_500);
+    let to = world.open("to", &lasting(600));
+    assert_eq!(
+        world.got(to),
+        ["CONNACK success present", "t long q1 #1 expiry=50"]
+    );
+    assert_eq!(
+        world.shards[0].stats().dropped[DropReason::Expired as usize],
+        1
+    );
+    let events = world.values("events");
+    assert!(events[0].contains("\"client_id\":\"to\"") && events[0].contains("expired"));
+}
+
+#[test]
+fn a_packet_too_large_for_the_client_is_not_sent_and_counted() {
+    let mut world = World::with_hooks(&[(Event::MessageDropped, "#", "events")]);
+    let from = world.connect("from", &v5());
+    let mut hello = lasting(60);
+    hello.properties.maximum_packet_size = Some(20);
+    let to = world.connect("to", &hello);
+    world.subscribe(to, "t", Q1);
+    let large = "x".repeat(30);
+    world.publish(from, "t", Q0, &large);
+    world.publish(from, "t", Q1, &large);
+    world.publish(from, "t", Q1, "fits");
+    assert_eq!(world.got(to), ["t fits q1 #2"]);
+    assert_eq!(
+        world.shards[0].stats().dropped[DropReason::TooLarge as usize],
+        2
+    );
+    assert_eq!(world.values("events").len(), 2);
+}
+
+#[test]
+fn a_full_inbox_drops_counts_and_reports() {
+    let settings = BrokerSettings {
+        inbox_max: 2,
+        ..BrokerSettings::default()
+    };
+    let mut world = World::with(1, &[(Event::MessageDropped, "#", "events")], settings);
+    let from = world.connect("from", &v5());
+    let to = world.connect("to", &lasting(60));
+    world.subscribe(to, "t", Q1);
+    world.lose(to);
+    for payload in ["1", "2", "3"] {
+        world.publish(from, "t", Q1, payload);
+    }
+    assert_eq!(
+        world.shards[0].stats().dropped[DropReason::QueueFull as usize],
+        1
+    );
+    let events = world.values("events");
+    assert!(
+        events.len() == 1 && events[0].contains("queue_full"),
+        "{events:?}"
+    );
+    let to = world.open("to", &lasting(60));
+    assert_eq!(world.got(to)[1..], ["t 1 q1 #1", "t 2 q1 #2"]);
+}
+
+#[test]
+fn a_slow_connection_is_left_alone_until_it_has_drained() {
+    let settings = BrokerSettings {
+        send_buffer_bytes_max: 50,
+        ..BrokerSettings::default()
+    };
+    let mut world = World::with(1, &[], settings);
+    let from = world.connect("from", &v5());
+    let to = world.connect("to", &v5());
+    world.subscribe(to, "t", Q1);
+    // All in one turn, so that nothing is sent in between.
+    for number in 0..6 {
+        let payload = format!("{number} with some length");
+        world.send_unsettled(from, &publish_id("t", Q1, number + 1, &payload));
+    }
+    world.send_unsettled(from, &publish("t", Q0, "lost"));
+    world.settle();
+    assert_eq!(world.got(to).len(), 2, "then the buffer was over its bound");
+    assert_eq!(
+        world.shards[0].stats().dropped[DropReason::QueueFull as usize],
+        1
+    );
+    world.drained(to);
+    world.drained(to);
+    world.drained(to);
+    let payloads: Vec<String> = world
+        .got(to)
+        .iter()
+        .map(|line| line[2..3].to_owned())
+        .collect();
+    assert_eq!(payloads, ["2", "3", "4", "5"]);
+}
+
+#[test]
+fn nobody_is_told_to_the_publisher_and_to_the_hook() {
+    let mut world = World::with_hooks(&[(Event::MessageDropped, "#", "events")]);
+    let conn = world.connect("a", &v5());
+    world.publish(conn, "t", Q1, "x");
+    assert_eq!(world.got(conn), ["PUBACK 10 no_matching_subscribers"]);
+    assert!(world.values("events")[0].contains("no_subscribers"));
+    let old = world.connect("b", &v311(true));
+    world.publish(old, "t", Q1, "x");
+    assert_eq!(world.got(old), ["PUBACK 10"]);
+}
+
+#[test]
+fn delivered_and_acked_events_name_the_receiver() {
+    let mut world = World::with_hooks(&[
+        (Event::MessageDelivered, "t", "events"),
+        (Event::MessageAcked, "t", "second"),
+    ]);
+    let from = world.connect("from", &v5());
+    let to = world.connect("to", &v5());
+    world.subscribe(to, "t", Q2);
+    world.publish(from, "t", Q1, "x");
+    world.publish(from, "t", Q2, "y");
+    let delivered = world.values("events");
+    assert_eq!(delivered.len(), 2);
+    assert!(
+        delivered[0].contains("\"client_id\":\"to\"") && delivered[0].contains("\"from\":\"from\"")
+    );
+    assert!(world.values("second").is_empty());
+    world.puback(to, 1);
+    world.pubrec(to, 2);
+    assert_eq!(world.values("second").len(), 1);
+    world.pubcomp(to, 2);
+    let acked = world.values("second");
+    assert_eq!(acked.len(), 2);
+    assert!(acked[1].contains("\"payload\":\"y\""), "{}", acked[1]);
+}
+
+#[test]
+fn an_acked_message_that_left_memory_is_read_for_its_event() {
+    let settings = BrokerSettings {
+        recent_bytes_max: 0,
+        ..BrokerSettings::default()
+    };
+    let mut world = World::with(1, &[(Event::MessageAcked, "#", "events")], settings);
+    let from = world.connect("from", &v5());
+    let to = world.connect("to", &v5());
+    world.subscribe(to, "t", Q1);
+    world.publish(from, "t", Q1, "x");
+    world.puback(to, 1);
+    world.puback(to, 1);
+    assert_eq!(world.values("events").len(), 1);
+    assert_eq!(world.shards[0].stats().acked, 1);
+}
+
+#[test]
+fn a_pubrec_with_an_error_ends_the_delivery() {
+    let mut world = World::new();
+    let conn = world.connect("a", &v5());
+    world.subscribe(conn, "t", Q2);
+    world.publish(conn, "t", Q2, "x");
+    world.got(conn);
+    world.send(
+        conn,
+        &Packet::Pubrec(Ack::new(1, ReasonCode::QuotaExceeded)),
+    );
+    assert!(world.got(conn).is_empty());
+    assert_eq!(world.shards[0].stats().acked, 1);
+    world.puback(conn, 9);
+    assert!(
+        !world.is_closed(conn),
+        "an acknowledgement of nothing is passed over"
+    );
+}
+
+#[test]
+fn an_acknowledgement_of_the_wrong_kind_is_a_protocol_error() {
+    let mut world = World::new();
+    let conn = world.connect("a", &v5());
+    world.subscribe(conn, "t", Q1);
+    world.publish(conn, "t", Q1, "x");
+    world.got(conn);
+    world.pubrec(conn, 1);
+    assert_eq!(world.got(conn), ["DISCONNECT protocol_error"]);
+}
+
+#[test]
+fn sent_before_means_dup_after_a_reconnect_and_order_is_kept() {
+    let mut world = World::new();
+    let from = world.connect("from", &v5());
+    let to = world.connect("to", &lasting(60));
+    world.subscribe(to, "t", Q2);
+    for (qos, payload) in [(Q1, "1"), (Q2, "2"), (Q2, "3")] {
+        world.publish(from, "t", qos, payload);
+        world.pubrel(from, 10);
+    }
+    world.got(to);
+    world.pubrec(to, 2);
+    assert_eq!(world.got(to), ["PUBREL 2"]);
+    world.lose(to);
+    world.publish(from, "t", Q1, "4");
+    let to = world.open("to", &lasting(60));
+    assert_eq!(
+        world.got(to),
+        [
+            "CONNACK success present",
+            "t 1 q1 #1 dup",
+            "PUBREL 2",
+            "t 3 q2 #3 dup",
+            "t 4 q1 #4"
+        ]
+    );
+}
+
+#[test]
+fn a_qos_2_delivery_of_a_lasting_session_is_journalled_before_it_is_sent() {
+    let mut world = World::new();
+    let from = world.connect("from", &v5());
+    let to = world.connect("to", &lasting(60));
+    world.subscribe(to, "t", Q2);
+    let records = world.table_records();
+    world.publish(from, "t", Q2, "x");
+    assert_eq!(world.got(to), ["t x q2 #1"]);
+    assert_eq!(world.table_records(), records + 1);
+    world.hold_appends = true;
+    world.pubrec(to, 1);
+    assert!(
+        world.got(to).is_empty(),
+        "PUBREL waits for the record of PUBREC"
+    );
+    world.hold_appends = false;
+    world.settle();
+    assert_eq!(world.got(to), ["PUBREL 1"]);
+}
+
+#[test]
+fn a_message_that_retention_took_is_counted_and_passed_over() {
+    let settings = BrokerSettings {
+        recent_bytes_max: 0,
+        ..BrokerSettings::default()
+    };
+    let mut world = World::with(1, &[(Event::MessagePublish, "t", "state")], settings);
+    let from = world.connect("from", &v5());
+    let to = world.connect("to", &lasting(60));
+    world.subscribe(to, "t", Q1);
+    world.lose(to);
+    for payload in ["1", "2"] {
+        world.publish(from, "t", Q1, payload);
+    }
+    world.gone.push(crate::message::Position {
+        partition: 30,
+        offset: 0,
+    });
+    let to = world.open("to", &lasting(60));
+    assert_eq!(world.got(to)[1..], ["t 2 q1 #1"]);
+    assert_eq!(
+        world.shards[0].stats().dropped[DropReason::Retention as usize],
+        1
+    );
+}
+
+#[test]
+fn sessions_on_other_workers_get_it_too() {
+    let mut world = World::with(3, &[], BrokerSettings::default());
+    let conns: Vec<_> = (0..9)
+        .map(|n| world.connect(&format!("c{n}"), &v5()))
+        .collect();
+    for &conn in &conns {
+        world.subscribe(conn, "t", Q1);
+    }
+    let from = world.connect("from", &v5());
+    world.publish(from, "t", Q1, "x");
+    assert_eq!(world.got(from), ["PUBACK 10"]);
+    for conn in conns {
+        assert_eq!(world.got(conn), ["t x q1 #1"]);
+    }
+    assert!(world.shards.iter().all(|shard| shard.stats().sessions > 0));
+}
