@@ -432,6 +432,12 @@ impl Log {
         &self.recovery
     }
 
+    /// Whether entries of so many bytes together, at most one part's size, find room in the
+    /// journal. Where not, a checkpoint makes some.
+    pub fn has_room(&self, bytes: u64) -> bool {
+        self.journal.has_room(bytes)
+    }
+
     /// The last entry appended.
     pub fn appended_to(&self) -> Lsn {
         self.shared.appended.load(Ordering::Acquire)

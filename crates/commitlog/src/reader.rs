@@ -173,6 +173,14 @@ impl LogReader {
         self.state(id).map(|state| state.reader.size_bytes())
     }
 
+    /// Bytes of the journal in use, and its bound.
+    pub fn journal_fill(&self) -> (u64, u64) {
+        (
+            self.shared.journal_used_bytes.load(Ordering::Relaxed),
+            self.shared.journal_bytes_max.load(Ordering::Relaxed),
+        )
+    }
+
     /// Sizes for metrics.
     pub fn sizes(&self) -> Sizes {
         let directory = self.shared.directory();
