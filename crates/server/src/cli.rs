@@ -4,35 +4,42 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::command::{bench, check, ctl, import, publish, subscribe};
+use crate::command::{bench, check, consume, ctl, import, publish, serve, subscribe};
 
 /// MQTT in, a durable log inside, Kafka clients out: one program that needs nothing beside it.
 #[derive(Debug, Parser)]
-#[command(name = "sluice", version)]
+#[command(name = "sluice", version, args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
-    verb: Verb,
+    verb: Option<Verb>,
+    /// Without a verb the program serves.
+    #[command(flatten)]
+    serve: serve::ServeArgs,
 }
 
 /// What the program can do.
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Serve(serve::ServeArgs),
     Check(check::CheckArgs),
     Import(import::ImportArgs),
     Pub(publish::PublishArgs),
     Sub(subscribe::SubscribeArgs),
+    Consume(consume::ConsumeArgs),
     Bench(bench::BenchArgs),
     Ctl(ctl::CtlArgs),
 }
 
 /// Runs what the command line says; an error is told on standard error.
 pub fn main() -> ExitCode {
-    let Cli { verb } = Cli::parse();
-    let result = match verb {
+    let Cli { verb, serve } = Cli::parse();
+    let result = match verb.unwrap_or(Verb::Serve(serve)) {
+        Verb::Serve(args) => serve::run(&args),
         Verb::Check(args) => check::run(&args),
         Verb::Import(args) => import::run(&args),
         Verb::Pub(args) => publish::run(&args),
         Verb::Sub(args) => subscribe::run(&args),
+        Verb::Consume(args) => consume::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Ctl(args) => ctl::run(&args),
     };
@@ -51,5 +58,17 @@ mod tests {
     #[test]
     fn the_table_of_verbs_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn without_a_verb_the_program_serves() {
+        let cli = Cli::try_parse_from(["sluice", "--mqtt", "127.0.0.1:0", "--log-level", "warn"]);
+        assert!(
+            cli.expect("flags of serve are known without the verb")
+                .verb
+                .is_none()
+        );
+        assert!(Cli::try_parse_from(["sluice", "--mqtt", "x", "check"]).is_err());
+        assert!(Cli::try_parse_from(["sluice", "--log-level", "loud"]).is_err());
     }
 }

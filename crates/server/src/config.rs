@@ -103,6 +103,7 @@ table!(
         session_expiry_s_max: Span,
         receive_maximum: i64,
         inflight_max: i64,
+        inflight_v3: i64,
         topic_alias_max: i64,
         inbox_max: i64,
         inbox_bytes_max: Size,

@@ -18,7 +18,7 @@ pub use self::streams::{
     DEFAULT_KEY, DEFAULT_QOS0_STREAM, DEFAULT_STREAM, has_payload, needs_topic,
 };
 pub use self::words::{INTERNAL_PREFIX, Word, bad_filter, bad_stream_name};
-pub use broker::{Event as HookEvent, PayloadEncoding};
+pub use broker::{Event as HookEvent, PayloadEncoding, SharedStrategy};
 pub use commitlog::{Ack, Storage};
 
 /// All settings of one node.
@@ -104,6 +104,8 @@ pub struct MqttSettings {
     pub receive_maximum: u16,
     /// Unacknowledged QoS 1/2 deliveries to one client, whatever receive maximum it announced.
     pub inflight_max: u16,
+    /// The same for clients of MQTT 3; not above `inflight_max`.
+    pub inflight_v3: u16,
     /// Topic aliases that a client may set, and that the node uses where the client allows them.
     pub topic_alias_max: u16,
     /// Messages owed to one session.
@@ -120,15 +122,6 @@ pub struct MqttSettings {
     pub shared_strategy: SharedStrategy,
     /// Time between two publications of `$SYS/broker/...`, seconds; 0: none.
     pub sys_interval_s: u32,
-}
-
-/// Which member of a shared group gets a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SharedStrategy {
-    /// One after the other.
-    RoundRobin,
-    /// The same member until it leaves or its inflight window is full.
-    Sticky,
 }
 
 /// The Kafka front door.

@@ -292,7 +292,6 @@ fn client_table(clients: &[ClientRow]) -> String {
                 "offline"
             }
             .to_owned(),
-            dash(client.peer.as_deref().unwrap_or_default()),
             dash(&client.protocol),
             client.subscriptions.to_string(),
             client.inflight.to_string(),
@@ -303,13 +302,12 @@ fn client_table(clients: &[ClientRow]) -> String {
         "CLIENT",
         "USER",
         "STATE",
-        "PEER",
         "MQTT",
         "SUBSCRIPTIONS",
         "INFLIGHT",
         "OWED",
     ];
-    table(&heads, &[5, 6, 7], rows)
+    table(&heads, &[4, 5, 6], rows)
 }
 
 /// A table with columns as wide as they need to be; those in `right` are set to the right.

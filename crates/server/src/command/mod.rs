@@ -2,7 +2,9 @@
 
 pub mod bench;
 pub mod check;
+pub mod consume;
 pub mod ctl;
 pub mod import;
 pub mod publish;
+pub mod serve;
 pub mod subscribe;

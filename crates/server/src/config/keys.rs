@@ -111,6 +111,8 @@ pub const KEYS: &[Key] = &[
         "QoS 1 and 2 messages that one client may have on their way to the node without an answer, 1 to 65535; announced to MQTT 5 clients."),
     key("mqtt", "inflight_max", INTEGER, "messages", "1024",
         "QoS 1 and 2 messages on their way to one client without its answer, 1 to 65535, whatever receive maximum it announces."),
+    key("mqtt", "inflight_v3", INTEGER, "messages", "32",
+        "The same for clients of MQTT 3.1 and 3.1.1, which cannot announce a receive maximum; at most `inflight_max` counts."),
     key("mqtt", "topic_alias_max", INTEGER, "aliases", "64",
         "Topic aliases that a client may set, 0 to 65535, and that the node uses towards a client that allows them."),
     key("mqtt", "inbox_max", INTEGER, "messages", "1000",

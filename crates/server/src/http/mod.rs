@@ -2,6 +2,7 @@
 //! [`NodeView`]. It knows no MQTT and no Kafka.
 
 mod bounded;
+pub mod node_view;
 pub mod problem;
 pub mod view;
 

@@ -94,12 +94,8 @@ pub struct ClientRow {
     pub username: String,
     /// Whether it has a connection.
     pub connected: bool,
-    /// Address of the connection, or of the last one.
-    pub peer: Option<String>,
     /// `3.1`, `3.1.1` or `5`.
     pub protocol: String,
-    /// Keep alive in seconds; 0: none.
-    pub keep_alive_s: u16,
     /// Session expiry in seconds; `None`: never.
     pub session_expiry_s: Option<u32>,
     /// Subscriptions.
@@ -108,8 +104,10 @@ pub struct ClientRow {
     pub inflight: u64,
     /// Messages owed to it that are not on their way.
     pub owed: u64,
-    /// When it connected or, without a connection, was lost: ms since the epoch.
-    pub since_ms: u64,
+    /// When it connected last, ms since the epoch; 0: before the node was started.
+    pub connected_ms: u64,
+    /// When its connection ended, ms since the epoch; `None` while it has one.
+    pub disconnected_ms: Option<u64>,
 }
 
 /// One stream.

@@ -236,6 +236,9 @@ impl Builder {
             receive_maximum: self.integer("mqtt.receive_maximum", said.receive_maximum, 1, 65_535)
                 as u16,
             inflight_max: self.integer("mqtt.inflight_max", said.inflight_max, 1, 65_535) as u16,
+            inflight_v3: self
+                .integer("mqtt.inflight_v3", said.inflight_v3, 1, 65_535)
+                .min(said.inflight_max.unwrap_or(65_535)) as u16,
             topic_alias_max: self.integer("mqtt.topic_alias_max", said.topic_alias_max, 0, 65_535)
                 as u16,
             inbox_max: self.integer("mqtt.inbox_max", said.inbox_max, 1, 100_000_000) as u32,

@@ -1,12 +1,34 @@
 //! The settings as the rooms behind take them: the log's, the broker's.
 
-use super::{HookSettings, LogSettings, StreamSettings};
+use super::{HookSettings, LogSettings, Settings, StreamSettings};
 
 /// Parts that a journal is cut into, so that one can be recycled while others fill.
 const JOURNAL_PARTS: u64 = 8;
 /// Least size of a part where the journal has room for two: one entry must fit into it, and a turn
 /// with a few of the largest packets comes to tens of MiB.
 const JOURNAL_PART_BYTES_MIN: u64 = 32 << 20;
+
+impl Settings {
+    /// What every shard grants and bounds.
+    pub fn broker(&self) -> broker::BrokerSettings {
+        let mqtt = &self.mqtt;
+        broker::BrokerSettings {
+            packet_size_max: mqtt.packet_size_max,
+            keep_alive_s_max: mqtt.keep_alive_s_max,
+            session_expiry_s_max: mqtt.session_expiry_s_max,
+            receive_maximum: mqtt.receive_maximum,
+            inflight_max: mqtt.inflight_max,
+            inflight_v3: mqtt.inflight_v3,
+            topic_alias_max: mqtt.topic_alias_max,
+            inbox_max: mqtt.inbox_max,
+            inbox_bytes_max: mqtt.inbox_bytes_max,
+            subscriptions_max: mqtt.subscriptions_max,
+            send_buffer_bytes_max: mqtt.send_buffer_bytes_max,
+            shared_strategy: mqtt.shared_strategy,
+            ..broker::BrokerSettings::default()
+        }
+    }
+}
 
 impl LogSettings {
     /// How the log is kept.

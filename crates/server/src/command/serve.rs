@@ -1,0 +1,351 @@
+//! `sluice serve`, also `sluice` alone: builds the settings, starts the node and its doors, says
+//! where they are and what to try, and waits for the signal to stop.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::config::{self, Fault};
+use crate::http::node_view::ServedNode;
+use crate::settings::{
+    self, Flags, Level, ListenerKind, ListenerSettings, LogFormat, Settings, Word,
+};
+use crate::{http, kafka, logging, node::Node};
+
+/// The file that is read when no other is named.
+const USUAL_FILE: &str = "sluice.toml";
+
+/// Serve: MQTT in, the log inside, Kafka clients out (also without a verb)
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Configuration file; without it ./sluice.toml if there is one
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Name of the node, as in hook records
+    #[arg(long)]
+    name: Option<String>,
+    /// Directory of all data
+    #[arg(short, long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// MQTT worker threads; 0: one for each core
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+    /// Listen for MQTT there instead; off: nowhere
+    #[arg(long, value_name = "ADDR")]
+    mqtt: Vec<String>,
+    /// Listen for Kafka clients there instead; off: nowhere
+    #[arg(long, value_name = "ADDR")]
+    kafka: Vec<String>,
+    /// Serve HTTP there instead; off: nowhere
+    #[arg(long, value_name = "ADDR")]
+    http: Vec<String>,
+    /// Let anyone in who reaches the addresses given by --mqtt and --kafka
+    #[arg(long)]
+    anonymous: bool,
+    /// Least level of log lines: off, error, warn, info, debug, trace
+    #[arg(long, value_name = "LEVEL", value_parser = word::<Level>)]
+    log_level: Option<Level>,
+    /// Log lines as text or json
+    #[arg(long, value_name = "FORMAT", value_parser = word::<LogFormat>)]
+    log_format: Option<LogFormat>,
+    /// Start although data that was once flushed is damaged; what follows the damage is lost
+    #[arg(long)]
+    accept_loss: bool,
+    /// Leave out a journal entry that recovery cannot handle; may be repeated
+    #[arg(long, value_name = "LSN")]
+    skip_entry: Vec<u64>,
+}
+
+/// Serves until SIGTERM or SIGINT; exit code 0 when everything was stopped in order.
+pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
+    let settings = match settings(args)? {
+        Ok(settings) => settings,
+        Err(faults) => {
+            for fault in &faults {
+                eprintln!("{fault}");
+            }
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    logging::start(&settings.logging);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("sluice-door")
+        .build()
+        .context("cannot start the threads of the runtime")?;
+    runtime.block_on(serve(settings))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reads the file and lays the flags over it; all faults are told together.
+fn settings(args: &ServeArgs) -> anyhow::Result<Result<Settings, Vec<Fault>>> {
+    let usual = Path::new(USUAL_FILE);
+    let file = args
+        .config
+        .as_deref()
+        .or_else(|| usual.exists().then_some(usual));
+    let mut faults = Vec::new();
+    let said = match file {
+        None => None,
+        Some(file) => {
+            let source = file.display().to_string();
+            let text =
+                std::fs::read_to_string(file).with_context(|| format!("cannot read {source}"))?;
+            let (said, found) = config::read(&source, &text);
+            faults = found;
+            Some(said)
+        }
+    };
+    Ok(match settings::build(said, &flags(args)) {
+        Ok(settings) if faults.is_empty() => Ok(settings),
+        Ok(_) => Err(faults),
+        Err(more) => {
+            faults.extend(more);
+            Err(faults)
+        }
+    })
+}
+
+fn flags(args: &ServeArgs) -> Flags {
+    let of = |kind: ListenerKind, addresses: &[String]| -> Vec<(ListenerKind, String)> {
+        addresses
+            .iter()
+            .map(|address| (kind, address.clone()))
+            .collect()
+    };
+    let listeners = [
+        of(ListenerKind::Mqtt, &args.mqtt),
+        of(ListenerKind::Kafka, &args.kafka),
+        of(ListenerKind::Http, &args.http),
+    ];
+    Flags {
+        name: args.name.clone(),
+        data_dir: args.data_dir.clone(),
+        workers: args.workers,
+        listeners: listeners.concat(),
+        anonymous: args.anonymous,
+        log_level: args.log_level,
+        log_format: args.log_format,
+        accept_loss: args.accept_loss,
+        skip_entry: args.skip_entry.clone(),
+    }
+}
+
+async fn serve(settings: Settings) -> anyhow::Result<()> {
+    // Before anything starts, so that no signal is missed and a second one does not kill.
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let listeners = settings.listeners.clone();
+    // Bound before the node starts: a taken port is told before recovery takes its time.
+    let kafka = bind(&listeners, ListenerKind::Kafka).await?;
+    let http = bind(&listeners, ListenerKind::Http).await?;
+
+    let node = Node::start(settings).await?;
+    let mut bound: Vec<(ListenerSettings, SocketAddr)> = listeners
+        .iter()
+        .filter(|listener| listener.kind == ListenerKind::Mqtt)
+        .cloned()
+        .zip(node.mqtt_addresses().iter().copied())
+        .collect();
+    let (stop, stopped) = watch::channel(false);
+    let mut doors = JoinSet::new();
+    let front_door = kafka::front_door(&node);
+    for (listener, socket) in kafka {
+        bound.push((listener, socket.local_addr()?));
+        doors.spawn(Arc::clone(&front_door).serve(socket, stopped.clone()));
+    }
+    let view = Arc::new(ServedNode::new(Arc::clone(&node), Arc::clone(&front_door)));
+    for (listener, socket) in http {
+        bound.push((listener, socket.local_addr()?));
+        let (view, rows) = (Arc::clone(&view), node.settings.http.page_rows_max);
+        let stopped = stopped.clone();
+        doors.spawn(async move {
+            if let Err(error) = http::serve(view, rows, socket, stopped).await {
+                tracing::error!(%error, "the HTTP listener failed");
+            }
+        });
+    }
+    say(&greeting(&node.settings, &bound));
+
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    say("stopping\n");
+    node.shutdown().await;
+    stop.send_replace(true);
+    while doors.join_next().await.is_some() {}
+    say("stopped\n");
+    Ok(())
+}
+
+/// Binds the listeners of a kind; a taken port names what changes it.
+async fn bind(
+    listeners: &[ListenerSettings],
+    kind: ListenerKind,
+) -> anyhow::Result<Vec<(ListenerSettings, TcpListener)>> {
+    let mut bound = Vec::new();
+    for listener in listeners.iter().filter(|listener| listener.kind == kind) {
+        match TcpListener::bind(listener.bind).await {
+            Ok(socket) => bound.push((listener.clone(), socket)),
+            Err(error) => bail!("{}", cannot_bind(listener, &error)),
+        }
+    }
+    Ok(bound)
+}
+
+/// Why an address cannot be had, and what to change.
+pub fn cannot_bind(listener: &ListenerSettings, error: &std::io::Error) -> String {
+    let (kind, bind) = (listener.kind.word(), listener.bind);
+    let why = if error.kind() == std::io::ErrorKind::AddrInUse {
+        format!("another program listens on {bind}")
+    } else {
+        format!("{bind}: {error}")
+    };
+    format!(
+        "cannot listen for {kind}: {why}; {} changes the address",
+        listener.option
+    )
+}
+
+/// Everything printed at the start, the line `ready` last.
+fn greeting(settings: &Settings, bound: &[(ListenerSettings, SocketAddr)]) -> String {
+    let mut out = format!(
+        "sluice {}, node {}\n",
+        env!("CARGO_PKG_VERSION"),
+        settings.node.name
+    );
+    let _ = write!(out, "  data    {}\n", settings.node.data_dir.display());
+    for (listener, address) in bound {
+        let name = match listener.kind {
+            ListenerKind::Mqtt => "MQTT",
+            ListenerKind::Kafka => "Kafka",
+            ListenerKind::Http => "HTTP",
+        };
+        let note = match listener.kind {
+            ListenerKind::Http => "  (/metrics, /healthz, /api/v1/status)",
+            _ if listener.anonymous => "  (anonymous = true: anyone who reaches it may come in)",
+            _ => "",
+        };
+        let _ = write!(out, "  {name:<7} {address}{note}\n");
+    }
+    let port = |kind| {
+        let found = bound.iter().find(|(listener, _)| listener.kind == kind);
+        found.map(|(_, address)| address.port())
+    };
+    if let (Some(mqtt), Some(kafka)) = (port(ListenerKind::Mqtt), port(ListenerKind::Kafka)) {
+        out += &try_it(mqtt, kafka);
+    }
+    out += "\nready; Ctrl-C stops\n";
+    out
+}
+
+const STATE: &str = r#"{"process_id":"7802441525528958","action":"unlock","battery":83.4,"lock_state":1,"version":1.1,"client_id":"10083618796833171"}"#;
+const COMMAND: &str = r#"{"process_id":"7802441525528958","action":"unlock","nonce_str":"u7u4p0n8","ts":1574744434,"sign":"e9f5af7deaa28563"}"#;
+
+/// Lines to paste: a door lock reports, and is told to open.
+fn try_it(mqtt: u16, kafka: u16) -> String {
+    let lock = "10083618796833171";
+    let p = if mqtt == 1883 {
+        String::new()
+    } else {
+        format!(" -p {mqtt}")
+    };
+    let b = if kafka == 9092 {
+        String::new()
+    } else {
+        format!(" -b 127.0.0.1:{kafka}")
+    };
+    format!(
+        "
+Try it, each in a terminal of its own. A door lock waits for commands, and what it reports is read:
+  sluice sub{p} -i {lock} -q 1 -t devices/{lock}/command
+  sluice consume{b} message_state --from-beginning --decode
+It reports, and is told to open (read that with: sluice consume{b} message_command --from-beginning --decode):
+  sluice pub{p} -q 1 -t devices/{lock}/state -m '{STATE}'
+  sluice pub{p} -q 1 -t devices/{lock}/command -m '{COMMAND}'
+The same with the clients of others:
+  mosquitto_sub{p} -i {lock} -q 1 -t devices/{lock}/command
+  mosquitto_pub{p} -q 1 -t devices/{lock}/state -m '{STATE}'
+  kcat -C -b 127.0.0.1:{kafka} -t message_state -o beginning
+"
+    )
+}
+
+/// Prints and flushes; that nobody reads standard output is no reason to stop.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Reads a word of an enum for clap.
+fn word<T: Word>(text: &str) -> Result<T, String> {
+    T::from_word(text).ok_or_else(|| {
+        let known: Vec<&str> = T::ALL.iter().map(|(_, word)| *word).collect();
+        format!("it is one of {}", known.join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(kind: ListenerKind, address: &str, anonymous: bool) -> (ListenerSettings, SocketAddr) {
+        let bind = address.parse().unwrap();
+        (
+            ListenerSettings {
+                kind,
+                bind,
+                anonymous,
+                option: "--mqtt ADDR".to_owned(),
+            },
+            bind,
+        )
+    }
+
+    #[test]
+    fn the_greeting_says_where_and_what_to_try() {
+        let settings = Settings::for_tests(Path::new("data"));
+        let bound = [
+            at(ListenerKind::Mqtt, "0.0.0.0:41233", true),
+            at(ListenerKind::Kafka, "127.0.0.1:9092", false),
+            at(ListenerKind::Http, "127.0.0.1:18083", false),
+        ];
+        let text = greeting(&settings, &bound);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(
+            lines[2].starts_with("  MQTT    0.0.0.0:41233  (anonymous"),
+            "{text}"
+        );
+        assert!(
+            lines[3] == "  Kafka   127.0.0.1:9092"
+                && lines[4].starts_with("  HTTP    127.0.0.1:18083 ")
+        );
+        assert!(text.contains("sluice pub -p 41233 -q 1 -t devices/10083618796833171/state -m '{"));
+        assert!(text.contains("\n  sluice consume message_state --from-beginning --decode\n"));
+        assert!(lines.last().unwrap().starts_with("ready"));
+        // Without a door for Kafka clients there is nothing to read.
+        assert!(!greeting(&settings, &bound[..1]).contains("consume"));
+    }
+
+    #[test]
+    fn a_taken_port_names_what_changes_it() {
+        let (listener, _) = at(ListenerKind::Mqtt, "127.0.0.1:1883", false);
+        let taken = std::io::Error::from(std::io::ErrorKind::AddrInUse);
+        let told = cannot_bind(&listener, &taken);
+        assert!(
+            told.contains("another program listens on 127.0.0.1:1883; --mqtt ADDR changes"),
+            "{told}"
+        );
+    }
+}

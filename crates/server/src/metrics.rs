@@ -1,0 +1,276 @@
+//! Every metric of a node: one table of names, kinds, help and where the figure comes from, and the
+//! exposition of a snapshot by it. docs/metrics.md is written from the table.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use crate::http::view::{Status, StreamRow};
+use crate::kafka::KafkaValues;
+use crate::node::CounterValues;
+use crate::node::counters::FLUSH_BOUNDS_US;
+
+/// All figures of one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// What the node's threads count.
+    pub counters: CounterValues,
+    /// What the shards count, summed.
+    pub shards: broker::ShardStats,
+    /// What the Kafka front door counts.
+    pub kafka: KafkaValues,
+    /// The streams.
+    pub streams: Vec<StreamRow>,
+    /// The node.
+    pub status: Status,
+}
+
+/// What a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only rises; `_total` stands behind its name.
+    Counter,
+    /// Rises and falls.
+    Gauge,
+    /// Counts by size; `_bucket`, `_sum` and `_count` stand behind its name.
+    Histogram,
+}
+
+/// Where a metric's figures come from.
+#[derive(Clone, Copy)]
+enum Read {
+    /// One figure.
+    One(fn(&Snapshot) -> u64),
+    /// One figure that may not be known.
+    Maybe(fn(&Snapshot) -> Option<u64>),
+    /// A figure for each value of a label.
+    Each(&'static str, fn(&Snapshot) -> Vec<(String, u64)>),
+    /// The times of flushes.
+    FlushTimes,
+}
+
+/// One metric.
+pub struct Metric {
+    /// Its name, without what its kind puts behind it.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// What it tells.
+    pub help: &'static str,
+    read: Read,
+}
+
+impl Metric {
+    /// The label its figures are told apart by.
+    pub fn label(&self) -> Option<&'static str> {
+        match self.read {
+            Read::Each(label, _) => Some(label),
+            Read::One(_) | Read::Maybe(_) | Read::FlushTimes => None,
+        }
+    }
+
+    /// The name as a query uses it.
+    pub fn full_name(&self) -> String {
+        match self.kind {
+            Kind::Counter => format!("{}_total", self.name),
+            Kind::Gauge | Kind::Histogram => self.name.to_owned(),
+        }
+    }
+}
+
+const fn counter(name: &'static str, help: &'static str, read: fn(&Snapshot) -> u64) -> Metric {
+    Metric {
+        name,
+        kind: Kind::Counter,
+        help,
+        read: Read::One(read),
+    }
+}
+
+const fn gauge(name: &'static str, help: &'static str, read: fn(&Snapshot) -> u64) -> Metric {
+    Metric {
+        name,
+        kind: Kind::Gauge,
+        help,
+        read: Read::One(read),
+    }
+}
+
+const fn each(
+    kind: Kind,
+    name: &'static str,
+    label: &'static str,
+    help: &'static str,
+    read: fn(&Snapshot) -> Vec<(String, u64)>,
+) -> Metric {
+    Metric {
+        name,
+        kind,
+        help,
+        read: Read::Each(label, read),
+    }
+}
+
+/// Every metric, in the order of the document.
+#[rustfmt::skip]
+pub const METRICS: &[Metric] = &[
+    each(Kind::Gauge, "sluice_build", "version", "Always 1; the label names the version that runs.",
+        |s| vec![(s.status.version.clone(), 1)]),
+    gauge("sluice_start_time_seconds", "When the node started, in seconds since the epoch.", |s| s.status.started_ms / 1_000),
+    gauge("sluice_serving", "1 while the node takes appends, 0 once its log is latched or it is stopping.",
+        |s| u64::from(s.status.health == "serving")),
+
+    gauge("sluice_mqtt_connections", "MQTT connections open now.", |s| s.counters.workers.connections),
+    gauge("sluice_mqtt_connections_waiting", "Connections that have not sent their CONNECT yet.", |s| s.counters.reception.waiting),
+    counter("sluice_mqtt_connections_accepted", "TCP connections accepted by MQTT listeners.", |s| s.counters.reception.accepted),
+    counter("sluice_mqtt_connections_opened", "Connections whose CONNECT was handed to a worker.", |s| s.counters.workers.connections_total),
+    each(Kind::Counter, "sluice_mqtt_connections_refused", "reason", "Connections that came to nothing: `full` (connections_max), `timeout` (no CONNECT in time), `connect` (no acceptable CONNECT).",
+        |s| labelled([("full", s.counters.reception.refused_full), ("timeout", s.counters.reception.timeouts), ("connect", s.counters.reception.refused_connect)])),
+    each(Kind::Counter, "sluice_mqtt_connections_ended", "reason", "Connections that the node ended: `keep_alive`, `slow` (did not read what was sent), `malformed`, `takeover`.",
+        |s| labelled([("keep_alive", s.counters.workers.keep_alive_timeouts), ("slow", s.counters.workers.slow_closes), ("malformed", s.shards.malformed), ("takeover", s.shards.takeovers)])),
+    counter("sluice_mqtt_packets_received", "MQTT packets received.", |s| s.counters.workers.packets_in),
+    counter("sluice_mqtt_received_bytes", "Bytes received from MQTT clients.", |s| s.counters.workers.bytes_in),
+    counter("sluice_mqtt_sent_bytes", "Bytes sent to MQTT clients.", |s| s.counters.workers.bytes_out),
+    each(Kind::Counter, "sluice_mqtt_messages_received", "qos", "PUBLISH packets taken.", |s| by_qos(&s.shards.received)),
+    each(Kind::Counter, "sluice_mqtt_messages_sent", "qos", "PUBLISH packets sent, repetitions included.", |s| by_qos(&s.shards.sent)),
+    counter("sluice_mqtt_messages_acked", "QoS 1 and 2 deliveries that their receiver has acknowledged.", |s| s.shards.acked),
+    each(Kind::Counter, "sluice_mqtt_messages_dropped", "reason", "Messages that did not reach a receiver.",
+        |s| broker::DropReason::ALL.iter().zip(s.shards.dropped).map(|(reason, count)| (reason.as_str().to_owned(), count)).collect()),
+    gauge("sluice_mqtt_sessions", "Sessions, with a connection or without.", |s| s.shards.sessions),
+    gauge("sluice_mqtt_subscriptions", "Subscriptions of all sessions.", |s| s.shards.subscriptions),
+    gauge("sluice_mqtt_retained_messages", "Retained messages.", |s| s.status.retained),
+    gauge("sluice_mqtt_inbox_messages", "Messages owed to sessions that are offline or slow.", |s| s.shards.inbox_messages),
+    gauge("sluice_mqtt_inbox_bytes", "Bytes of inboxes; bounded by inbox_bytes_max.", |s| s.shards.inbox_bytes),
+    gauge("sluice_mqtt_send_buffer_bytes", "Bytes that wait to be sent to MQTT clients.", |s| s.counters.workers.output_bytes),
+    counter("sluice_mqtt_sessions_expired", "Sessions ended by their expiry interval.", |s| s.shards.sessions_expired),
+    counter("sluice_mqtt_wills_published", "Wills published.", |s| s.shards.wills_published),
+
+    counter("sluice_worker_turns", "Turns of the workers in which something was done.", |s| s.counters.workers.turns),
+    counter("sluice_worker_appends", "Turns of the workers that appended to the log.", |s| s.counters.workers.appends),
+    counter("sluice_worker_append_bytes", "Bytes that workers handed to the log thread.", |s| s.counters.workers.append_bytes),
+    counter("sluice_worker_credit_waits", "Times a worker stopped reading from sockets because the log was behind.", |s| s.counters.workers.credit_waits),
+    counter("sluice_worker_socket_reads", "System calls that read from sockets.", |s| s.counters.workers.reads),
+    counter("sluice_worker_socket_writes", "System calls that wrote to sockets.", |s| s.counters.workers.writes),
+    counter("sluice_worker_disk_reads", "Reads handed to the reader pool for sessions behind the tail.", |s| s.counters.workers.pool_reads),
+
+    counter("sluice_log_commits", "Writes to the journal; each makes all entries since the last one readable.", |s| s.counters.log.commits),
+    counter("sluice_log_entries", "Journal entries written.", |s| s.counters.log.entries),
+    counter("sluice_log_written_bytes", "Bytes of journal entries written.", |s| s.counters.log.bytes),
+    counter("sluice_log_flushes", "Flushes (fdatasync) of the journal.", |s| s.counters.log.flushes),
+    Metric { name: "sluice_log_flush_seconds", kind: Kind::Histogram, help: "Time of a flush.", read: Read::FlushTimes },
+    counter("sluice_log_refused_entries", "Entries refused because the disk was full or the log latched.", |s| s.counters.log.refused),
+    counter("sluice_log_checkpoints", "Checkpoints completed.", |s| s.counters.log.checkpoints),
+    counter("sluice_log_waits", "Times the log thread took nothing because a worker lagged or the journal was full.", |s| s.counters.log.waits),
+    gauge("sluice_log_appended_lsn", "Number of the last journal entry that is readable.", |s| s.status.appended_lsn),
+    gauge("sluice_log_flushed_lsn", "Number of the last journal entry that survives a power cut.", |s| s.status.flushed_lsn),
+    gauge("sluice_log_journal_bytes", "Size of the journal.", |s| s.status.journal_bytes),
+    gauge("sluice_log_journal_used_bytes", "Bytes of the journal that wait for a checkpoint; replayed after a crash.", |s| s.status.journal_used_bytes),
+    Metric { name: "sluice_disk_free_bytes", kind: Kind::Gauge, help: "Free bytes on the file system of the data directory; appends are refused below disk_reserve_bytes.", read: Read::Maybe(|s| s.status.disk_free_bytes) },
+
+    each(Kind::Gauge, "sluice_stream_records", "stream", "Records in a stream.", |s| by_stream(s, |stream| stream.records)),
+    each(Kind::Gauge, "sluice_stream_size_bytes", "stream", "Bytes of a stream.", |s| by_stream(s, |stream| stream.size_bytes)),
+    each(Kind::Counter, "sluice_stream_appended_records", "stream", "Records ever appended to a stream.", |s| by_stream(s, |stream| stream.partitions.iter().map(|p| p.end).sum())),
+    each(Kind::Gauge, "sluice_stream_unflushed_records", "stream", "Records of a stream that would not survive a power cut.", |s| by_stream(s, |stream| stream.partitions.iter().map(|p| p.end - p.flushed.min(p.end)).sum())),
+
+    gauge("sluice_kafka_connections", "Kafka connections open now.", |s| s.kafka.connections),
+    counter("sluice_kafka_connections_accepted", "Kafka connections accepted.", |s| s.kafka.connections_total),
+    each(Kind::Counter, "sluice_kafka_connections_ended", "reason", "Kafka connections that the node ended: `full` (connections_max), `malformed`, `unsupported` (API or version), `timeout` (silent, or did not read).",
+        |s| labelled([("full", s.kafka.connections_refused), ("malformed", s.kafka.malformed), ("unsupported", s.kafka.unsupported), ("timeout", s.kafka.timed_out)])),
+    counter("sluice_kafka_received_bytes", "Bytes of Kafka requests.", |s| s.kafka.bytes_in),
+    counter("sluice_kafka_sent_bytes", "Bytes of Kafka responses.", |s| s.kafka.bytes_out),
+    gauge("sluice_kafka_fetches_waiting", "Fetches that wait for records now.", |s| s.kafka.fetches_parked),
+    each(Kind::Counter, "sluice_kafka_requests", "api", "Kafka requests.", |s| s.kafka.apis.iter().map(|api| (api.api.to_owned(), api.requests)).collect()),
+    each(Kind::Counter, "sluice_kafka_errors", "api", "Error codes in Kafka responses.", |s| s.kafka.apis.iter().map(|api| (api.api.to_owned(), api.errors)).collect()),
+];
+
+/// The snapshot in the exposition format of OpenMetrics, which Prometheus reads.
+pub fn exposition(snapshot: Snapshot) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Scrape(Arc::new(snapshot))));
+    let mut out = String::new();
+    prometheus_client::encoding::text::encode(&mut out, &registry)
+        .expect("a String takes all that is written");
+    out
+}
+
+#[derive(Debug)]
+struct Scrape(Arc<Snapshot>);
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        for metric in METRICS {
+            let kind = match metric.kind {
+                Kind::Counter => MetricType::Counter,
+                Kind::Gauge => MetricType::Gauge,
+                Kind::Histogram => MetricType::Histogram,
+            };
+            let mut encoder = encoder.encode_descriptor(metric.name, metric.help, None, kind)?;
+            match metric.read {
+                Read::One(read) => figure(&mut encoder, metric.kind, read(&self.0))?,
+                Read::Maybe(read) => {
+                    if let Some(value) = read(&self.0) {
+                        figure(&mut encoder, metric.kind, value)?;
+                    }
+                }
+                Read::Each(label, read) => {
+                    for (value, number) in read(&self.0) {
+                        let labels = [(label, value.as_str())];
+                        figure(&mut encoder.encode_family(&labels)?, metric.kind, number)?;
+                    }
+                }
+                Read::FlushTimes => flush_times(&mut encoder, &self.0)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn figure(encoder: &mut MetricEncoder<'_>, kind: Kind, value: u64) -> Result<(), fmt::Error> {
+    match kind {
+        Kind::Counter => encoder.encode_counter::<NoLabelSet, u64, u64>(&value, None),
+        Kind::Gauge | Kind::Histogram => encoder.encode_gauge(&value),
+    }
+}
+
+fn flush_times(encoder: &mut MetricEncoder<'_>, snapshot: &Snapshot) -> Result<(), fmt::Error> {
+    let times = &snapshot.counters.flush_times;
+    let bounds = FLUSH_BOUNDS_US
+        .iter()
+        .map(|us| *us as f64 / 1e6)
+        .chain([f64::MAX]);
+    let counts = times.buckets.iter().copied().chain(std::iter::repeat(0));
+    let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
+    let count = times.buckets.iter().sum();
+    encoder.encode_histogram::<NoLabelSet>(times.sum_us as f64 / 1e6, count, &buckets, None)
+}
+
+fn labelled<const N: usize>(figures: [(&str, u64); N]) -> Vec<(String, u64)> {
+    figures
+        .into_iter()
+        .map(|(label, value)| (label.to_owned(), value))
+        .collect()
+}
+
+fn by_qos(figures: &[u64; 3]) -> Vec<(String, u64)> {
+    figures
+        .iter()
+        .enumerate()
+        .map(|(qos, count)| (qos.to_string(), *count))
+        .collect()
+}
+
+fn by_stream(snapshot: &Snapshot, read: fn(&StreamRow) -> u64) -> Vec<(String, u64)> {
+    snapshot
+        .streams
+        .iter()
+        .map(|stream| (stream.name.clone(), read(stream)))
+        .collect()
+}
+
+#[cfg(test)]
+#[path = "metrics/tests.rs"]
+mod tests;
