@@ -1,0 +1,132 @@
+//! The transcript files themselves: each one is parsed, every packet in it can be written, and what
+//! is sent raw is what the file's expectations say of it.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use sim::transcript::{Action, Transcript, Want};
+
+fn files() -> BTreeMap<String, String> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts");
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "txt") {
+            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            files.insert(name, std::fs::read_to_string(path).unwrap());
+        }
+    }
+    files
+}
+
+fn parsed() -> BTreeMap<String, Transcript> {
+    let parse = |(name, text): (String, String)| {
+        let transcript = Transcript::parse(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        (name, transcript)
+    };
+    files().into_iter().map(parse).collect()
+}
+
+#[test]
+fn there_are_at_least_150_and_all_are_parsed() {
+    assert!(parsed().len() >= 150);
+}
+
+#[test]
+fn every_packet_that_is_sent_can_be_written() {
+    for (name, transcript) in parsed() {
+        let mut variables = BTreeMap::new();
+        for step in &transcript.steps {
+            match &step.action {
+                Action::Send(_, packet) => {
+                    let written = packet.encode(mqtt::Version::V5, &variables);
+                    assert!(written.is_ok(), "{name} line {}: {written:?}", step.line);
+                }
+                Action::Receive(_, packet)
+                | Action::ReceiveAmong(_, packet)
+                | Action::ReceiveOne(_, packet) => {
+                    for field in &packet.fields {
+                        if let Want::Variable(variable) = &field.want {
+                            variables.insert(variable.clone(), b"1".to_vec());
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Where raw bytes are followed by the reason that they are refused for, the decoder agrees, unless
+/// the packet is well formed and only wrong at this moment.
+#[test]
+fn raw_bytes_are_refused_for_the_reason_that_is_expected() {
+    let mut checked = 0;
+    for (name, transcript) in parsed() {
+        for pair in transcript.steps.windows(2) {
+            let (Action::Raw(sender, bytes), Action::Receive(receiver, answer)) =
+                (&pair[0].action, &pair[1].action)
+            else {
+                continue;
+            };
+            let reason = answer.fields.iter().find(|field| field.key == "reason");
+            let Some(Want::Is(reason)) = reason.map(|field| &field.want) else { continue };
+            if sender != receiver || reason == b"success" || reason == b"packet_too_large" {
+                continue;
+            }
+            let refused = if bytes[0] >> 4 == 1 {
+                mqtt::decode_connect(bytes, 1 << 20).map(|_| ())
+            } else {
+                match mqtt::decode(bytes, mqtt::Version::V5, 1 << 20) {
+                    Ok(Some((packet, _))) => packet.check_from_client(),
+                    other => other.map(|_| ()),
+                }
+            };
+            let error = refused.expect_err(&name);
+            assert_eq!(error.reason.name().as_bytes(), reason, "{name} line {}", pair[0].line);
+            checked += 1;
+        }
+    }
+    assert!(checked >= 40, "only {checked}");
+}
+
+/// Each number of `docs/conformance.md` that a transcript names, and each file that it names.
+#[test]
+fn the_conformance_document_and_the_files_name_one_another() {
+    let document = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/conformance.md");
+    let document = std::fs::read_to_string(document).unwrap();
+    let mut section = "";
+    let mut listed: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for line in document.lines() {
+        if line.starts_with("## ") {
+            section = if line.contains("3.1.1") { "MQTT3-" } else { "MQTT-" };
+        }
+        let Some(row) = line.strip_prefix("| ") else { continue };
+        let mut cells = row.split(" | ");
+        let number = cells.next().unwrap();
+        let Some(number) = number.strip_prefix("MQTT-") else { continue };
+        let tests = cells.nth(1).unwrap_or_default();
+        let tests = tests.split(&['`', ' ', ','][..]).filter(|word| !word.is_empty());
+        let tests = tests.filter(|word| word.starts_with('v')).map(str::to_owned);
+        listed.insert(format!("{section}{number}"), tests.collect());
+    }
+    let transcripts = parsed();
+    for (name, transcript) in &transcripts {
+        for statement in &transcript.statements {
+            let tests = listed.get(statement);
+            assert!(tests.is_some(), "{name} names {statement}, which the document lacks");
+            assert!(tests.unwrap().contains(name), "{statement} does not name {name}");
+        }
+    }
+    for (statement, tests) in &listed {
+        for test in tests {
+            let transcript = transcripts.get(test);
+            assert!(transcript.is_some(), "{statement} names {test}, which is no file");
+            let named = transcript.unwrap().statements.contains(statement);
+            assert!(named, "{test} does not name {statement}");
+        }
+    }
+    assert!(listed.len() > 250);
+}

@@ -1,0 +1,160 @@
+//! Every transcript of `tests/transcripts`, run against the shards and the log in the simulator.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use broker::SharedStrategy;
+use sim::transcript::{Transcript, run};
+use sim::world::{self, WorldSettings};
+
+/// The simulator as a place where transcripts happen: after each step all that is under way
+/// arrives.
+#[derive(Default)]
+struct Simulator {
+    world: Option<world::World>,
+    clients: BTreeMap<String, world::Client>,
+}
+
+impl Simulator {
+    fn running(&mut self) -> &mut world::World {
+        self.world.as_mut().expect("the transcript has begun")
+    }
+
+    fn conn(&self, client: &str) -> world::Client {
+        self.clients[client]
+    }
+}
+
+impl sim::transcript::World for Simulator {
+    fn begin(&mut self, settings: &[(String, String)]) -> Result<(), String> {
+        let mut world_settings = WorldSettings {
+            workers: 2,
+            ..WorldSettings::default()
+        };
+        for (key, value) in settings {
+            set(&mut world_settings, key, value)?;
+        }
+        self.world = Some(world::World::new(world_settings));
+        self.clients.clear();
+        Ok(())
+    }
+
+    fn connect(&mut self, client: &str) {
+        let conn = self.running().connect();
+        self.clients.insert(client.to_owned(), conn);
+    }
+
+    fn send(&mut self, client: &str, bytes: &[u8]) {
+        let conn = self.conn(client);
+        self.running().send(conn, bytes);
+        self.running().settle();
+    }
+
+    fn drop_connection(&mut self, client: &str) {
+        let conn = self.conn(client);
+        self.running().cut(conn);
+        self.running().settle();
+    }
+
+    fn read(&mut self, client: &str, _expecting: bool) -> Vec<u8> {
+        let conn = self.conn(client);
+        self.running().take_received(conn)
+    }
+
+    fn closed(&mut self, client: &str, _expecting: bool) -> bool {
+        let conn = self.conn(client);
+        self.running().is_closed(conn)
+    }
+
+    fn advance(&mut self, ms: u64) {
+        if self.running().is_running() {
+            self.running().advance(ms);
+            self.running().settle();
+        } else {
+            self.running().sleep(ms);
+        }
+    }
+
+    fn restart(&mut self) -> Result<(), String> {
+        self.running().crash();
+        self.start()
+    }
+
+    fn stop(&mut self) -> Result<(), String> {
+        self.running().stop();
+        Ok(())
+    }
+
+    fn start(&mut self) -> Result<(), String> {
+        self.running().start();
+        self.running().settle();
+        Ok(())
+    }
+}
+
+fn set(settings: &mut WorldSettings, key: &str, value: &str) -> Result<(), String> {
+    let number = || {
+        value
+            .parse::<u64>()
+            .map_err(|_| format!("{key} is a number, not {value}"))
+    };
+    let broker = &mut settings.broker;
+    match key {
+        "packet_size_max" => broker.packet_size_max = number()? as u32,
+        "keep_alive_s_max" => broker.keep_alive_s_max = Some(number()? as u16),
+        "session_expiry_s_max" => broker.session_expiry_s_max = Some(number()? as u32),
+        "receive_maximum" => broker.receive_maximum = number()? as u16,
+        "inflight_max" => broker.inflight_max = number()? as u16,
+        "topic_alias_max" => broker.topic_alias_max = number()? as u16,
+        "inbox_max" => broker.inbox_max = number()? as u32,
+        "subscriptions_max" => broker.subscriptions_max = number()? as u32,
+        "sys_interval_s" => drop(number()?),
+        "shared_strategy" => {
+            broker.shared_strategy = match value {
+                "round_robin" => SharedStrategy::RoundRobin,
+                "sticky" => SharedStrategy::Sticky,
+                other => return Err(format!("no such strategy: {other}")),
+            }
+        }
+        other => return Err(format!("no such setting: {other}")),
+    }
+    Ok(())
+}
+
+#[test]
+fn every_transcript_is_what_the_shards_do() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts");
+    let only = std::env::var("SLUICE_TRANSCRIPT").unwrap_or_default();
+    let entries = std::fs::read_dir(&folder).expect("the transcripts are there");
+    let mut paths: Vec<_> = entries
+        .map(|entry| entry.expect("the folder is readable").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
+        .filter(|path| path.to_string_lossy().contains(&only))
+        .collect();
+    paths.sort();
+    let mut failures = Vec::new();
+    for path in &paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let text = std::fs::read_to_string(path).expect("the transcript is readable");
+        let outcome = std::panic::catch_unwind(|| match Transcript::parse(&text) {
+            Ok(transcript) => run(&transcript, &mut Simulator::default())
+                .err()
+                .map(|failure| failure.to_string()),
+            Err(error) => Some(error.to_string()),
+        });
+        match outcome {
+            Ok(None) => {}
+            Ok(Some(what)) => failures.push(format!("{name}: {what}")),
+            Err(_) => failures.push(format!("{name}: the broker panicked")),
+        }
+    }
+    println!("{} transcripts passed", paths.len() - failures.len());
+    assert!(!paths.is_empty(), "there are no transcripts");
+    assert!(
+        failures.is_empty(),
+        "{} of {} transcripts failed:\n{}",
+        failures.len(),
+        paths.len(),
+        failures.join("\n")
+    );
+}
