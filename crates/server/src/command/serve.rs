@@ -225,7 +225,7 @@ fn greeting(settings: &Settings, bound: &[(ListenerSettings, SocketAddr)]) -> St
         env!("CARGO_PKG_VERSION"),
         settings.node.name
     );
-    let _ = write!(out, "  data    {}\n", settings.node.data_dir.display());
+    let _ = writeln!(out, "  data    {}", settings.node.data_dir.display());
     for (listener, address) in bound {
         let name = match listener.kind {
             ListenerKind::Mqtt => "MQTT",
@@ -237,7 +237,7 @@ fn greeting(settings: &Settings, bound: &[(ListenerSettings, SocketAddr)]) -> St
             _ if listener.anonymous => "  (anonymous = true: anyone who reaches it may come in)",
             _ => "",
         };
-        let _ = write!(out, "  {name:<7} {address}{note}\n");
+        let _ = writeln!(out, "  {name:<7} {address}{note}");
     }
     let port = |kind| {
         let found = bound.iter().find(|(listener, _)| listener.kind == kind);
