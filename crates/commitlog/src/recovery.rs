@@ -208,6 +208,17 @@ impl Recovering {
         let leniency = self.config.leniency();
         let mark = self.catalogue.mark;
         let disk = Arc::clone(&self.disk);
+        let readable = chain.iter().any(|part| part.generation >= mark.generation);
+        if let Some((path, _, what)) = found.damaged.first()
+            && !readable
+            && !self.config.accept_loss
+        {
+            let what = format!(
+                "{what}, and the journal behind entry {} may be in it",
+                mark.lsn
+            );
+            return Err(Error::corrupt(path.as_str(), 0, what));
+        }
         let mut reader = JournalReader::after_mark(disk, chain, mark, leniency)?;
         while let Some(raw) = reader.next()? {
             self.recovery.lossy |= reader.lossy();

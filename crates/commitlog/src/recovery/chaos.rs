@@ -105,8 +105,11 @@ impl Names {
 impl NameChange {
     fn is_in(&self, dir: &str) -> bool {
         let path = match self {
-            Self::Make(path, _) | Self::Remove(path) | Self::Rename(_, path) => path,
-            Self::MakeDir(path) | Self::RemoveDir(path) => path,
+            Self::Make(path, _)
+            | Self::Remove(path)
+            | Self::Rename(_, path)
+            | Self::MakeDir(path)
+            | Self::RemoveDir(path) => path,
         };
         parent(path) == dir
     }
@@ -179,11 +182,6 @@ impl ChaosDisk {
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.shared.lock().unwrap()
-    }
-
-    /// Operations until now that change something.
-    pub(crate) fn operations(&self) -> u64 {
-        self.state().operations
     }
 
     /// The power fails in the operation after so many more; `tear`: how many bytes of a write are

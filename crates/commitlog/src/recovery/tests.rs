@@ -165,7 +165,9 @@ impl World {
     fn state_at(&self, lsn: Lsn) -> State {
         let mut state = self.base.clone();
         for (_, changes) in self.entries.iter().take_while(|(at, _)| *at <= lsn) {
-            changes.iter().for_each(|change| state.apply(change));
+            for change in changes {
+                state.apply(change);
+            }
         }
         state
     }
@@ -256,7 +258,9 @@ impl World {
     }
 
     fn note(&mut self, lsn: Lsn, changes: Vec<Change>) {
-        changes.iter().for_each(|change| self.now.apply(change));
+        for change in &changes {
+            self.now.apply(change);
+        }
         self.entries.push((lsn, changes));
     }
 
@@ -392,34 +396,6 @@ impl World {
         );
         assert!(!log.recovery().lossy);
         let state = self.state_at(lsn);
-        if std::env::var("SEED").is_ok() {
-            eprintln!(
-                "lsn {lsn} promised {promised} staged {staged} base {} recovery {:?}",
-                self.base_lsn,
-                log.recovery()
-            );
-            for (id, c) in &state.partitions {
-                let m = log.reader().watermarks(*id).unwrap();
-                eprintln!(
-                    "  {id} table {} model {} {:?}",
-                    state.is_table(*id),
-                    c.records.len(),
-                    m
-                );
-            }
-            for (l, c) in &self.entries {
-                let c: Vec<_> = c
-                    .iter()
-                    .map(|c| match c {
-                        Change::Append(i, b, r) => format!("{i}@{b}+{}", r.len()),
-                        o => format!("{o:?}"),
-                    })
-                    .collect();
-                if *l + 12 > lsn {
-                    eprintln!("    {l}: {c:?}");
-                }
-            }
-        }
         check_state(log, &state);
         self.history.retain(|at, _| *at <= lsn);
         let from = self.shards_at + 1;
@@ -557,12 +533,4 @@ fn every_point_of_a_short_story_can_be_the_last() {
         }
         assert!(stop > 100, "{stop}");
     }
-}
-
-#[test]
-fn debug_seed() {
-    let Ok(seed) = std::env::var("SEED") else {
-        return;
-    };
-    run(seed.parse().unwrap(), 6);
 }
