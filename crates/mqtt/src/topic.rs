@@ -155,7 +155,7 @@ pub fn matches(filter: &str, name: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// [MQTT-4.7.1-1] and [MQTT-4.7.1-2]; 3.1.1 numbers them -2 and -3.
+    /// [MQTT-4.7.1-1], [MQTT-4.7.1-2]; 3.1.1: [MQTT-4.7.1-2], [MQTT-4.7.1-3].
     #[test]
     fn wildcards_fill_their_level() {
         for filter in [
@@ -174,7 +174,7 @@ mod tests {
         }
     }
 
-    /// [MQTT-4.7.3-1], [MQTT-4.7.3-2], [MQTT-4.7.3-3].
+    /// [MQTT-4.7.3-1], [MQTT-4.7.3-2], [MQTT-4.7.3-3] of both versions.
     #[test]
     fn names_and_filters_have_characters_no_null_and_a_bound() {
         let long = "a".repeat(LENGTH_MAX + 1);
@@ -188,7 +188,7 @@ mod tests {
         }
     }
 
-    /// [MQTT-3.3.2-2]; also [MQTT-4.7.0-1] and 3.1.1's [MQTT-4.7.1-1].
+    /// [MQTT-3.3.2-2], [MQTT-4.7.0-1]; 3.1.1: [MQTT-3.3.2-2], [MQTT-4.7.1-1].
     #[test]
     fn names_hold_no_wildcard() {
         assert_eq!(validate_name("a/+/b"), Err(TopicError::WildcardInName));
@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(validate_filter("$shared/g"), Ok(()));
     }
 
-    /// The examples of [MQTT 5, 4.7.1] and [MQTT-4.7.2-1].
+    /// The examples of MQTT 5, 4.7.1; [MQTT-4.7.2-1], [MQTT-4.7.3-4] of both versions.
     #[test]
     fn filters_match_as_the_specification_shows() {
         for (filter, name) in [

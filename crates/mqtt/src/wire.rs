@@ -254,7 +254,7 @@ mod tests {
         assert!(Reader::new(&[0x81, 0]).varint().is_err());
     }
 
-    /// [MQTT-1.5.4-1]: 3.1.1 calls it [MQTT-1.5.3-1].
+    /// [MQTT-1.5.4-1]; 3.1.1: [MQTT-1.5.3-1].
     #[test]
     fn strings_are_well_formed_utf_8() {
         assert_eq!(Reader::new(&[0, 2, 0xC3, 0xA4]).str().unwrap(), "\u{e4}");
@@ -274,7 +274,7 @@ mod tests {
         );
     }
 
-    /// [MQTT-1.5.4-2]: 3.1.1 calls it [MQTT-1.5.3-2].
+    /// [MQTT-1.5.4-2]; 3.1.1: [MQTT-1.5.3-2].
     #[test]
     fn strings_hold_no_null() {
         assert!(Reader::new(&[0, 1, 0]).str().is_err());
@@ -282,7 +282,7 @@ mod tests {
         assert_eq!(Reader::new(&[0, 0]).str().unwrap(), "");
     }
 
-    /// [MQTT-1.5.4-3]: 3.1.1 calls it [MQTT-1.5.3-3].
+    /// [MQTT-1.5.4-3]; 3.1.1: [MQTT-1.5.3-3].
     #[test]
     fn a_byte_order_mark_stays() {
         assert_eq!(

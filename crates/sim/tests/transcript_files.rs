@@ -59,6 +59,58 @@ fn every_packet_that_is_sent_can_be_written() {
     }
 }
 
+/// Where raw bytes are followed by a closed connection, the decoder refuses them, or they are what a
+/// client says goodbye with.
+#[test]
+fn raw_bytes_that_close_a_connection_are_refused() {
+    let mut checked = 0;
+    for (name, transcript) in parsed() {
+        let size = transcript
+            .settings
+            .iter()
+            .find(|(key, _)| key == "packet_size_max");
+        let size_max = size.map_or(1 << 20, |(_, value)| value.parse().unwrap());
+        let mut versions: BTreeMap<&str, mqtt::Version> = BTreeMap::new();
+        let mut connected = BTreeSet::new();
+        for pair in transcript.steps.windows(2) {
+            match &pair[0].action {
+                Action::Send(client, packet) if packet.version.is_some() => {
+                    versions.insert(client, packet.version.unwrap());
+                    connected.insert(client.as_str());
+                }
+                Action::Speaks(client, version) => {
+                    versions.insert(client, *version);
+                }
+                _ => {}
+            }
+            let (Action::Raw(sender, bytes), Action::Closed(receiver)) =
+                (&pair[0].action, &pair[1].action)
+            else {
+                continue;
+            };
+            if sender != receiver {
+                continue;
+            }
+            let version = versions
+                .get(sender.as_str())
+                .copied()
+                .unwrap_or(mqtt::Version::V5);
+            let refused = if connected.contains(sender.as_str()) {
+                match mqtt::decode(bytes, version, size_max) {
+                    Ok(Some((mqtt::Packet::Disconnect(_), _))) => true,
+                    Ok(Some((packet, _))) => packet.check_from_client().is_err(),
+                    other => other.is_err(),
+                }
+            } else {
+                mqtt::decode_connect(bytes, size_max).is_err()
+            };
+            assert!(refused, "{name} line {}", pair[0].line);
+            checked += 1;
+        }
+    }
+    assert!(checked >= 40, "only {checked}");
+}
+
 /// Where raw bytes are followed by the reason that they are refused for, the decoder agrees, unless
 /// the packet is well formed and only wrong at this moment.
 #[test]
@@ -72,7 +124,9 @@ fn raw_bytes_are_refused_for_the_reason_that_is_expected() {
                 continue;
             };
             let reason = answer.fields.iter().find(|field| field.key == "reason");
-            let Some(Want::Is(reason)) = reason.map(|field| &field.want) else { continue };
+            let Some(Want::Is(reason)) = reason.map(|field| &field.want) else {
+                continue;
+            };
             if sender != receiver || reason == b"success" || reason == b"packet_too_large" {
                 continue;
             }
@@ -85,7 +139,12 @@ fn raw_bytes_are_refused_for_the_reason_that_is_expected() {
                 }
             };
             let error = refused.expect_err(&name);
-            assert_eq!(error.reason.name().as_bytes(), reason, "{name} line {}", pair[0].line);
+            assert_eq!(
+                error.reason.name().as_bytes(),
+                reason,
+                "{name} line {}",
+                pair[0].line
+            );
             checked += 1;
         }
     }
@@ -101,29 +160,50 @@ fn the_conformance_document_and_the_files_name_one_another() {
     let mut listed: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for line in document.lines() {
         if line.starts_with("## ") {
-            section = if line.contains("3.1.1") { "MQTT3-" } else { "MQTT-" };
+            section = if line.contains("3.1.1") {
+                "MQTT3-"
+            } else {
+                "MQTT-"
+            };
         }
-        let Some(row) = line.strip_prefix("| ") else { continue };
+        let Some(row) = line.strip_prefix("| ") else {
+            continue;
+        };
         let mut cells = row.split(" | ");
         let number = cells.next().unwrap();
-        let Some(number) = number.strip_prefix("MQTT-") else { continue };
+        let Some(number) = number.strip_prefix("MQTT-") else {
+            continue;
+        };
         let tests = cells.nth(1).unwrap_or_default();
-        let tests = tests.split(&['`', ' ', ','][..]).filter(|word| !word.is_empty());
-        let tests = tests.filter(|word| word.starts_with('v')).map(str::to_owned);
-        listed.insert(format!("{section}{number}"), tests.collect());
+        let tests = tests
+            .split(&['`', ' ', ','][..])
+            .filter(|word| !word.is_empty());
+        let is_transcript =
+            |word: &&str| ["v5-", "v3-", "v31-"].iter().any(|v| word.starts_with(v));
+        let tests = tests.filter(is_transcript).map(str::to_owned).collect();
+        listed.insert(format!("{section}{number}"), tests);
     }
     let transcripts = parsed();
     for (name, transcript) in &transcripts {
         for statement in &transcript.statements {
             let tests = listed.get(statement);
-            assert!(tests.is_some(), "{name} names {statement}, which the document lacks");
-            assert!(tests.unwrap().contains(name), "{statement} does not name {name}");
+            assert!(
+                tests.is_some(),
+                "{name} names {statement}, which the document lacks"
+            );
+            assert!(
+                tests.unwrap().contains(name),
+                "{statement} does not name {name}"
+            );
         }
     }
     for (statement, tests) in &listed {
         for test in tests {
             let transcript = transcripts.get(test);
-            assert!(transcript.is_some(), "{statement} names {test}, which is no file");
+            assert!(
+                transcript.is_some(),
+                "{statement} names {test}, which is no file"
+            );
             let named = transcript.unwrap().statements.contains(statement);
             assert!(named, "{test} does not name {statement}");
         }

@@ -13,11 +13,28 @@ use sim::world::{self, WorldSettings};
 struct Simulator {
     world: Option<world::World>,
     clients: BTreeMap<String, world::Client>,
+    /// Milliseconds between the node's own figures; 0: none.
+    sys_interval_ms: u64,
+    now_ms: u64,
 }
 
 impl Simulator {
     fn running(&mut self) -> &mut world::World {
         self.world.as_mut().expect("the transcript has begun")
+    }
+
+    /// Some of the figures that the node publishes under `$SYS`.
+    fn publish_figures(&mut self) {
+        let clients = self.clients.len().to_string();
+        for (topic, value) in [
+            ("uptime", "1 seconds"),
+            ("version", "sluice"),
+            ("clients/connected", &clients),
+        ] {
+            let topic = format!("$SYS/broker/{topic}");
+            self.running().announce(&topic, value.as_bytes());
+        }
+        self.running().settle();
     }
 
     fn conn(&self, client: &str) -> world::Client {
@@ -31,7 +48,13 @@ impl sim::transcript::World for Simulator {
             workers: 2,
             ..WorldSettings::default()
         };
+        self.sys_interval_ms = 0;
         for (key, value) in settings {
+            if key == "sys_interval_s" {
+                let seconds: u64 = value.parse().map_err(|_| "sys_interval_s is a number")?;
+                self.sys_interval_ms = 1_000 * seconds;
+                continue;
+            }
             set(&mut world_settings, key, value)?;
         }
         self.world = Some(world::World::new(world_settings));
@@ -67,11 +90,23 @@ impl sim::transcript::World for Simulator {
     }
 
     fn advance(&mut self, ms: u64) {
-        if self.running().is_running() {
-            self.running().advance(ms);
-            self.running().settle();
-        } else {
+        if !self.running().is_running() {
             self.running().sleep(ms);
+            return;
+        }
+        let end = self.now_ms + ms;
+        while self.now_ms < end {
+            let next = match self.sys_interval_ms {
+                0 => end,
+                interval => end.min((self.now_ms / interval + 1) * interval),
+            };
+            let step = next - self.now_ms;
+            self.now_ms = next;
+            self.running().advance(step);
+            self.running().settle();
+            if self.sys_interval_ms > 0 && next.is_multiple_of(self.sys_interval_ms) {
+                self.publish_figures();
+            }
         }
     }
 
@@ -108,7 +143,6 @@ fn set(settings: &mut WorldSettings, key: &str, value: &str) -> Result<(), Strin
         "topic_alias_max" => broker.topic_alias_max = number()? as u16,
         "inbox_max" => broker.inbox_max = number()? as u32,
         "subscriptions_max" => broker.subscriptions_max = number()? as u32,
-        "sys_interval_s" => drop(number()?),
         "shared_strategy" => {
             broker.shared_strategy = match value {
                 "round_robin" => SharedStrategy::RoundRobin,

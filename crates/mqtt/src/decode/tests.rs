@@ -49,7 +49,7 @@ fn packet(first: u8, body: &[u8]) -> Vec<u8> {
 const MALFORMED: ReasonCode = ReasonCode::MalformedPacket;
 const PROTOCOL: ReasonCode = ReasonCode::ProtocolError;
 
-/// [MQTT-3.1.0-1]
+/// [MQTT-3.1.0-1] of both versions.
 #[test]
 fn the_first_packet_is_connect() {
     for first in [0x00, 0x20, 0x30, 0x82, 0xC0, 0xE0, 0xF0] {
@@ -65,7 +65,7 @@ fn the_first_packet_is_connect() {
     assert_eq!(decode_connect(&[0x10, 0x0C, 0], 100), Ok(None));
 }
 
-/// [MQTT-3.1.2-1]: another protocol gets no CONNACK.
+/// [MQTT-3.1.2-1] of both versions: another protocol gets no CONNACK.
 #[test]
 fn the_protocol_name_is_exact() {
     let error = connect_refused(&connect_bytes("MQTX", &[5, 2, 0, 60, 0, 0, 0]));
@@ -119,7 +119,7 @@ fn all_three_versions_connect() {
     }
 }
 
-/// [MQTT-3.1.2-3]
+/// [MQTT-3.1.2-3] of both versions; [MQTT-3.1.4-1]; 3.1.1: [MQTT-3.1.4-1].
 #[test]
 fn the_reserved_connect_flag_is_zero() {
     let v311 = connect_refused(&connect_bytes("MQTT", &[4, 3, 0, 60, 0, 1, b'a']));
@@ -134,7 +134,8 @@ fn the_reserved_connect_flag_is_zero() {
     assert_eq!(connack, [0x20, 3, 0, 0x81, 0]);
 }
 
-/// [MQTT-3.1.2-11], [MQTT-3.1.2-13]; 3.1.1: [MQTT-3.1.2-11], -13, -15.
+/// [MQTT-3.1.2-11], [MQTT-3.1.2-13]; 3.1.1: [MQTT-3.1.2-11], [MQTT-3.1.2-13],
+/// [MQTT-3.1.2-15].
 #[test]
 fn without_a_will_its_flags_are_zero() {
     for flags in [0x0A, 0x12, 0x22, 0x1A] {
@@ -249,7 +250,7 @@ fn an_empty_client_id_needs_a_session_that_ends() {
     }
 }
 
-/// [MQTT-3.1.3-4] and 3.1.1's number of the same.
+/// [MQTT-3.1.3-4] of both versions.
 #[test]
 fn a_client_id_is_utf_8() {
     let error = connect_refused(&connect_bytes("MQTT", &[4, 2, 0, 60, 0, 1, 0xFF]));
@@ -456,7 +457,7 @@ fn a_publish_in_each_version() {
     );
 }
 
-/// [MQTT-3.3.1-4]
+/// [MQTT-3.3.1-4] of both versions.
 #[test]
 fn a_publish_has_no_qos_three() {
     for version in [Version::V31, Version::V311, Version::V5] {
@@ -467,7 +468,7 @@ fn a_publish_has_no_qos_three() {
     }
 }
 
-/// [MQTT-3.3.1-2]
+/// [MQTT-3.3.1-2] of both versions.
 #[test]
 fn dup_is_zero_with_qos_zero() {
     let bytes = packet(0x38, &[0, 1, b't', 0]);

@@ -386,7 +386,8 @@ mod tests {
         assert!(window.is_empty());
     }
 
-    /// [MQTT-4.6.0-1]: sent again in the order of first sending, acknowledged out of order or not.
+    /// [MQTT-4.4.0-1]; 3.1.1: [MQTT-4.6.0-1]. Sent again in the order of first sending, acknowledged
+    /// out of order or not.
     #[test]
     fn order_of_first_sending_is_kept() {
         let mut window = Outbound::new(100);
