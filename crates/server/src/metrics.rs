@@ -241,7 +241,7 @@ fn flush_times(encoder: &mut MetricEncoder<'_>, snapshot: &Snapshot) -> Result<(
     let bounds = FLUSH_BOUNDS_US
         .iter()
         .map(|us| *us as f64 / 1e6)
-        .chain([f64::MAX]);
+        .chain([f64::INFINITY]);
     let counts = times.buckets.iter().copied().chain(std::iter::repeat(0));
     let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
     let count = times.buckets.iter().sum();
