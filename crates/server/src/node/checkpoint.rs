@@ -34,8 +34,8 @@ const HURRY_PERCENT: u64 = 80;
 /// How long a worker may take to put its snapshot into the log.
 const SNAPSHOT_WAIT: Duration = Duration::from_secs(10);
 
-/// How often the thread looks whether a snapshot is flushed.
-const FLUSH_LOOK: Duration = Duration::from_millis(2);
+/// How often a flush is asked for while snapshots are awaited.
+const FLUSH_LOOK: Duration = Duration::from_millis(10);
 
 /// The name under which compaction of `__sluice.sessions` is held back.
 const SHARDS_PIN: u32 = 1;
@@ -77,6 +77,7 @@ pub fn start(parts: Parts) -> io::Result<Handle> {
         Keeper {
             parts,
             appended: 0,
+            checkpointed: 0,
             swept: Instant::now(),
         }
         .run(&stopped);
@@ -95,9 +96,9 @@ impl Handle {
 
 /// Asks all workers for snapshots and waits until they are flushed; answers the entry behind which
 /// replay may start, and what compaction must leave alone. `None`: some worker could not answer.
-pub fn snapshot(parts: &[Arc<Mailbox>], door: &LogDoor, log: &LogReader) -> Option<Snapshot> {
+pub fn snapshot(mailboxes: &[Arc<Mailbox>], door: &LogDoor) -> Option<Snapshot> {
     let (answer, snapshots) = channel();
-    for mailbox in parts {
+    for mailbox in mailboxes {
         let answer = answer.clone();
         mailbox.put(|letters| letters.asks.push(Ask::Snapshot { answer }));
     }
@@ -105,22 +106,21 @@ pub fn snapshot(parts: &[Arc<Mailbox>], door: &LogDoor, log: &LogReader) -> Opti
     let mut all = Snapshot {
         shards_at: Lsn::MAX,
         table_pin: u64::MAX,
-        lsn: 0,
     };
     let deadline = Instant::now() + SNAPSHOT_WAIT;
-    for _ in parts {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let one = snapshots.recv_timeout(left).ok()?;
-        all.shards_at = all.shards_at.min(one.shards_at);
-        all.table_pin = all.table_pin.min(one.table_pin);
-        all.lsn = all.lsn.max(one.lsn);
-    }
-    door.send(Request::WantFlush);
-    while log.flushed_to() < all.lsn {
-        if Instant::now() > deadline || log.latched().is_some() {
-            return None;
+    let mut missing = mailboxes.len();
+    while missing > 0 {
+        // A long snapshot takes several turns, and each waits for its flush.
+        door.send(Request::WantFlush);
+        match snapshots.recv_timeout(FLUSH_LOOK) {
+            Ok(one) => {
+                all.shards_at = all.shards_at.min(one.shards_at);
+                all.table_pin = all.table_pin.min(one.table_pin);
+                missing -= 1;
+            }
+            Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
+            Err(_) => return None,
         }
-        std::thread::sleep(FLUSH_LOOK);
     }
     Some(all)
 }
@@ -129,6 +129,8 @@ struct Keeper {
     parts: Parts,
     /// How far the log was at the last look.
     appended: Lsn,
+    /// How far the log was behind the last checkpoint.
+    checkpointed: Lsn,
     swept: Instant,
 }
 
@@ -143,8 +145,11 @@ impl Keeper {
                 continue;
             }
             let result = self.prepare_parts().and_then(|()| {
-                if checkpointed.elapsed() >= interval || self.is_filling() {
+                // The entries of the last snapshot are no reason for the next.
+                let due = checkpointed.elapsed() >= interval || self.is_filling();
+                if due && self.parts.log.appended_to() > self.checkpointed {
                     self.checkpoint(stopped)?;
+                    self.checkpointed = self.parts.log.appended_to();
                     checkpointed = Instant::now();
                 }
                 if tidied.elapsed() >= retention {
@@ -188,12 +193,11 @@ impl Keeper {
         let Parts {
             mailboxes,
             door,
-            log,
             sessions,
             ..
         } = &self.parts;
         let sessions = *sessions;
-        let Some(snapshot) = snapshot(mailboxes, door, log) else {
+        let Some(snapshot) = snapshot(mailboxes, door) else {
             warn!("a worker gave no snapshot; the checkpoint is put off");
             return Ok(());
         };

@@ -7,14 +7,16 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use broker::{Commit, REFUSED, RetainedIndex};
-use commitlog::{Ack, BatchHead, Error, FlushAdvice, FlushPolicy, Flushed, Log, Lsn, Staged};
+use commitlog::{
+    Ack, BatchHead, Error, FlushAdvice, FlushPolicy, Flushed, Log, LogReader, Lsn, Staged,
+};
 use tracing::{error, warn};
 
 use super::counters::Counters;
 use super::door::{AppendError, Appended, Request, Standing};
 use super::flush_thread::Flusher;
 use super::mailbox::{Mailbox, News};
-use super::rings::{TurnOrder, Wake};
+use super::rings::{Brake, TurnOrder, Wake};
 
 /// Bytes of turns taken before they are written.
 const TAKE_BYTES: usize = 4 * 1024 * 1024;
@@ -25,9 +27,10 @@ const TAKE_REQUESTS: usize = 64;
 /// Bytes of commits that one worker may be behind; then no turns are taken until it has caught up.
 const LAG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// Room in the journal below which no turns are taken: what one round of taking may need, and a
-/// reserve for what comes through the door.
-const ROOM_BYTES: u64 = 3 * TAKE_BYTES as u64;
+/// Shares of the journal, percent, at which workers stop reading sockets and begin again. A
+/// checkpoint has long begun by then; the rest is for what is on its way and for its snapshots.
+const BRAKE_PERCENT: u64 = 75;
+const RELEASE_PERCENT: u64 = 65;
 
 /// How long the log thread rests while it must not take turns.
 const LAG_REST: Duration = Duration::from_millis(1);
@@ -36,6 +39,8 @@ const LAG_REST: Duration = Duration::from_millis(1);
 pub struct Parts {
     /// The log, open and replayed.
     pub log: Log,
+    /// A reader of it.
+    pub reader: LogReader,
     /// Its ends of the workers' rings, in the order of the workers.
     pub rings: Vec<rtrb::Consumer<TurnOrder>>,
     /// What comes through the door.
@@ -50,6 +55,8 @@ pub struct Parts {
     pub policy: FlushPolicy,
     /// Where workers and others wake this thread.
     pub wake: Arc<Wake>,
+    /// Keeps workers from reading sockets while the journal is about to be full.
+    pub brake: Arc<Brake>,
     /// What the node tells others about the log.
     pub standing: Arc<Standing>,
     /// The node's counters.
@@ -99,7 +106,7 @@ impl LogThread {
 
     fn rest(&mut self) {
         let now_us = self.now_us();
-        let lagging = self.must_not_take();
+        let lagging = self.is_lagging();
         let mut timeout = match self.parts.policy.advice(now_us) {
             FlushAdvice::Now => return,
             FlushAdvice::At(at_us) => Some(Duration::from_micros(at_us - now_us)),
@@ -119,13 +126,12 @@ impl LogThread {
         });
     }
 
-    /// Workers are too far behind, or a checkpoint has to make room in the journal first.
-    fn must_not_take(&self) -> bool {
+    /// Some worker is too far behind.
+    fn is_lagging(&self) -> bool {
         self.parts
             .mailboxes
             .iter()
             .any(|mailbox| mailbox.lag_bytes() > LAG_BYTES_MAX)
-            || !self.parts.log.has_room(ROOM_BYTES)
     }
 
     fn now_us(&self) -> u64 {
@@ -163,6 +169,7 @@ impl LogThread {
                     self.write();
                     let before = self.parts.log.appended_to();
                     call(&mut self.parts.log);
+                    self.brake_or_release();
                     if self.parts.log.appended_to() > before {
                         let now_us = self.now_us();
                         self.parts.policy.wrote(now_us, 0, false);
@@ -183,7 +190,7 @@ impl LogThread {
     }
 
     fn take_turns(&mut self) -> bool {
-        if self.must_not_take() {
+        if self.is_lagging() {
             self.parts.counters.log.waits.add_own(1);
             return false;
         }
@@ -291,6 +298,7 @@ impl LogThread {
         }
         self.apply_retained(&commits);
         self.publish(&commits);
+        self.brake_or_release();
         self.parts.standing.appended(self.parts.log.appended_to());
     }
 
@@ -314,6 +322,26 @@ impl LogThread {
     fn publish(&self, commits: &[Arc<Commit>]) {
         for mailbox in &self.parts.mailboxes {
             mailbox.put_commits(commits);
+        }
+    }
+
+    /// Looked at after each write and each call, since checkpoints end in a call.
+    fn brake_or_release(&self) {
+        let (used, max) = self.parts.reader.journal_fill();
+        let limit = if self.parts.brake.is_pulled() {
+            RELEASE_PERCENT
+        } else {
+            BRAKE_PERCENT
+        };
+        let pull = used * 100 >= max * limit;
+        if self.parts.brake.set(pull) {
+            if pull {
+                self.parts.counters.log.waits.add_own(1);
+            } else {
+                for mailbox in &self.parts.mailboxes {
+                    mailbox.nudge();
+                }
+            }
         }
     }
 

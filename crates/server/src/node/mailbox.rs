@@ -87,7 +87,7 @@ pub enum Ask {
     },
     /// The node itself publishes, retained: topics and payloads.
     Publish(Vec<(String, String)>),
-    /// Write what a checkpoint needs; answered once it is in the log.
+    /// Write what a checkpoint needs; answered once it is flushed.
     Snapshot {
         /// Where the answer goes.
         answer: std::sync::mpsc::Sender<Snapshot>,
@@ -101,15 +101,13 @@ pub enum Ask {
     Stop,
 }
 
-/// Where a worker's snapshot stands in the log.
+/// What a worker's flushed snapshot allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Replay may start behind this entry once the snapshot is flushed.
+    /// Replay may start behind this entry.
     pub shards_at: Lsn,
     /// First offset of `__sluice.sessions` that compaction must leave alone.
     pub table_pin: u64,
-    /// Entry that holds the snapshot; it is flushed when the log is flushed up to here.
-    pub lsn: Lsn,
 }
 
 /// The way to one worker.

@@ -189,15 +189,17 @@ impl Node {
         let next = clients
             .last()
             .filter(|_| more)
-            .map(|last| last.client_id.to_string());
+            .map(|last| last.client_id.clone());
         ClientPage { clients, next }
     }
 
     /// What the shards count, summed.
     pub async fn shard_stats(&self) -> ShardStats {
         let all = self.ask_all(|answer| Ask::Stats { answer }).await;
-        all.into_iter()
-            .fold(ShardStats::default(), |sum, stats| sum.plus(&stats))
+        all.iter().fold(ShardStats::default(), |mut sum, stats| {
+            sum.add(stats);
+            sum
+        })
     }
 
     /// Closes the connection of a client; false when it has none.
@@ -275,8 +277,8 @@ impl Node {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         let Some(threads) = threads else { return };
-        let (mailboxes, log, door) = (self.mailboxes.clone(), self.log.clone(), self.door.clone());
-        let ended = tokio::task::spawn_blocking(move || threads.end(&mailboxes, &log, &door)).await;
+        let (mailboxes, door) = (self.mailboxes.clone(), self.door.clone());
+        let ended = tokio::task::spawn_blocking(move || threads.end(&mailboxes, &door)).await;
         if ended.is_err() {
             warn!("the node's threads did not end in order");
         }
@@ -307,10 +309,10 @@ impl Node {
 
 impl Threads {
     /// Workers first, so that nothing is appended any more; the log last.
-    fn end(self, mailboxes: &[Arc<Mailbox>], log: &LogReader, door: &LogDoor) {
+    fn end(self, mailboxes: &[Arc<Mailbox>], door: &LogDoor) {
         self.checkpoint.stop();
         // Without a snapshot the next start replays what the last one left.
-        let snapshot = checkpoint::snapshot(mailboxes, door, log);
+        let snapshot = checkpoint::snapshot(mailboxes, door);
         let shards_at = snapshot.map_or(0, |snapshot| snapshot.shards_at);
         for mailbox in mailboxes {
             mailbox.put(|letters| letters.asks.push(Ask::Stop));

@@ -17,7 +17,11 @@ const TURNS_MAX: usize = 64;
 const RING_PLACES: usize = 256;
 
 /// Bytes that a worker may have on their way before it stops reading sockets.
-pub const CREDIT_BYTES: usize = 4 * 1024 * 1024;
+const CREDIT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// All workers together may have this part of the journal on their way, so that what is on its way
+/// when the brake is pulled still finds room.
+const JOURNAL_SHARE: u64 = 16;
 
 const _: () = assert!(TURNS_MAX < RING_PLACES);
 
@@ -44,17 +48,50 @@ pub struct TurnSender {
     /// Turns not yet committed or refused: number and bytes.
     outstanding: VecDeque<(u64, usize)>,
     outstanding_bytes: usize,
+    credit_bytes: usize,
+    brake: Arc<Brake>,
     wake: Arc<Wake>,
 }
 
+/// Pulled by the log thread while the journal is about to be full: workers read no sockets, but
+/// what they have to append for other reasons, snapshots above all, goes on.
+#[derive(Debug, Default)]
+pub struct Brake(AtomicBool);
+
+impl Brake {
+    /// Pulls or releases; answers whether that is a change.
+    pub fn set(&self, pulled: bool) -> bool {
+        self.0.swap(pulled, Ordering::Relaxed) != pulled
+    }
+
+    /// Whether it is pulled.
+    pub fn is_pulled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What one of so many workers may have on its way to a journal of this size.
+pub fn credit_bytes(workers: usize, journal_bytes: u64) -> usize {
+    let share = journal_bytes / JOURNAL_SHARE / workers as u64;
+    usize::try_from(share)
+        .unwrap_or(usize::MAX)
+        .clamp(1, CREDIT_BYTES_MAX)
+}
+
 /// A new ring: the worker's end and the log thread's.
-pub fn ring(wake: Arc<Wake>) -> (TurnSender, rtrb::Consumer<TurnOrder>) {
+pub fn ring(
+    credit_bytes: usize,
+    brake: Arc<Brake>,
+    wake: Arc<Wake>,
+) -> (TurnSender, rtrb::Consumer<TurnOrder>) {
     let (producer, consumer) = rtrb::RingBuffer::new(RING_PLACES);
     let sender = TurnSender {
         ring: producer,
         backlog: VecDeque::new(),
         outstanding: VecDeque::new(),
         outstanding_bytes: 0,
+        credit_bytes,
+        brake,
         wake,
     };
     (sender, consumer)
@@ -85,7 +122,9 @@ impl TurnSender {
 
     /// Whether sockets may be read: what they bring may have to be sent.
     pub fn has_credit(&self) -> bool {
-        self.outstanding.len() < TURNS_MAX && self.outstanding_bytes < CREDIT_BYTES
+        self.outstanding.len() < TURNS_MAX
+            && self.outstanding_bytes < self.credit_bytes
+            && !self.brake.is_pulled()
     }
 
     /// Whether all turns are committed or refused.
@@ -162,9 +201,11 @@ mod tests {
 
     #[test]
     fn credit_ends_with_the_bytes_and_comes_back_with_the_commits() {
-        let (mut sender, mut ring) = ring(Arc::default());
-        sender.send(order(1, CREDIT_BYTES - 1));
+        let brake = Arc::new(Brake::default());
+        let (mut sender, mut ring) = ring(100, Arc::clone(&brake), Arc::default());
+        sender.send(order(1, 99));
         assert!(sender.has_credit());
+        assert!(brake.set(true) && !sender.has_credit() && brake.set(false));
         sender.send(order(2, 1));
         assert!(!sender.has_credit());
         assert_eq!(ring.pop().unwrap().turn, 1);
@@ -177,7 +218,7 @@ mod tests {
 
     #[test]
     fn what_finds_the_ring_full_follows_in_order() {
-        let (mut sender, mut ring) = ring(Arc::default());
+        let (mut sender, mut ring) = ring(usize::MAX, Arc::default(), Arc::default());
         let turns = RING_PLACES as u64 + 10;
         for turn in 1..=turns {
             sender.send(order(turn, 1));

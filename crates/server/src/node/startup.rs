@@ -26,7 +26,7 @@ use super::log_thread::{self, LogThread};
 use super::mailbox::Mailbox;
 use super::readers::Readers;
 use super::reception::Reception;
-use super::rings::{self, TurnOrder, TurnSender, Wake};
+use super::rings::{self, Brake, TurnOrder, TurnSender, Wake};
 use super::worker::{self, Worker};
 use super::{Node, Threads, random, restore, sys};
 use crate::settings::{ListenerKind, ListenerSettings, Settings};
@@ -301,7 +301,11 @@ impl Running {
         let wake = Arc::new(Wake::default());
         let (requests, door_end) = channel();
         let door = LogDoor::new(requests, Arc::clone(&standing), Arc::clone(&wake));
-        let (mailboxes, ends, rings) = connect_workers(shards.len(), &wake)?;
+        let brake = Arc::new(Brake::default());
+        let credit_bytes = rings::credit_bytes(shards.len(), settings.log.journal_bytes);
+        let (mailboxes, ends, rings) = connect_workers(shards.len(), || {
+            rings::ring(credit_bytes, Arc::clone(&brake), Arc::clone(&wake))
+        })?;
         let readers = Readers::start(
             reader.clone(),
             Arc::clone(&hooks),
@@ -310,6 +314,7 @@ impl Running {
         )?;
         let log_thread = LogThread::new(log_thread::Parts {
             log,
+            reader: reader.clone(),
             rings,
             requests: door_end,
             mailboxes: mailboxes.clone(),
@@ -321,6 +326,7 @@ impl Running {
                 settings.log.flush_ms_max,
             ),
             wake,
+            brake,
             standing: Arc::clone(&standing),
             counters: Arc::clone(&counters),
         });
@@ -377,7 +383,10 @@ impl Running {
 
 type Connected = (Vec<Arc<Mailbox>>, Vec<Ends>, Vec<rtrb::Consumer<TurnOrder>>);
 
-fn connect_workers(count: usize, wake: &Arc<Wake>) -> anyhow::Result<Connected> {
+fn connect_workers(
+    count: usize,
+    ring: impl Fn() -> (TurnSender, rtrb::Consumer<TurnOrder>),
+) -> anyhow::Result<Connected> {
     let mut mailboxes = Vec::with_capacity(count);
     let mut ends = Vec::with_capacity(count);
     let mut consumers = Vec::with_capacity(count);
@@ -385,7 +394,7 @@ fn connect_workers(count: usize, wake: &Arc<Wake>) -> anyhow::Result<Connected> 
         let poll = Poll::new().context("cannot make an epoll instance")?;
         let waker = Waker::new(poll.registry(), worker::WAKE).context("cannot make an eventfd")?;
         mailboxes.push(Arc::new(Mailbox::new(waker)));
-        let (turns, consumer) = rings::ring(Arc::clone(wake));
+        let (turns, consumer) = ring();
         ends.push(Ends { poll, turns });
         consumers.push(consumer);
     }

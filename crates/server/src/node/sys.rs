@@ -61,26 +61,20 @@ struct Totals {
     clients_connected: u64,
     clients_expired: u64,
     messages_received: u64,
-    messages_sent: u64,
     publish_received: u64,
     publish_sent: u64,
     publish_dropped: u64,
-    publish_bytes_received: u64,
-    publish_bytes_sent: u64,
     bytes_received: u64,
     bytes_sent: u64,
     connections: u64,
     sockets: u64,
     subscriptions: u64,
-    shared_subscriptions: u64,
-    inflight: u64,
     stored: u64,
 }
 
 /// The figures that have load averages, in the order of [`Totals::rates`].
-const LOAD_NAMES: [&str; 9] = [
+const LOAD_NAMES: [&str; 8] = [
     "messages/received",
-    "messages/sent",
     "publish/received",
     "publish/sent",
     "publish/dropped",
@@ -94,23 +88,18 @@ impl Totals {
     fn new(counters: &CounterValues, shards: &ShardStats) -> Self {
         Self {
             clients_total: shards.sessions,
-            clients_connected: shards.connected,
+            clients_connected: shards.connections,
             clients_expired: shards.sessions_expired,
             messages_received: counters.workers.packets_in,
-            messages_sent: shards.packets_sent,
-            publish_received: shards.publishes_received,
-            publish_sent: shards.publishes_sent,
-            publish_dropped: shards.dropped_total(),
-            publish_bytes_received: shards.publish_bytes_received,
-            publish_bytes_sent: shards.publish_bytes_sent,
+            publish_received: shards.received.iter().sum(),
+            publish_sent: shards.sent.iter().sum(),
+            publish_dropped: shards.dropped.iter().sum(),
             bytes_received: counters.workers.bytes_in,
             bytes_sent: counters.workers.bytes_out,
             connections: counters.workers.connections_total,
             sockets: counters.reception.accepted,
             subscriptions: shards.subscriptions,
-            shared_subscriptions: shards.shared_subscriptions,
-            inflight: shards.inflight,
-            stored: shards.owed,
+            stored: shards.inbox_messages,
         }
     }
 
@@ -123,25 +112,19 @@ impl Totals {
         say("clients/inactive", offline);
         say("clients/expired", self.clients_expired);
         say("messages/received", self.messages_received);
-        say("messages/sent", self.messages_sent);
-        say("messages/inflight", self.inflight);
         say("messages/stored", self.stored);
         say("store/messages/count", self.stored);
         say("publish/messages/received", self.publish_received);
         say("publish/messages/sent", self.publish_sent);
         say("publish/messages/dropped", self.publish_dropped);
-        say("publish/bytes/received", self.publish_bytes_received);
-        say("publish/bytes/sent", self.publish_bytes_sent);
         say("bytes/received", self.bytes_received);
         say("bytes/sent", self.bytes_sent);
         say("subscriptions/count", self.subscriptions);
-        say("shared_subscriptions/count", self.shared_subscriptions);
     }
 
     fn rates(&self) -> [u64; LOAD_NAMES.len()] {
         [
             self.messages_received,
-            self.messages_sent,
             self.publish_received,
             self.publish_sent,
             self.publish_dropped,

@@ -89,7 +89,8 @@ pub struct Worker {
     drained: Vec<ConnId>,
     /// Connections that say good-bye, with the time at which they go anyway.
     lingering: VecDeque<(ConnId, u64)>,
-    snapshots: Vec<(u64, Sender<Snapshot>)>,
+    /// Who waits for a snapshot, and how far the last one was when they asked.
+    snapshots: Vec<(Lsn, Sender<Snapshot>)>,
     draining: Vec<(u64, oneshot::Sender<()>)>,
     flushed: Lsn,
     now: Now,
@@ -218,6 +219,7 @@ impl Worker {
         }
         self.finish_turn();
         self.end_lingering();
+        self.answer_snapshots();
         self.answer_drain();
     }
 

@@ -1,6 +1,7 @@
 //! A blocking MQTT client for tests: sends packets, reads packets, and fails loudly when nothing
 //! comes.
 
+use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -21,6 +22,8 @@ pub struct Client {
     pub session_present: bool,
     pub assigned_client_id: Option<String>,
     read: Vec<u8>,
+    /// PUBLISHes that came while something else was awaited.
+    early: VecDeque<Got>,
 }
 
 /// What a test looks at in a PUBLISH.
@@ -31,6 +34,18 @@ pub struct Got {
     pub qos: QoS,
     pub retain: bool,
     pub packet_id: u16,
+}
+
+impl Got {
+    fn new(publish: &Publish<'_>) -> Self {
+        Self {
+            topic: publish.topic.to_owned(),
+            payload: publish.payload.to_vec(),
+            qos: publish.qos,
+            retain: publish.retain,
+            packet_id: publish.packet_id,
+        }
+    }
 }
 
 impl Client {
@@ -78,6 +93,7 @@ impl Client {
             session_present: false,
             assigned_client_id: None,
             read: Vec::new(),
+            early: VecDeque::new(),
         }
     }
 
@@ -189,14 +205,11 @@ impl Client {
 
     /// The next PUBLISH, not acknowledged.
     pub fn receive(&mut self) -> Got {
+        if let Some(early) = self.early.pop_front() {
+            return early;
+        }
         self.expect(|packet| match packet {
-            Packet::Publish(publish) => Got {
-                topic: publish.topic.to_owned(),
-                payload: publish.payload.to_vec(),
-                qos: publish.qos,
-                retain: publish.retain,
-                packet_id: publish.packet_id,
-            },
+            Packet::Publish(publish) => Got::new(publish),
             other => panic!("PUBLISH expected, not {other:?}"),
         })
     }
@@ -217,10 +230,16 @@ impl Client {
                     got.packet_id,
                     ReasonCode::Success,
                 )));
-                self.expect(|packet| match packet {
-                    Packet::Pubrel(ack) => assert_eq!(ack.packet_id, got.packet_id),
+                while let Some(early) = self.expect(|packet| match packet {
+                    Packet::Pubrel(ack) => {
+                        assert_eq!(ack.packet_id, got.packet_id);
+                        None
+                    }
+                    Packet::Publish(publish) => Some(Got::new(publish)),
                     other => panic!("PUBREL expected, not {other:?}"),
-                });
+                }) {
+                    self.early.push_back(early);
+                }
                 self.send(&Packet::Pubcomp(Ack::new(
                     got.packet_id,
                     ReasonCode::Success,

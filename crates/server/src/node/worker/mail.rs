@@ -1,7 +1,6 @@
 //! What a worker does with its mail: commits, posts of other shards, new connections, questions.
 
 use broker::Input;
-use commitlog::Lsn;
 use mio::net::TcpStream;
 use mio::{Interest, Token};
 use tracing::error;
@@ -26,14 +25,12 @@ impl Worker {
                 News::Committed(commit) => {
                     if commit.worker == self.parts.index {
                         self.parts.turns.settled(commit.turn);
-                        self.answer_snapshots(commit.turn, commit.lsn);
                     }
                     self.input(Input::Committed(&commit));
                     self.mailbox().caught_up(&commit);
                 }
                 News::Refused { turn, why } => {
                     self.parts.turns.settled(turn);
-                    self.snapshots.retain(|&(of, _)| of != turn);
                     self.input(Input::Refused { turn, why });
                 }
             }
@@ -92,13 +89,8 @@ impl Worker {
                 }
             }
             Ask::Snapshot { answer } => {
+                self.snapshots.push((self.parts.shard.shards_at(), answer));
                 self.input(Input::Snapshot);
-                let turn = self.parts.out.turn.number();
-                if self.parts.out.turn.is_empty() {
-                    let _ = answer.send(self.snapshot_at(self.parts.log.appended_to()));
-                } else {
-                    self.snapshots.push((turn, answer));
-                }
             }
             Ask::Drain { answer } => {
                 self.input(Input::Drain);
@@ -108,20 +100,23 @@ impl Worker {
         }
     }
 
-    pub(super) fn snapshot_at(&self, lsn: Lsn) -> Snapshot {
+    /// Answers those who wait for a snapshot once a newer one than they saw is flushed.
+    pub(super) fn answer_snapshots(&mut self) {
+        if self.snapshots.is_empty() {
+            return;
+        }
         let shard = &self.parts.shard;
-        Snapshot {
-            shards_at: shard.shards_at(),
-            table_pin: shard.table_pin(),
-            lsn,
-        }
-    }
-
-    pub(super) fn answer_snapshots(&mut self, turn: u64, lsn: Lsn) {
-        while let Some(at) = self.snapshots.iter().position(|&(of, _)| of <= turn) {
-            let (_, answer) = self.snapshots.swap_remove(at);
-            let _ = answer.send(self.snapshot_at(lsn));
-        }
+        let (shards_at, table_pin) = (shard.shards_at(), shard.table_pin());
+        self.snapshots.retain(|(before, answer)| {
+            let newer = shards_at > *before;
+            if newer {
+                let _ = answer.send(Snapshot {
+                    shards_at,
+                    table_pin,
+                });
+            }
+            !newer
+        });
     }
 
     pub(super) fn answer_drain(&mut self) {

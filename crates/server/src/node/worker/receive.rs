@@ -90,7 +90,7 @@ impl Worker {
     }
 
     /// Handles whole packets that were read in an earlier turn.
-    pub(super) fn handle_unread(&mut self, conn: ConnId, budget: &mut u32) -> Outcome {
+    fn handle_unread(&mut self, conn: ConnId, budget: &mut u32) -> Outcome {
         let Some(socket) = self.sockets.get_mut(conn) else {
             return Outcome::Closed;
         };
@@ -107,7 +107,7 @@ impl Worker {
     }
 
     /// Reads once and handles what came together with what was incomplete.
-    pub(super) fn read_and_handle(&mut self, conn: ConnId, budget: &mut u32) -> Outcome {
+    fn read_and_handle(&mut self, conn: ConnId, budget: &mut u32) -> Outcome {
         let Some(socket) = self.sockets.get_mut(conn) else {
             return Outcome::Closed;
         };
