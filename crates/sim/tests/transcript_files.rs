@@ -210,3 +210,33 @@ fn the_conformance_document_and_the_files_name_one_another() {
     }
     assert!(listed.len() > 250);
 }
+
+/// The unit tests that the document names are there.
+#[test]
+fn the_conformance_document_names_unit_tests_that_exist() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let document = std::fs::read_to_string(root.join("docs/conformance.md")).unwrap();
+    let mut sources = BTreeMap::new();
+    let mut checked = 0;
+    for test in document
+        .split('`')
+        .filter(|word| word.starts_with("mqtt::") && *word != "mqtt::...")
+    {
+        let mut path: Vec<&str> = test.split("::").skip(1).collect();
+        let name = path.pop().unwrap();
+        let file = match path.as_slice() {
+            ["decode", "tests"] => "decode/tests.rs".to_owned(),
+            [module @ .., "tests"] => format!("{}.rs", module.join("/")),
+            _ => panic!("{test} is not in a module of tests"),
+        };
+        let source = sources.entry(file.clone()).or_insert_with(|| {
+            std::fs::read_to_string(root.join("crates/mqtt/src").join(&file)).unwrap()
+        });
+        assert!(
+            source.contains(&format!("fn {name}()")),
+            "{test} is not in {file}"
+        );
+        checked += 1;
+    }
+    assert!(checked >= 80, "only {checked}");
+}
