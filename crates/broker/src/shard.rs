@@ -32,6 +32,7 @@ use crate::interest::Interest;
 use crate::limits::TOPIC_CACHE_WEIGHT_MAX;
 use crate::message::Commit;
 use crate::outbox::Outbox;
+use crate::retained::RetainedIndex;
 use crate::session::{SessionRef, Sessions};
 use crate::settings::BrokerSettings;
 use answers::Progress;
@@ -47,7 +48,7 @@ use recent::Recent;
 use replay::Restoring;
 use snapshot::Snapshots;
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use subscribe::{PendingChange, Search};
 use timers::Timers;
 
@@ -79,6 +80,7 @@ pub struct Shard {
     workers: u16,
     hooks: Arc<HookTable>,
     interest: Arc<Interest>,
+    retained: Option<Arc<RwLock<RetainedIndex>>>,
     places: Places,
     sessions: Sessions,
     conns: Connections,
@@ -136,6 +138,7 @@ impl Shard {
             workers,
             hooks,
             interest,
+            retained: None,
             places,
             sessions: Sessions::default(),
             conns: Connections::default(),
@@ -162,6 +165,13 @@ impl Shard {
             key: Vec::new(),
             value: Vec::new(),
         }
+    }
+
+    /// Lets the shard ask whether one more retained message has room.
+    #[must_use]
+    pub fn with_retained(mut self, retained: Arc<RwLock<RetainedIndex>>) -> Self {
+        self.retained = Some(retained);
+        self
     }
 
     /// Lets `input` happen; everything that follows from it is in `out` afterwards.

@@ -104,11 +104,19 @@ impl Shard {
         if let Some(commit) = self.recent.commit(owed.lsn).cloned() {
             let message = commit.messages.get(owed.index);
             self.finish_acked(slot, packet_id, Some(&message), now, out);
+        } else if let Some(message) = self.recent.read(owed.position).cloned() {
+            self.finish_acked(slot, packet_id, Some(&message.view()), now, out);
         } else {
             let token = self.token();
             let session = self.sessions.reference(slot);
-            self.reads
-                .insert(token, Reading::Acked { session, packet_id });
+            self.reads.insert(
+                token,
+                Reading::Acked {
+                    session,
+                    packet_id,
+                    position: owed.position,
+                },
+            );
             out.reads.push(ReadRequest {
                 token,
                 positions: vec![owed.position],

@@ -192,10 +192,12 @@ impl Shard {
 
     /// A client sends something.
     pub(super) fn packet(&mut self, conn: ConnId, packet: &Packet<'_>, now: Now, out: &mut Outbox) {
+        if let Err(error) = packet.check_from_client() {
+            self.malformed(conn, error, now, out);
+            return;
+        }
         match packet {
-            Packet::Publish(publish) if publish.properties.subscription_ids.is_empty() => {
-                self.publish(conn, publish, now, out);
-            }
+            Packet::Publish(publish) => self.publish(conn, publish, now, out),
             Packet::Puback(ack) => self.puback(conn, ack, now, out),
             Packet::Pubrec(ack) => self.pubrec(conn, ack, now, out),
             Packet::Pubrel(ack) => self.pubrel(conn, ack, now, out),
@@ -213,7 +215,6 @@ impl Shard {
             Packet::Connect(_)
             | Packet::Auth(_)
             | Packet::Connack(_)
-            | Packet::Publish(_)
             | Packet::Suback(_)
             | Packet::Unsuback(_)
             | Packet::Pingresp => {

@@ -194,6 +194,7 @@ impl Shard {
         };
         if self.frames.write(live.message, form, now, conn, out) {
             self.stats.sent[0] += 1;
+            self.stats.sent_bytes += live.message.payload.len() as u64;
             delivered_event(session, live, qos, now, out);
             true
         } else {
@@ -292,6 +293,7 @@ impl Shard {
         };
         if self.frames.write(live.message, form, now, conn, out) {
             self.stats.sent[owed.qos as usize] += 1;
+            self.stats.sent_bytes += live.message.payload.len() as u64;
             delivered_event(session, live, owed.qos, now, out);
             if out.turn.wants(Event::MessageAcked)
                 && let Some((commit, _)) = live.commit

@@ -1,6 +1,7 @@
 //! What others may see of a shard: figures for metrics, rows for the console.
 
 use super::Shard;
+use crate::session::Session;
 use crate::turn::DropReason;
 use mqtt::Version;
 
@@ -31,8 +32,16 @@ pub struct ShardStats {
     pub malformed: u64,
     /// PUBLISH packets taken, by QoS.
     pub received: [u64; 3],
+    /// Payload bytes of them.
+    pub received_bytes: u64,
     /// PUBLISH packets sent, by QoS, repetitions included.
     pub sent: [u64; 3],
+    /// Payload bytes of them.
+    pub sent_bytes: u64,
+    /// Deliveries in flight now.
+    pub inflight: u64,
+    /// Shared subscriptions now.
+    pub shared_subscriptions: u64,
     /// Deliveries of QoS 1 and 2 finished by their receiver.
     pub acked: u64,
     /// Messages dropped, by [`DropReason`].
@@ -55,6 +64,10 @@ impl ShardStats {
         self.sessions_expired += other.sessions_expired;
         self.wills_published += other.wills_published;
         self.malformed += other.malformed;
+        self.received_bytes += other.received_bytes;
+        self.sent_bytes += other.sent_bytes;
+        self.inflight += other.inflight;
+        self.shared_subscriptions += other.shared_subscriptions;
         self.acked += other.acked;
         self.turns_refused += other.turns_refused;
         let sums = |own: &mut [u64], others: &[u64]| {
@@ -107,9 +120,20 @@ pub struct ClientRow {
 }
 
 impl Shard {
-    /// The figures as they are now.
+    /// The figures as they are now; walks over the sessions.
     pub fn stats(&self) -> ShardStats {
+        let sessions = || self.sessions.slots().map(|slot| &self.sessions[slot]);
+        let shared = |session: &Session| {
+            let subscriptions = session.subscriptions.iter();
+            subscriptions
+                .filter(|it| it.filter.starts_with("$share/"))
+                .count() as u64
+        };
         ShardStats {
+            inflight: sessions()
+                .map(|session| session.outbound.len() as u64)
+                .sum(),
+            shared_subscriptions: sessions().map(shared).sum(),
             connections: self.conns.len() as u64,
             sessions: self.sessions.len() as u64,
             inbox_messages: self.owed,

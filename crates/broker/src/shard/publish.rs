@@ -9,6 +9,7 @@ use crate::turn::{Delivery, DropReason, EventFacts, PublishFacts};
 use commitlog::Ack as Level;
 use mqtt::inflight::Received;
 use mqtt::{Ack, AckKind, Publish, PublishProperties, QoS, ReasonCode};
+use std::sync::PoisonError;
 
 impl Shard {
     /// A client publishes.
@@ -43,19 +44,15 @@ impl Shard {
             );
             return;
         }
-        if publish.qos != QoS::AtMostOnce && !self.take_in(conn, slot, publish, now, out) {
-            return;
-        }
         let Some(connection) = self.conns.get_mut(conn) else {
             return;
         };
-        // The alias table lends the topic; it is put back by copying nothing when there is none.
-        let mut aliased = String::new();
+        let aliased: String;
         let topic = match publish.properties.topic_alias {
             None => publish.topic,
             Some(alias) => match connection.aliases_in.resolve(alias, publish.topic) {
                 Ok(topic) => {
-                    aliased.push_str(topic);
+                    aliased = topic.to_owned();
                     aliased.as_str()
                 }
                 Err(reason) => {
@@ -64,6 +61,13 @@ impl Shard {
                 }
             },
         };
+        if let Err(reason) = self.accepts(topic, publish) {
+            self.refuse_publish(conn, publish, reason, now, out);
+            return;
+        }
+        if publish.qos != QoS::AtMostOnce && !self.take_in(conn, slot, publish, now, out) {
+            return;
+        }
         let wanted = self.is_wanted(topic);
         let session = &self.sessions[slot];
         let facts = PublishFacts {
@@ -80,6 +84,7 @@ impl Shard {
             now_ms: now.wall_ms,
         };
         self.stats.received[publish.qos as usize] += 1;
+        self.stats.received_bytes += publish.payload.len() as u64;
         let published = out.turn.publish(&facts);
         if !wanted {
             self.stats.dropped[DropReason::NoSubscribers as usize] += 1;
@@ -93,6 +98,61 @@ impl Shard {
             };
             self.acknowledge(conn, publish, published.ack, reason, now, out);
         }
+    }
+
+    /// Whether a PUBLISH to `topic` may be taken.
+    fn accepts(&self, topic: &str, publish: &Publish<'_>) -> Result<(), ReasonCode> {
+        if is_reserved(topic) {
+            return Err(ReasonCode::TopicNameInvalid);
+        }
+        if publish.retain && !publish.payload.is_empty() && !self.admits_retained(topic) {
+            return Err(ReasonCode::QuotaExceeded);
+        }
+        Ok(())
+    }
+
+    /// Whether one more retained message has room.
+    fn admits_retained(&self, topic: &str) -> bool {
+        let Some(index) = &self.retained else {
+            return true;
+        };
+        index
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .admits(topic)
+    }
+
+    /// A PUBLISH is not taken. MQTT 3 has no word for that: a topic that is the node's own is
+    /// acknowledged without effect [MQTT-3.3.5-2], anything else ends the connection.
+    fn refuse_publish(
+        &mut self,
+        conn: ConnId,
+        publish: &Publish<'_>,
+        mut reason: ReasonCode,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let Some(connection) = self.conns.get(conn) else {
+            return;
+        };
+        if !connection.version.is_v5() {
+            if reason != ReasonCode::TopicNameInvalid {
+                self.disconnect(conn, reason, reason.name(), now, out);
+                return;
+            }
+            reason = ReasonCode::Success;
+        }
+        let kind = match publish.qos {
+            QoS::AtMostOnce => return,
+            QoS::AtLeastOnce => AckKind::Puback,
+            QoS::ExactlyOnce => AckKind::Pubrec,
+        };
+        let answer = Answer::Ack {
+            kind,
+            packet_id: publish.packet_id,
+            reason,
+        };
+        self.answer(conn, Level::Memory, answer, now, out);
     }
 
     /// Checks the client's window and takes a QoS 2 id. False: nothing more is to be done.
@@ -204,6 +264,9 @@ impl Shard {
 
     /// Publishes what no client is waiting for, such as a will.
     pub(super) fn publish_facts(&mut self, facts: &PublishFacts<'_>, out: &mut Outbox) {
+        if is_reserved(facts.topic) {
+            return;
+        }
         let wanted = self.is_wanted(facts.topic);
         out.turn.publish(facts);
         if !wanted {
@@ -235,6 +298,11 @@ impl Shard {
             now_ms: now.wall_ms,
         });
     }
+}
+
+/// Whether only the node itself publishes to `topic`.
+fn is_reserved(topic: &str) -> bool {
+    topic.starts_with("$SYS/") || topic == "$SYS"
 }
 
 /// Nobody subscribes to what was published: `message.dropped`, reason `no_subscribers`.

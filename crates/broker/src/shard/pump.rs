@@ -5,10 +5,11 @@
 use super::Shard;
 use super::deliver::{Live, delivered_event, is_slow};
 use super::frames::Form;
+use crate::hooks::Event;
 use crate::input::{ConnId, Now, ReadRequest};
 use crate::message::{Commit, MessageView, OwnedMessage, Position};
 use crate::outbox::Outbox;
-use crate::session::SessionRef;
+use crate::session::{Session, SessionRef};
 use crate::turn::DropReason;
 use mqtt::inflight::OutState;
 use mqtt::{AckKind, ReasonCode, write_ack};
@@ -31,7 +32,12 @@ pub(super) enum Reading {
         positions: Vec<Position>,
     },
     /// A message that was acknowledged, for the record of the event.
-    Acked { session: SessionRef, packet_id: u16 },
+    /// Packet ids outlive connections, so a session that was resumed meanwhile hears of it too.
+    Acked {
+        session: SessionRef,
+        packet_id: u16,
+        position: Position,
+    },
 }
 
 /// What the pump does next.
@@ -109,12 +115,10 @@ impl Shard {
             return Step::Done;
         }
         if let Some(&packet_id) = backlog.transmit.front() {
-            // After a reconnect with a smaller window only so many are sent again at first.
-            let on_the_way =
-                session.outbound.len() - backlog.transmit.len().min(session.outbound.len());
-            if on_the_way >= usize::from(session.outbound.window()) {
+            if !may_send_again(session) {
                 return Step::Done;
             }
+            let backlog = &mut session.backlog;
             match session.outbound.get(packet_id) {
                 None => {
                     backlog.transmit.pop_front();
@@ -190,8 +194,16 @@ impl Shard {
     ) {
         match self.reads.remove(&token) {
             None => {}
-            Some(Reading::Acked { session, packet_id }) => {
-                if let Some(slot) = self.sessions.current(session) {
+            Some(Reading::Acked {
+                session,
+                packet_id,
+                position,
+            }) => {
+                let Some(slot) = self.sessions.living(session) else {
+                    return;
+                };
+                let in_flight = self.sessions[slot].outbound.get(packet_id);
+                if in_flight.is_some_and(|(_, owed)| owed.position == position) {
                     let message = messages.first().and_then(Option::as_ref);
                     let view = message.map(OwnedMessage::view);
                     self.finish_acked(slot, packet_id, view.as_ref(), now, out);
@@ -205,14 +217,20 @@ impl Shard {
                     return;
                 };
                 for (&packet_id, message) in packet_ids.iter().zip(messages) {
-                    let backlog = &mut self.sessions[slot].backlog;
-                    if backlog.transmit.front() != Some(&packet_id) {
+                    let session = &mut self.sessions[slot];
+                    if session.backlog.transmit.front() != Some(&packet_id)
+                        || !may_send_again(session)
+                    {
                         break;
                     }
-                    backlog.transmit.pop_front();
+                    session.backlog.transmit.pop_front();
                     match message {
                         Some(message) => {
-                            self.transmit(slot, packet_id, None, &message.view(), now, out);
+                            let view = message.view();
+                            if let Some((_, owed)) = self.sessions[slot].outbound.get(packet_id) {
+                                self.keep_for_event(owed.position, &view, out);
+                            }
+                            self.transmit(slot, packet_id, None, &view, now, out);
                         }
                         None => self.lost(slot, packet_id, now, out),
                     }
@@ -237,10 +255,21 @@ impl Shard {
                         break;
                     }
                     let view = message.as_ref().map(OwnedMessage::view);
+                    if let Some(view) = &view {
+                        self.keep_for_event(position, view, out);
+                    }
                     self.deliver_front(slot, None, view.as_ref(), now, out);
                 }
                 self.pump(slot, now, out);
             }
+        }
+    }
+
+    /// A message that was read back is kept for the event of its acknowledgement, if a hook takes
+    /// that, so that it need not be read again.
+    fn keep_for_event(&mut self, position: Position, message: &MessageView<'_>, out: &mut Outbox) {
+        if out.turn.matches_event(Event::MessageAcked, message.topic) {
+            self.recent.keep_read(position, OwnedMessage::new(message));
         }
     }
 
@@ -327,6 +356,7 @@ impl Shard {
         self.frames.begin();
         if self.frames.write(message, form, now, conn, out) {
             self.stats.sent[owed.qos as usize] += 1;
+            self.stats.sent_bytes += message.payload.len() as u64;
             if !dup {
                 delivered_event(session, live, owed.qos, now, out);
             }
@@ -357,4 +387,12 @@ impl Shard {
             }
         }
     }
+}
+
+/// After a reconnect with a smaller window only so many deliveries are sent again at first
+/// [MQTT-3.3.4-9].
+fn may_send_again(session: &Session) -> bool {
+    let in_flight = session.outbound.len();
+    let waiting = session.backlog.transmit.len().min(in_flight);
+    in_flight - waiting < usize::from(session.outbound.window())
 }

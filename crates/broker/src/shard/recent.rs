@@ -1,16 +1,23 @@
-//! The last commits that some session is still owed a message of, up to a number of bytes: a short
-//! backlog is served from here, a long one by reads.
+//! Messages at hand: the last commits that some session is still owed a message of, and messages
+//! that were read back, both up to a number of bytes. A short backlog is served from here, a long
+//! one by reads.
 
-use crate::message::Commit;
+use crate::message::{Commit, OwnedMessage, Position};
 use commitlog::Lsn;
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Commits in the order of the log.
+/// Commits in the order of the log, and messages in the order in which they were read.
 #[derive(Debug)]
 pub(super) struct Recent {
     commits: VecDeque<Arc<Commit>>,
     bytes: u64,
+    read: HashMap<Position, OwnedMessage, RandomState>,
+    read_order: VecDeque<Position>,
+    read_bytes: u64,
+    /// For either.
     bytes_max: u64,
 }
 
@@ -19,6 +26,9 @@ impl Recent {
         Self {
             commits: VecDeque::new(),
             bytes: 0,
+            read: HashMap::default(),
+            read_order: VecDeque::new(),
+            read_bytes: 0,
             bytes_max,
         }
     }
@@ -47,5 +57,26 @@ impl Recent {
     pub(super) fn commit(&self, lsn: Lsn) -> Option<&Arc<Commit>> {
         let at = self.commits.partition_point(|kept| kept.lsn < lsn);
         self.commits.get(at).filter(|kept| kept.lsn == lsn)
+    }
+
+    /// Keeps a message that was read back.
+    pub(super) fn keep_read(&mut self, position: Position, message: OwnedMessage) {
+        let bytes = message.size_bytes() as u64;
+        if self.read.insert(position, message).is_some() {
+            return;
+        }
+        self.read_bytes += bytes;
+        self.read_order.push_back(position);
+        while self.read_bytes > self.bytes_max
+            && let Some(oldest) = self.read_order.pop_front()
+        {
+            let message = self.read.remove(&oldest);
+            self.read_bytes -= message.map_or(0, |message| message.size_bytes() as u64);
+        }
+    }
+
+    /// A message that was read back, if it is still here.
+    pub(super) fn read(&self, position: Position) -> Option<&OwnedMessage> {
+        self.read.get(&position)
     }
 }

@@ -1,5 +1,6 @@
 //! Dialogues with a shard, a theme a file.
 
+mod chaos;
 mod delivery;
 mod restart;
 mod retained;

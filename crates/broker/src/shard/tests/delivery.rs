@@ -548,3 +548,68 @@ fn sessions_on_other_workers_get_it_too() {
     }
     assert!(world.shards.iter().all(|shard| shard.stats().sessions > 0));
 }
+
+#[test]
+fn a_smaller_window_after_a_reconnect_bounds_what_is_sent_again() {
+    for recent_bytes_max in [0, 1_000_000] {
+        let settings = BrokerSettings {
+            recent_bytes_max,
+            ..BrokerSettings::default()
+        };
+        let mut world = World::with(1, &[], settings);
+        let from = world.connect("from", &v5());
+        let to = world.connect("to", &lasting(60));
+        world.subscribe(to, "t", Q1);
+        for payload in ["1", "2", "3"] {
+            world.publish(from, "t", Q1, payload);
+        }
+        assert_eq!(world.got(to).len(), 3);
+        world.lose(to);
+        let mut hello = lasting(60);
+        hello.properties.receive_maximum = Some(1);
+        let to = world.open("to", &hello);
+        assert_eq!(world.got(to), ["CONNACK success present", "t 1 q1 #1 dup"]);
+        world.puback(to, 1);
+        assert_eq!(world.got(to), ["t 2 q1 #2 dup"]);
+    }
+}
+
+#[test]
+fn only_the_node_publishes_to_sys() {
+    let mut world = World::new();
+    let five = world.connect("five", &v5());
+    let three = world.connect("three", &v311(true));
+    world.subscribe(five, "$SYS/#", Q0);
+    world.publish(five, "$SYS/x", Q1, "x");
+    assert_eq!(world.got(five), ["PUBACK 10 topic_name_invalid"]);
+    world.publish(five, "$SYS/x", Q2, "x");
+    assert_eq!(world.got(five), ["PUBREC 10 topic_name_invalid"]);
+    world.publish(three, "$SYS/x", Q1, "x");
+    assert_eq!(world.got(three), ["PUBACK 10"]);
+    assert!(world.got(five).is_empty());
+    world.each(|| {
+        crate::input::Input::Publish(crate::input::Announce {
+            topic: "$SYS/broker/version",
+            payload: b"1",
+            retain: true,
+        })
+    });
+    assert_eq!(world.got(five), ["$SYS/broker/version 1 q0"]);
+}
+
+#[test]
+fn a_backlog_read_back_is_not_read_again_for_the_event() {
+    let mut world = World::with_hooks(&[(Event::MessageAcked, "#", "events")]);
+    let from = world.connect("from", &v5());
+    let to = world.connect("to", &lasting(600));
+    world.subscribe(to, "t", Q1);
+    world.lose(to);
+    world.publish(from, "t", Q1, "x");
+    world.restart(1, 0);
+    let to = world.open("to", &lasting(600));
+    assert_eq!(world.got(to)[1..], ["t x q1 #1"]);
+    assert_eq!(world.reads, 1);
+    world.puback(to, 1);
+    assert_eq!(world.reads, 1);
+    assert_eq!(world.values("events").len(), 1);
+}
