@@ -15,8 +15,8 @@ use crate::segment::{Rewritten, SegmentRewrite};
 use crate::stream::PartitionId;
 use crate::varint;
 
-/// How far compaction has come in a partition; kept in memory only, so that after a start all counts
-/// as not yet cleaned.
+/// How far compaction has come in a partition; kept in memory only, so that after a start all
+/// counts as not yet cleaned.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cleaning {
     /// Below here each key was looked at together with all later ones.
@@ -156,8 +156,8 @@ impl Compaction {
         self.partition
     }
 
-    /// Does the next piece: maps the keys of about a mebibyte, or writes one segment anew. True when
-    /// done. An error ends the run but latches nothing; the old segments stay.
+    /// Does the next piece: maps the keys of about a mebibyte, or writes one segment anew. True
+    /// when done. An error ends the run but latches nothing; the old segments stay.
     pub fn step(&mut self) -> Result<bool, Error> {
         match self.phase {
             Phase::Map => {

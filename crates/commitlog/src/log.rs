@@ -5,7 +5,7 @@ mod ops;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -575,14 +575,6 @@ impl Log {
         partitions
             .chain(graves)
             .map(|partition| partition.dir().to_owned())
-            .collect()
-    }
-
-    /// Partitions of each stream, for statistics of the node.
-    pub fn partition_counts(&self) -> HashMap<&str, usize> {
-        self.streams
-            .iter()
-            .map(|(name, stream)| (name.as_str(), stream.places.len()))
             .collect()
     }
 }

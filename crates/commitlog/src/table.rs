@@ -1,5 +1,5 @@
-//! Tables: the latest value of each key of a compacted partition, as it is loaded at start. What keys
-//! and values mean is known to those who own the table.
+//! Tables: the latest value of each key of a compacted partition, as it is loaded at start. What
+//! keys and values mean is known to those who own the table.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, DefaultHasher};
@@ -46,8 +46,8 @@ pub fn scan(
     )
 }
 
-/// Visits the latest value of each key among the offsets below `up_to`, in the order of the offsets;
-/// deleted keys are left out. Returns the offset up to which it read.
+/// Visits the latest value of each key among the offsets below `up_to`, in the order of the
+/// offsets; deleted keys are left out. Returns the offset up to which it read.
 pub fn load(
     reader: &LogReader,
     partition: PartitionId,

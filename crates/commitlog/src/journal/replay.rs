@@ -25,8 +25,8 @@ pub(crate) struct ChainPart {
     pub(crate) flushed: Lsn,
 }
 
-/// Orders parts for reading. A part of a later generation overrules every earlier one from its first
-/// sequence on: an earlier start found the sequence broken there. What is overruled wholly is left
+/// Orders parts for reading. A part of a later generation overrules every earlier one from its
+/// first sequence on: an earlier start found the sequence broken there. What is overruled wholly is left
 /// out.
 pub(crate) fn chain(used: &[FoundPart]) -> Vec<ChainPart> {
     let mut limit = Lsn::MAX;

@@ -1,5 +1,5 @@
-//! A disk for tests that loses power: it stops at a chosen operation, tears the write that it was in,
-//! and keeps any sectors of what was not synced, in any order.
+//! A disk for tests that loses power: it stops at a chosen operation, tears the write that it was
+//! in, and keeps any sectors of what was not synced, in any order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -102,8 +102,18 @@ impl Names {
     }
 }
 
+impl Names {
+    /// What is in a folder that never came to be durable is lost with it.
+    fn drop_lost_folders(&mut self) {
+        let dirs = self.dirs.clone();
+        self.dirs.retain(|dir| is_dir_of(&dirs, parent(dir)));
+        let dirs = &self.dirs;
+        self.files.retain(|path, _| is_dir_of(dirs, parent(path)));
+    }
+}
+
 impl NameChange {
-    fn is_in(&self, dir: &str) -> bool {
+    fn dir(&self) -> &str {
         let path = match self {
             Self::Make(path, _)
             | Self::Remove(path)
@@ -111,7 +121,11 @@ impl NameChange {
             | Self::MakeDir(path)
             | Self::RemoveDir(path) => path,
         };
-        parent(path) == dir
+        parent(path)
+    }
+
+    fn is_in(&self, dir: &str) -> bool {
+        self.dir() == dir
     }
 }
 
@@ -202,11 +216,18 @@ impl ChaosDisk {
         let mut state = self.state();
         state.stop_at = None;
         let state = &mut *state;
-        // Filesystems keep the order of changes to names, but not how far they got.
-        let kept = random.below(state.unsynced.len() as u64 + 1) as usize;
-        for change in state.unsynced.drain(..).take(kept) {
-            state.durable_names.apply(&change);
+        // Changes of names in one folder keep their order, but not how far they got.
+        let mut left = BTreeMap::new();
+        for change in state.unsynced.drain(..) {
+            let budget = left
+                .entry(change.dir().to_owned())
+                .or_insert_with(|| random.below(20));
+            if *budget > 0 {
+                *budget -= 1;
+                state.durable_names.apply(&change);
+            }
         }
+        state.durable_names.drop_lost_folders();
         state.names.clone_from(&state.durable_names);
         for inode in &mut state.files {
             inode.lose_power(random);
@@ -284,12 +305,8 @@ impl Disk for ChaosDisk {
         if state.count()? {
             return Err(io::Error::other("the power fails"));
         }
-        // What a folder's sync commits takes all earlier changes with it, as ordered filesystems do.
         let state = &mut *state;
-        let Some(last) = state.unsynced.iter().rposition(|change| change.is_in(dir)) else {
-            return Ok(());
-        };
-        for change in state.unsynced.drain(..=last) {
+        for change in state.unsynced.extract_if(.., |change| change.is_in(dir)) {
             state.durable_names.apply(&change);
         }
         Ok(())
@@ -372,7 +389,11 @@ fn put(bytes: &mut Vec<u8>, at: usize, new: &[u8]) {
 }
 
 fn is_dir(names: &Names, path: &str) -> bool {
-    path.is_empty() || names.dirs.contains(path)
+    is_dir_of(&names.dirs, path)
+}
+
+fn is_dir_of(dirs: &BTreeSet<String>, path: &str) -> bool {
+    path.is_empty() || dirs.contains(path)
 }
 
 fn parent(path: &str) -> &str {

@@ -511,7 +511,7 @@ proptest! {
     }
 }
 
-/// One fixed story, cut at every single operation, once as a killed process and once as a power cut.
+/// One fixed story, cut at every single operation: as a killed process and as a power cut.
 #[test]
 fn every_point_of_a_short_story_can_be_the_last() {
     for power in [false, true] {

@@ -24,7 +24,7 @@ fn written(disk: &MemoryDisk, records: &[&str]) -> Log {
     log
 }
 
-fn open_with(disk: &MemoryDisk, change: fn(&mut LogConfig)) -> Result<Log, Error> {
+fn open_with(disk: &MemoryDisk, change: impl Fn(&mut LogConfig)) -> Result<Log, Error> {
     let mut config = small();
     change(&mut config);
     Log::open(Arc::new(disk.clone()), config, 2000)
@@ -397,6 +397,40 @@ fn recycled_bytes_of_an_older_generation_are_not_taken_for_new() {
     assert_eq!(values(&log, 1).len(), 40);
     let what = &log.recovery().notices[0].what;
     assert!(what.contains("left from an older generation"), "{what}");
+}
+
+#[test]
+fn entries_whose_part_lost_its_header_are_never_taken_for_those_of_the_next_start() {
+    let two_parts = |config: &mut LogConfig| config.journal_bytes_max = 128 << 10;
+    let disk = MemoryDisk::new();
+    let mut log = open_with(&disk, two_parts).unwrap();
+    log.create_stream(StreamSettings::new("s"), 1000).unwrap();
+    let large = "v".repeat(9 << 10);
+    let generation = |log: &Log| log.journal.mark().generation;
+    loop {
+        let before = generation(&log);
+        log.stage(append(1, &[&large]), 1000).unwrap();
+        log.write().unwrap();
+        // The first entry of a part that was in use before, and not yet flushed.
+        if generation(&log) > before && before >= 3 {
+            break;
+        }
+        flush(&mut log);
+        checkpoint(&mut log, u64::MAX);
+    }
+    let flushed = log.flushed_to();
+    assert_eq!(log.appended_to(), flushed + 1);
+    let path = log.journal.live().last().unwrap().path.clone();
+    let entry = disk.contents(&path).unwrap()[4096..16384].to_vec();
+    drop(log);
+    // The power cut takes the new header, but leaves the entry.
+    disk.crash(true);
+    disk.corrupt(&path, 4096, &entry);
+    for _ in 0..3 {
+        let log = open_with(&disk, two_parts).unwrap();
+        assert_eq!(log.appended_to(), flushed);
+        assert_eq!(values(&log, 1).len() as u64, flushed - 1);
+    }
 }
 
 #[test]
