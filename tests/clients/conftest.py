@@ -1,12 +1,30 @@
 """Fixtures: a running node for each test, and small wrappers around the clients."""
 
 import json
+import os
+import signal
 import threading
 
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 
 from sluice import Sluice
+
+
+TEST_SECONDS = 120 + 10 * int(os.environ.get("SLUICE_KILLS", "3"))
+
+
+@pytest.fixture(autouse=True)
+def bounded():
+    """A test that hangs fails where it hangs."""
+
+    def late(_signal, _frame):
+        raise TimeoutError(f"the test took more than {TEST_SECONDS} s")
+
+    signal.signal(signal.SIGALRM, late)
+    signal.alarm(TEST_SECONDS)
+    yield
+    signal.alarm(0)
 
 
 @pytest.fixture

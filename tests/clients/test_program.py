@@ -15,7 +15,7 @@ def get(node, path):
 
 def test_the_lines_to_paste_are_printed(node):
     text = "\n".join(node.lines)
-    for words in ("sluice sub", "sluice pub", "sluice consume message_state", "mosquitto_sub", "kcat"):
+    for words in ("sluice sub", "sluice pub", "sluice consume", "message_state", "mosquitto_sub", "kcat"):
         assert words in text, words
 
 
