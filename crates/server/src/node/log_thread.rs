@@ -53,6 +53,8 @@ pub struct Parts {
     pub flusher: Flusher,
     /// When it is asked to flush.
     pub policy: FlushPolicy,
+    /// Least time between two flushes that somebody waits for.
+    pub flush_interval_us: u64,
     /// Where workers and others wake this thread.
     pub wake: Arc<Wake>,
     /// Keeps workers from reading sockets while the journal is about to be full.
@@ -71,6 +73,7 @@ pub struct LogThread {
     staged: Vec<(Staged, Source)>,
     stop: Option<(Lsn, Sender<Result<(), Error>>)>,
     start: Instant,
+    last_flush_us: Option<u64>,
     flushing: bool,
 }
 
@@ -88,6 +91,7 @@ impl LogThread {
             staged: Vec::new(),
             stop: None,
             start: Instant::now(),
+            last_flush_us: None,
             flushing: false,
         }
     }
@@ -112,6 +116,14 @@ impl LogThread {
             FlushAdvice::At(at_us) => Some(Duration::from_micros(at_us - now_us)),
             FlushAdvice::Idle => None,
         };
+        // While one flush runs, or until the next may start, what only waits for a flush stays in
+        // the rings: one write then takes it all.
+        let next_us = self.flush_from_us();
+        let dozing = self.flushing || next_us > now_us;
+        if dozing && !self.flushing {
+            let until_next = Duration::from_micros(next_us - now_us);
+            timeout = Some(timeout.map_or(until_next, |timeout| timeout.min(until_next)));
+        }
         if lagging {
             timeout = Some(LAG_REST);
         }
@@ -121,9 +133,15 @@ impl LogThread {
             standing,
             ..
         } = &self.parts;
-        wake.wait(timeout, || {
+        wake.wait(timeout, dozing, || {
             standing.has_requests() || (!lagging && rings.iter().any(|ring| !ring.is_empty()))
         });
+    }
+
+    /// When the next flush that somebody waits for may start.
+    fn flush_from_us(&self) -> u64 {
+        self.last_flush_us
+            .map_or(0, |last_us| last_us + self.parts.flush_interval_us)
     }
 
     /// Some worker is too far behind.
@@ -190,6 +208,10 @@ impl LogThread {
     }
 
     fn take_turns(&mut self) -> bool {
+        let urgent = self.parts.wake.take_urgent();
+        if !urgent && (self.flushing || self.flush_from_us() > self.now_us()) {
+            return false;
+        }
         if self.is_lagging() {
             self.parts.counters.log.waits.add_own(1);
             return false;
@@ -351,6 +373,7 @@ impl LogThread {
             return false;
         }
         self.parts.policy.started(now_us);
+        self.last_flush_us = Some(now_us);
         match self.parts.log.flush_ticket() {
             Some(ticket) => {
                 self.flushing = true;

@@ -7,6 +7,7 @@ pub mod counters;
 mod disk;
 mod door;
 mod flush_thread;
+mod gathering;
 mod log_thread;
 mod mailbox;
 mod random;

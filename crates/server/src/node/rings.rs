@@ -2,7 +2,7 @@
 //! a wake that costs nothing while the log thread runs. It must not know what a turn appends.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::Duration;
@@ -11,10 +11,13 @@ use broker::Messages;
 use commitlog::{Entry, PartitionId};
 
 /// Turns that a worker may have on their way before it stops reading sockets.
-const TURNS_MAX: usize = 64;
+const TURNS_MAX: usize = 256;
+
+/// Turns on their way at which the log thread is woken although it has time.
+const TURNS_MANY: usize = 64;
 
 /// Places in a ring. Beyond `TURNS_MAX` they are the reserve for appends that commits cause.
-const RING_PLACES: usize = 256;
+const RING_PLACES: usize = 1024;
 
 /// Bytes that a worker may have on their way before it stops reading sockets.
 const CREDIT_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -37,6 +40,8 @@ pub struct TurnOrder {
     pub messages: Messages,
     /// What it weighs against the credit.
     pub bytes: usize,
+    /// Nothing in it is waited for before the next flush, so it may be written just before that.
+    pub patient: bool,
 }
 
 /// The worker's end: never blocks, and knows when to stop reading sockets.
@@ -102,8 +107,9 @@ impl TurnSender {
     pub fn send(&mut self, order: TurnOrder) {
         self.outstanding.push_back((order.turn, order.bytes));
         self.outstanding_bytes += order.bytes;
+        let urgent = !order.patient || self.outstanding.len() >= TURNS_MANY;
         self.backlog.push_back(order);
-        self.push();
+        self.push(urgent);
     }
 
     /// The turn is committed or refused: its credit comes back.
@@ -116,7 +122,7 @@ impl TurnSender {
             self.outstanding.pop_front();
         }
         if !self.backlog.is_empty() {
-            self.push();
+            self.push(true);
         }
     }
 
@@ -132,23 +138,32 @@ impl TurnSender {
         self.outstanding.is_empty()
     }
 
-    fn push(&mut self) {
+    fn push(&mut self, urgent: bool) {
         while let Some(order) = self.backlog.pop_front() {
             if let Err(rtrb::PushError::Full(order)) = self.ring.push(order) {
                 self.backlog.push_front(order);
                 break;
             }
         }
-        self.wake.nudge();
+        self.wake.nudge(urgent);
     }
 }
 
 /// Wakes one thread that waits for several sources of work.
 #[derive(Debug, Default)]
 pub struct Wake {
-    asleep: AtomicBool,
+    /// One of `AWAKE`, `ASLEEP`, `DOZING`.
+    state: AtomicU8,
+    /// Urgent work was put since the thread last asked.
+    urgent: AtomicBool,
     thread: OnceLock<Thread>,
 }
+
+const AWAKE: u8 = 0;
+/// Any work wakes it.
+const ASLEEP: u8 = 1;
+/// Only urgent work wakes it.
+const DOZING: u8 = 2;
 
 impl Wake {
     /// Called once by the thread that will wait.
@@ -159,29 +174,40 @@ impl Wake {
     }
 
     /// Work has been put where the thread looks; wakes it if it sleeps.
-    pub fn nudge(&self) {
+    pub fn nudge(&self, urgent: bool) {
+        if urgent {
+            self.urgent.store(true, Ordering::Release);
+        }
         // Pairs with the fence in `wait`: either the waiter sees the work, or this sees it asleep.
         fence(Ordering::SeqCst);
-        if self.asleep.load(Ordering::Relaxed)
-            && self.asleep.swap(false, Ordering::Relaxed)
+        let state = self.state.load(Ordering::Relaxed);
+        let wake = state == ASLEEP || (state == DOZING && urgent);
+        if wake
+            && self.state.swap(AWAKE, Ordering::Relaxed) != AWAKE
             && let Some(thread) = self.thread.get()
         {
             thread.unpark();
         }
     }
 
-    /// Sleeps until nudged or until the time is over, unless `found_work` says otherwise after the
-    /// thread has declared itself asleep.
-    pub fn wait(&self, timeout: Option<Duration>, found_work: impl FnOnce() -> bool) {
-        self.asleep.store(true, Ordering::Relaxed);
+    /// Whether urgent work was put since the last call.
+    pub fn take_urgent(&self) -> bool {
+        self.urgent.load(Ordering::Relaxed) && self.urgent.swap(false, Ordering::Acquire)
+    }
+
+    /// Sleeps until nudged (only by urgent work if `dozing`) or until the time is over, unless
+    /// `found_work` says otherwise after the thread has declared itself asleep.
+    pub fn wait(&self, timeout: Option<Duration>, dozing: bool, found_work: impl FnOnce() -> bool) {
+        self.state
+            .store(if dozing { DOZING } else { ASLEEP }, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        if !found_work() {
+        if !self.urgent.load(Ordering::Relaxed) && (dozing || !found_work()) {
             match timeout {
                 Some(timeout) => thread::park_timeout(timeout),
                 None => thread::park(),
             }
         }
-        self.asleep.store(false, Ordering::Relaxed);
+        self.state.store(AWAKE, Ordering::Relaxed);
     }
 }
 
@@ -196,6 +222,7 @@ mod tests {
             partitions: Vec::new(),
             messages: Messages::default(),
             bytes,
+            patient: false,
         }
     }
 
@@ -240,12 +267,12 @@ mod tests {
             move || {
                 wake.belong_to_this_thread();
                 while !work.load(Ordering::Relaxed) {
-                    wake.wait(None, || work.load(Ordering::Relaxed));
+                    wake.wait(None, false, || work.load(Ordering::Relaxed));
                 }
             }
         });
         work.store(true, Ordering::Relaxed);
-        wake.nudge();
+        wake.nudge(false);
         waiter.join().unwrap();
     }
 }

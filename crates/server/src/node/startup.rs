@@ -1,6 +1,7 @@
 //! How a node comes up: lock, listeners, recovery of the log, streams, tables and sessions from
 //! it, threads, and only then the first client. Every failure says what is to be done about it.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
@@ -10,7 +11,9 @@ use std::thread::JoinHandle;
 
 use anyhow::{Context as _, anyhow};
 use broker::{BrokerSettings, HookTable, Interest, Outbox, Places, RetainedIndex, Shard, Turn};
-use commitlog::{Ack, Disk as _, FlushPolicy, Log, LogReader, Open, Storage, StreamSettings};
+use commitlog::{
+    Ack, Disk as _, FlushPolicy, Log, LogReader, Open, PartitionId, Storage, StreamSettings,
+};
 use mio::{Poll, Waker};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -325,6 +328,7 @@ impl Running {
                 settings.log.flush_bytes,
                 settings.log.flush_ms_max,
             ),
+            flush_interval_us: 1_000_000 / u64::from(settings.log.commits_per_s_max.max(1)),
             wake,
             brake,
             standing: Arc::clone(&standing),
@@ -342,6 +346,7 @@ impl Running {
                 mailboxes: mailboxes.clone(),
                 readers: readers.clone(),
                 log: reader.clone(),
+                patient: patient_partitions(&reader),
                 counters: Arc::clone(&counters),
                 clock,
                 packet_size_max: broker.packet_size_max,
@@ -379,6 +384,17 @@ impl Running {
             log_thread,
         })
     }
+}
+
+/// The partitions whose appends are waited for until they are flushed, not before.
+fn patient_partitions(reader: &LogReader) -> HashSet<PartitionId> {
+    let streams = reader.streams();
+    let patient = streams
+        .iter()
+        .filter(|stream| stream.settings.ack >= Ack::Flush);
+    patient
+        .flat_map(|stream| stream.partitions.iter().copied())
+        .collect()
 }
 
 type Connected = (Vec<Arc<Mailbox>>, Vec<Ends>, Vec<rtrb::Consumer<TurnOrder>>);

@@ -5,20 +5,21 @@ mod mail;
 mod receive;
 mod send;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use broker::{ConnId, Input, Now, Outbox, Shard, ShardMessage};
-use commitlog::{LogReader, Lsn};
+use commitlog::{LogReader, Lsn, PartitionId};
 use mio::{Events, Poll, Token};
 use tokio::sync::oneshot;
 use tracing::error;
 
 use super::clock::Clock;
 use super::counters::{Counters, WorkerCounters};
+use super::gathering::Gathering;
 use super::mailbox::{Letters, Mailbox, Snapshot};
 use super::readers::{Readers, Wanted};
 use super::rings::{TurnOrder, TurnSender};
@@ -64,6 +65,8 @@ pub struct Parts {
     pub readers: Readers,
     /// The log.
     pub log: LogReader,
+    /// Partitions whose appends nobody waits for before they are flushed.
+    pub patient: HashSet<PartitionId>,
     /// The node's counters.
     pub counters: Arc<Counters>,
     /// The node's clock.
@@ -97,6 +100,10 @@ pub struct Worker {
     keep_alive_check_ms: u64,
     starved: bool,
     stopped: bool,
+    turn_start: Instant,
+    /// Packets and commits handled in this turn.
+    handled: u32,
+    gathering: Gathering,
 }
 
 impl Worker {
@@ -119,6 +126,9 @@ impl Worker {
             keep_alive_check_ms: now.mono_ms + KEEP_ALIVE_CHECK_MS,
             starved: false,
             stopped: false,
+            turn_start: Instant::now(),
+            handled: 0,
+            gathering: Gathering::default(),
         };
         worker.input(Input::Started);
         worker.finish_turn();
@@ -135,6 +145,16 @@ impl Worker {
                 panic!("epoll failed: {failure}");
             }
             self.turn(&events);
+            self.gather();
+        }
+    }
+
+    /// Lets a moment pass between two turns where that has shown to bring many inputs together:
+    /// each turn costs wakes and writes whatever is in it.
+    fn gather(&mut self) {
+        let handled = std::mem::take(&mut self.handled);
+        if let Some(rest) = self.gathering.rest(handled, self.turn_start.elapsed()) {
+            std::thread::sleep(rest);
         }
     }
 
@@ -195,6 +215,7 @@ impl Worker {
 
     fn turn(&mut self, events: &Events) {
         self.now = self.parts.clock.now();
+        self.turn_start = Instant::now();
         self.counters().turns.add_own(1);
         self.read_mail();
         for event in events {
@@ -242,11 +263,17 @@ impl Worker {
                 .sum::<usize>();
         self.counters().appends.add_own(1);
         self.counters().append_bytes.add_own(bytes as u64);
+        let patient = &self.parts.patient;
+        let patient = entry
+            .appends
+            .iter()
+            .all(|append| patient.contains(&append.partition));
         self.parts.turns.send(TurnOrder {
             turn,
             entry,
             messages,
             bytes,
+            patient,
             partitions: Vec::new(),
         });
     }

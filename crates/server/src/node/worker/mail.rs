@@ -20,6 +20,7 @@ impl Worker {
         for message in letters.posts.drain(..) {
             self.input(Input::Post(message));
         }
+        self.handled += letters.news.len() as u32;
         for news in letters.news.drain(..) {
             match news {
                 News::Committed(commit) => {

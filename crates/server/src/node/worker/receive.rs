@@ -78,6 +78,7 @@ impl Worker {
             outcome = self.read_and_handle(conn, &mut budget);
         }
         let packets = u64::from(PACKETS_A_TURN - budget);
+        self.handled += PACKETS_A_TURN - budget;
         self.counters().packets_in.add_own(packets);
         match outcome {
             Outcome::Closed => self.start_closing(),
