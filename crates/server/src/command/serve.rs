@@ -78,6 +78,7 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         }
     };
     logging::start(&settings.logging);
+    raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("sluice-door")
@@ -85,6 +86,26 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         .context("cannot start the threads of the runtime")?;
     runtime.block_on(serve(settings))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Raises the limit of open files to what the system allows this process: each connection is one.
+fn raise_open_files() {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: both calls read or write the one struct they are given.
+    let raised = unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 && {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) == 0
+        }
+    };
+    if raised {
+        tracing::debug!(limit = limit.rlim_cur, "limit of open files");
+    } else {
+        tracing::warn!("the limit of open files could not be raised; it bounds the connections");
+    }
 }
 
 /// Reads the file and lays the flags over it; all faults are told together.

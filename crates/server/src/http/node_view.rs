@@ -8,7 +8,7 @@ use crate::http::view::{
 use crate::kafka::FrontDoor;
 use crate::metrics::{Snapshot, exposition};
 use crate::node::{ClientQuery, Health, Node};
-use crate::settings::{Storage, Word as _};
+use crate::settings::Word as _;
 
 /// A node and its Kafka front door, which counts for itself.
 pub struct ServedNode {
@@ -73,9 +73,7 @@ impl ServedNode {
             compaction: settings.compact,
             internal: settings.internal,
             retention_ms: settings.retention_ms,
-            retention_bytes: settings
-                .retention_bytes
-                .filter(|_| settings.storage == Storage::Disk),
+            retention_bytes: settings.retention_bytes,
             records: partitions
                 .iter()
                 .map(|partition| partition.end - partition.log_start)

@@ -192,6 +192,13 @@ impl Builder {
 
     pub(super) fn hooks(&mut self) -> Vec<HookSettings> {
         let tables = self.said.hook.clone().unwrap_or_default();
+        let most = broker::limits::HOOKS_MAX;
+        if tables.len() > most {
+            self.fault(
+                &format!("hook[{most}]"),
+                &format!("there can be at most {most} hooks"),
+            );
+        }
         tables
             .iter()
             .enumerate()

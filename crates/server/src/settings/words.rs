@@ -81,26 +81,14 @@ pub fn bad_stream_name(name: &str) -> Option<String> {
     bad.then(|| format!("\"{name}\" cannot be the name of a stream: 1 to {STREAM_NAME_MAX} of A-Z a-z 0-9 . _ - are allowed"))
 }
 
-/// What is wrong with an MQTT filter, if anything is [MQTT-4.7.1-1 to MQTT-4.7.1-3].
+/// What is wrong with a hook's MQTT filter, if anything is.
 pub fn bad_filter(filter: &str) -> Option<String> {
-    if filter.is_empty() || filter.len() > 65_535 || filter.contains('\0') {
-        return Some("a filter has 1 to 65535 bytes, none of them 0".to_owned());
-    }
     if filter.starts_with("$share/") {
         return Some("a hook's filter cannot be a shared subscription".to_owned());
     }
-    let levels: Vec<&str> = filter.split('/').collect();
-    for (index, level) in levels.iter().enumerate() {
-        if level.contains('+') && *level != "+" {
-            return Some(format!(
-                "\"{filter}\" is not a filter: + stands alone in its level"
-            ));
-        }
-        if level.contains('#') && (*level != "#" || index + 1 != levels.len()) {
-            return Some(format!(
-                "\"{filter}\" is not a filter: # stands alone in the last level"
-            ));
-        }
+    if let Err(error) = mqtt::topic::validate_filter(filter) {
+        return Some(format!("\"{filter}\" is not a filter: {error}"));
     }
-    None
+    let most = broker::limits::FILTER_LEVELS_MAX;
+    (filter.split('/').count() > most).then(|| format!("a filter has at most {most} levels"))
 }
