@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::limits::PACKET_SIZE_MAX;
-use crate::{RetainHandling, SubscriptionIds};
+use crate::{ConnectProperties, RetainHandling, SubscriptionIds};
 
 fn read(bytes: &[u8], version: Version) -> Result<Packet<'_>, ReasonCode> {
     match decode(bytes, version, PACKET_SIZE_MAX) {
