@@ -561,6 +561,37 @@ impl World {
         self.clients[&conn].closed
     }
 
+    /// Ends a worker's turn, which must hold something, and publishes the commit to nobody.
+    pub(crate) fn commit_turn(&mut self, worker: usize) -> Arc<Commit> {
+        let turn = self.out[worker].turn.number();
+        let (entry, messages) = self.out[worker].turn.finish().unwrap();
+        self.append(worker, turn, entry, messages);
+        self.appends.pop_back().unwrap()
+    }
+
+    /// Publishes a commit to one worker.
+    pub(crate) fn committed(&mut self, worker: usize, commit: &Arc<Commit>) {
+        self.handle(worker, Input::Committed(commit));
+    }
+
+    /// Every client acknowledges all QoS 1 messages that it got.
+    pub(crate) fn acknowledge_everything(&mut self) {
+        for conn in self.clients.keys().copied().collect::<Vec<_>>() {
+            for line in self.got(conn) {
+                let id = line
+                    .split(" #")
+                    .nth(1)
+                    .and_then(|rest| rest.split(' ').next());
+                if let Some(packet_id) = id {
+                    let packet_id = packet_id.parse().unwrap();
+                    let packet = Packet::Puback(Ack::new(packet_id, ReasonCode::Success));
+                    self.send_unsettled(conn, &packet);
+                }
+            }
+        }
+        self.settle();
+    }
+
     /// What the client got since the last call, a line a packet.
     pub(crate) fn got(&mut self, conn: ConnId) -> Vec<String> {
         let client = self.clients.get_mut(&conn).unwrap();

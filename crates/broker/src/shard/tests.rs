@@ -1,6 +1,7 @@
 //! Dialogues with a shard, a theme a file.
 
 mod chaos;
+mod cost;
 mod delivery;
 mod restart;
 mod retained;
