@@ -98,6 +98,8 @@ pub struct Worker {
     flushed: Lsn,
     now: Now,
     keep_alive_check_ms: u64,
+    /// Requests with the pool that are not answered yet.
+    reading: u32,
     starved: bool,
     stopped: bool,
     turn_start: Instant,
@@ -124,6 +126,7 @@ impl Worker {
             draining: Vec::new(),
             now,
             keep_alive_check_ms: now.mono_ms + KEEP_ALIVE_CHECK_MS,
+            reading: 0,
             starved: false,
             stopped: false,
             turn_start: Instant::now(),
@@ -317,10 +320,7 @@ impl Worker {
                         messages,
                     });
                 } else {
-                    self.counters().pool_reads.add_own(1);
-                    self.parts
-                        .readers
-                        .send(self.parts.index, Wanted::Messages(request));
+                    self.read_in_pool(Wanted::Messages(request));
                 }
                 self.cut_turn_if_large();
             }
@@ -333,14 +333,17 @@ impl Worker {
                             messages,
                         });
                     }
-                    None => self
-                        .parts
-                        .readers
-                        .send(self.parts.index, Wanted::Retained(request)),
+                    None => self.read_in_pool(Wanted::Retained(request)),
                 }
                 self.cut_turn_if_large();
             }
         }
+    }
+
+    fn read_in_pool(&mut self, wanted: Wanted) {
+        self.reading += 1;
+        self.counters().pool_reads.add_own(1);
+        self.parts.readers.send(self.parts.index, wanted);
     }
 
     fn deliver_posts(&mut self, posts: Vec<(u8, ShardMessage)>) {

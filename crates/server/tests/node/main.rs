@@ -1,6 +1,8 @@
 //! The engine room as a whole: a node in this process on a temporary directory, real sockets, and
 //! what its log holds afterwards.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail where it likes")]
+
 mod client;
 
 use std::io::Write as _;
@@ -243,7 +245,7 @@ async fn packets_come_in_any_pieces_and_sizes() {
 async fn nonsense_closes_one_connection_and_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let node = start_with(dir.path(), |settings| {
-        settings.mqtt.connect_timeout_ms = 300
+        settings.mqtt.connect_timeout_ms = 300;
     })
     .await;
     let address = mqtt(&node);
@@ -352,7 +354,7 @@ async fn clients_are_listed_page_by_page_and_can_be_closed() {
             ..ClientQuery::default()
         };
         let page = node.clients(query).await;
-        names.extend(page.clients.iter().map(|row| row.client_id.to_string()));
+        names.extend(page.clients.iter().map(|row| row.client_id.clone()));
         after = page.next;
         if after.is_none() {
             break;
@@ -452,7 +454,7 @@ async fn sys_topics_are_published_and_retained() {
 async fn beyond_the_connection_limit_a_client_is_told_to_come_later() {
     let dir = tempfile::tempdir().unwrap();
     let node = start_with(dir.path(), |settings| {
-        settings.mqtt.connections_max = MULTI as u32
+        settings.mqtt.connections_max = MULTI as u32;
     })
     .await;
     let address = mqtt(&node);

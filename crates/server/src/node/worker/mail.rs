@@ -41,6 +41,7 @@ impl Worker {
             self.flushed = flushed;
             self.input(Input::Flushed(flushed));
         }
+        self.reading -= letters.answers.len() as u32;
         for answer in letters.answers.drain(..) {
             self.input(match answer {
                 Answer::Read { token, messages } => Input::Read { token, messages },
@@ -121,7 +122,8 @@ impl Worker {
     }
 
     pub(super) fn answer_drain(&mut self) {
-        let over = self.sockets.is_empty() && self.parts.turns.is_idle();
+        // An acknowledgement may wait for the message that it names.
+        let over = self.sockets.is_empty() && self.parts.turns.is_idle() && self.reading == 0;
         let now_ms = self.now.mono_ms;
         while let Some(&(until, _)) = self.draining.first()
             && (over || until <= now_ms)
