@@ -12,7 +12,7 @@ use mqtt::{Ack, Disconnect, Packet, Publish, QoS, ReasonCode};
 use crate::client::{ConnectArgs, Connection, OwnedProperties, qos};
 
 /// How long an acknowledgement may take.
-const ACK_TIMEOUT: Duration = Duration::from_secs(60);
+const ACK_TIMEOUT: Duration = Duration::from_mins(1);
 /// Unacknowledged messages at once.
 const WINDOW: u16 = 100;
 
@@ -63,7 +63,14 @@ pub fn run(args: &PublishArgs) -> anyhow::Result<ExitCode> {
     let delay = Duration::try_from_secs_f64(args.repeat_delay).context("--repeat-delay")?;
     let properties = OwnedProperties::parse(&args.connect.properties)?;
     let connection = Connection::open(&args.connect, &properties)?;
-    let mut sender = Sender { connection, args, properties: &properties, next: 0, waiting: 0, refused: None };
+    let mut sender = Sender {
+        connection,
+        args,
+        properties: &properties,
+        next: 0,
+        waiting: 0,
+        refused: None,
+    };
     if args.stdin_line {
         for line in std::io::stdin().lock().lines() {
             sender.publish(line.context("standard input")?.as_bytes())?;
@@ -89,7 +96,10 @@ fn payload(args: &PublishArgs) -> anyhow::Result<Vec<u8>> {
     }
     let mut bytes = Vec::new();
     if args.stdin_file {
-        std::io::stdin().lock().read_to_end(&mut bytes).context("standard input")?;
+        std::io::stdin()
+            .lock()
+            .read_to_end(&mut bytes)
+            .context("standard input")?;
     }
     Ok(bytes)
 }
@@ -121,7 +131,11 @@ impl Sender<'_> {
             qos: quality,
             retain: self.args.retain,
             topic: &self.args.topic,
-            packet_id: if quality == QoS::AtMostOnce { 0 } else { self.next },
+            packet_id: if quality == QoS::AtMostOnce {
+                0
+            } else {
+                self.next
+            },
             properties: self.properties.publish(&user)?,
             payload,
         }))
@@ -156,7 +170,8 @@ impl Sender<'_> {
         while self.waiting > 0 {
             self.await_ack()?;
         }
-        self.connection.send(&Packet::Disconnect(Disconnect::default()))?;
+        self.connection
+            .send(&Packet::Disconnect(Disconnect::new(ReasonCode::Success)))?;
         if let Some(reason) = self.refused {
             bail!("the broker refused a message: {}", reason.name());
         }

@@ -14,7 +14,7 @@ use mqtt::{
 use crate::client::{ConnectArgs, Connection, OwnedProperties, qos};
 
 /// How long SUBACK may take.
-const SUBACK_TIMEOUT: Duration = Duration::from_secs(60);
+const SUBACK_TIMEOUT: Duration = Duration::from_mins(1);
 /// Exit code when `-W` ran out, as of mosquitto_sub.
 const TIMED_OUT: u8 = 27;
 
@@ -67,7 +67,12 @@ pub struct SubscribeArgs {
 
 /// What became of a packet that arrived.
 enum Arrived {
-    Message { qos: QoS, packet_id: u16, printed: bool, last: bool },
+    Message {
+        qos: QoS,
+        packet_id: u16,
+        printed: bool,
+        last: bool,
+    },
     Release(u16),
     Subscribed(Vec<ReasonCode>),
     Other,
@@ -80,7 +85,11 @@ pub fn run(args: &SubscribeArgs) -> anyhow::Result<ExitCode> {
             bail!("--topic {filter}: {error}");
         }
     }
-    let wait = args.timeout.map(Duration::try_from_secs_f64).transpose().context("--timeout")?;
+    let wait = args
+        .timeout
+        .map(Duration::try_from_secs_f64)
+        .transpose()
+        .context("--timeout")?;
     let properties = OwnedProperties::parse(&args.connect.properties)?;
     let mut connection = Connection::open(&args.connect, &properties)?;
     subscribe(args, &mut connection, &properties)?;
@@ -92,7 +101,9 @@ pub fn run(args: &SubscribeArgs) -> anyhow::Result<ExitCode> {
         let quiet = wait.map(|wait| Instant::now() + wait);
         let arrived = connection.next(suback_due.or(quiet), |packet| look(args, packet))?;
         match arrived {
-            None if suback_due.is_some() => bail!("no SUBACK within {} s", SUBACK_TIMEOUT.as_secs()),
+            None if suback_due.is_some() => {
+                bail!("no SUBACK within {} s", SUBACK_TIMEOUT.as_secs())
+            }
             None => {
                 leave(&mut connection)?;
                 return Ok(ExitCode::from(TIMED_OUT));
@@ -104,7 +115,12 @@ pub fn run(args: &SubscribeArgs) -> anyhow::Result<ExitCode> {
                 suback_due = None;
                 done = args.exit_after_subscribe;
             }
-            Some(Ok(Arrived::Message { qos, packet_id, printed: shown, last })) => {
+            Some(Ok(Arrived::Message {
+                qos,
+                packet_id,
+                printed: shown,
+                last,
+            })) => {
                 acknowledge(&mut connection, qos, packet_id)?;
                 printed += u64::from(shown);
                 done = last || args.count.is_some_and(|count| printed >= count);
@@ -145,7 +161,11 @@ fn subscribe(
         retain_handling: RetainHandling::from_u8(args.retain_handling)
             .expect("clap let only 0, 1 and 2 pass"),
     };
-    let filters: Vec<_> = args.topic.iter().map(|filter| (filter.as_str(), options)).collect();
+    let filters: Vec<_> = args
+        .topic
+        .iter()
+        .map(|filter| (filter.as_str(), options))
+        .collect();
     let user = properties.user("subscribe");
     connection.send(&Packet::Subscribe(Subscribe {
         packet_id: 1,
@@ -158,7 +178,10 @@ fn subscribe(
 fn refusals(args: &SubscribeArgs, reasons: &[ReasonCode]) -> anyhow::Result<()> {
     for (filter, reason) in args.topic.iter().zip(reasons) {
         if reason.is_error() {
-            bail!("the broker refused the subscription to {filter}: {}", reason.name());
+            bail!(
+                "the broker refused the subscription to {filter}: {}",
+                reason.name()
+            );
         }
     }
     Ok(())
@@ -174,7 +197,7 @@ fn acknowledge(connection: &mut Connection, qos: QoS, packet_id: u16) -> anyhow:
 }
 
 fn leave(connection: &mut Connection) -> anyhow::Result<()> {
-    connection.send(&Packet::Disconnect(Disconnect::default()))
+    connection.send(&Packet::Disconnect(Disconnect::new(ReasonCode::Success)))
 }
 
 fn print(args: &SubscribeArgs, publish: &Publish<'_>) -> std::io::Result<Arrived> {
@@ -234,7 +257,11 @@ mod tests {
 
     #[test]
     fn the_format_knows_its_words() {
-        let publish = Publish { topic: "a/b", payload: b"xyz", ..Publish::default() };
+        let publish = Publish {
+            topic: "a/b",
+            payload: b"xyz",
+            ..Publish::default()
+        };
         let mut line = Vec::new();
         formatted("%t|%p|%q%r|%l|%%|%", &publish, &mut line);
         assert_eq!(line, b"a/b|xyz|00|3|%|%");
