@@ -72,6 +72,8 @@ pub(crate) struct Inbox {
     unsaved: u64,
     /// Chunks that have a record in the table: the first, and the one behind the last.
     chunks: (u64, u64),
+    /// The same before the last save, should the log refuse that.
+    chunks_before: (u64, u64),
 }
 
 impl Inbox {
@@ -153,6 +155,7 @@ impl Inbox {
                 write(chunk, None);
             }
         }
+        self.chunks_before = self.chunks;
         self.chunks = (first, behind.max(first));
         for chunk in self.unsaved.max(self.head) / CHUNK_ENTRIES..behind {
             let start = (chunk * CHUNK_ENTRIES).max(self.head);
@@ -161,6 +164,16 @@ impl Inbox {
             write(chunk, Some((start, self.entries.range(range))));
         }
         self.unsaved = end;
+    }
+
+    /// The log refused what was saved last: all of it is to be saved again, and what it would have
+    /// erased may still be there.
+    pub(crate) fn save_refused(&mut self) {
+        self.unsaved = self.head;
+        self.chunks = (
+            self.chunks.0.min(self.chunks_before.0),
+            self.chunks.1.max(self.chunks_before.1),
+        );
     }
 
     /// Chunks that have a record in the table.
@@ -240,6 +253,24 @@ mod tests {
                 .map(|(_, offset)| offset)
                 .collect()
         }
+    }
+
+    #[test]
+    fn a_refused_save_is_made_up_for_by_the_next() {
+        let mut inbox = Inbox::default();
+        let mut table = Table::default();
+        for offset in 0..300 {
+            inbox.push(owed(offset));
+        }
+        table.save(&mut inbox);
+        for _ in 0..130 {
+            inbox.pop();
+        }
+        inbox.push(owed(300));
+        inbox.save(|_, _| {});
+        inbox.save_refused();
+        table.save(&mut inbox);
+        assert_eq!(table.offsets(0), (130..301).collect::<Vec<_>>());
     }
 
     #[test]

@@ -206,6 +206,8 @@ pub enum ShardMessage {
         client_id: Arc<str>,
         /// The message.
         position: Position,
+        /// The member's journal entry says so already.
+        journalled: bool,
     },
     /// Not taken: the member is away.
     Returned {

@@ -97,6 +97,8 @@ pub struct Shard {
     held: VecDeque<Arc<Commit>>,
     /// QoS 2 deliveries whose record is on its way into the log, by turn.
     journalled: VecDeque<(u64, SessionRef, u16)>,
+    /// QoS 2 messages that came in, whose record is on its way into the log, by turn.
+    receiving: VecDeque<(u64, SessionRef, u16)>,
     /// Those whose record the log refused.
     refused_deliveries: Vec<(SessionRef, u16)>,
     reads: HashMap<u64, Reading, RandomState>,
@@ -151,6 +153,7 @@ impl Shard {
             pending: VecDeque::new(),
             held: VecDeque::new(),
             journalled: VecDeque::new(),
+            receiving: VecDeque::new(),
             refused_deliveries: Vec::new(),
             reads: HashMap::default(),
             searches: HashMap::default(),

@@ -149,7 +149,7 @@ impl Shard {
         debug_assert!(owed.qos != QoS::AtMostOnce, "QoS 0 is not in flight");
         self.erase_inflight(slot, packet_id, now, out);
         if owed.shared {
-            self.settle_loan(slot, owed.position, out);
+            self.settle_loan(slot, owed.position, now, out);
         }
         self.stats.acked += 1;
         self.pump(slot, now, out);

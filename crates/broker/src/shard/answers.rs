@@ -219,7 +219,8 @@ impl Shard {
         let flushed = self.progress.flushed_lsn;
         let applied = self.progress.applied_lsn.max(flushed);
         self.progress.appended(turn, applied);
-        self.snapshots.refused(turn);
+        self.snapshot_refused(turn);
+        self.receive_refused(turn);
         self.journal_refused(turn, why, now);
         self.release_appended(now, out);
         self.release_flushed(flushed, now, out);
@@ -310,7 +311,6 @@ impl Shard {
                 if kind == AckKind::Puback {
                     Packet::Puback(packet).encode(version, out.frame(conn));
                 } else {
-                    self.sessions[slot].inbound.release(packet_id);
                     Packet::Pubrec(packet).encode(version, out.frame(conn));
                 }
             }
@@ -335,14 +335,8 @@ impl Shard {
                 .encode(version, out.frame(conn));
                 self.cut(conn, "log_refused", now, out);
             }
-            Answer::Ack {
-                kind, packet_id, ..
-            } => {
-                let session = &mut self.sessions[slot];
-                session.unsaved = true;
-                if kind == AckKind::Pubrec {
-                    session.inbound.release(packet_id);
-                }
+            Answer::Ack { .. } => {
+                self.sessions[slot].unsaved = true;
                 self.disconnect(conn, reason, "log_refused", now, out);
             }
             Answer::Unsuback { .. } => {

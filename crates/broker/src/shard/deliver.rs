@@ -60,6 +60,7 @@ impl Shard {
             self.apply_pending(commit.turn, u32::MAX, lsn, out);
             self.release_appended(now, out);
             self.release_journalled(now, out);
+            self.received_to(commit.turn);
         }
     }
 
@@ -266,7 +267,8 @@ impl Shard {
         // A QoS 2 delivery of a session that outlives its connection is journalled first, so that
         // its packet id means the same message for ever [MQTT-4.3.3-2].
         let persistent = session.expiry_s > 0;
-        let wait = persistent && owed.qos == QoS::ExactlyOnce;
+        // What a group lent must not move to another member once it was sent [MQTT-4.8.2-5].
+        let wait = (persistent || owed.shared) && owed.qos == QoS::ExactlyOnce;
         owed.sent = !wait;
         let packet_id = session.outbound.insert(owed.qos, owed);
         let packet_id = packet_id.expect("the caller has seen room in the window");
@@ -369,7 +371,7 @@ impl Shard {
             dropped_event(&self.sessions[slot], live, owed.qos, reason, now, out);
         }
         if owed.shared {
-            self.settle_loan(slot, owed.position, out);
+            self.settle_loan(slot, owed.position, now, out);
         } else {
             self.save_dropped(slot, owed.position, now, out);
         }

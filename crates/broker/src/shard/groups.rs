@@ -77,6 +77,7 @@ impl Shard {
                 group,
                 client_id,
                 position,
+                journalled,
             } => {
                 let Some(slot) = self.groups.find(&group) else {
                     return;
@@ -84,9 +85,9 @@ impl Shard {
                 let Some(found) = self.groups.get_mut(slot) else {
                     return;
                 };
-                if found.settle(&client_id, position).is_some() && found.is_persistent() {
-                    write_positions(&mut self.value, std::iter::once(position));
-                    self.put_for(Kind::Settled, &group, &[], now, out);
+                let settled = found.settle(&client_id, position).is_some();
+                if settled && !journalled && found.is_persistent() {
+                    self.save_settled(&group, position, now, out);
                 }
                 self.lend_queued(slot, now, out);
             }
@@ -360,11 +361,22 @@ impl Shard {
         }
     }
 
-    /// One of our sessions is done with a lent message.
-    pub(super) fn settle_loan(&mut self, slot: u32, position: Position, out: &mut Outbox) {
+    /// One of our sessions is done with a lent message. A session that outlives its connection says
+    /// so in the journal entry that ends the delivery: no crash may come between.
+    pub(super) fn settle_loan(
+        &mut self,
+        slot: u32,
+        position: Position,
+        now: Now,
+        out: &mut Outbox,
+    ) {
         let session = &mut self.sessions[slot];
+        let persistent = session.is_persistent();
         if let Some(group) = session.give_back(position) {
             let client_id = session.client_id.clone();
+            if persistent {
+                self.save_settled(&group, position, now, out);
+            }
             let home = home_of(&group);
             self.post(
                 home,
@@ -372,10 +384,41 @@ impl Shard {
                     group,
                     client_id,
                     position,
+                    journalled: persistent,
                 },
                 out,
             );
         }
+    }
+
+    /// One of our sessions, which ends with its connection, keeps a lent message for good: no other
+    /// member may get it, whatever happens [MQTT-4.8.2-5].
+    pub(super) fn keep_loan(&mut self, slot: u32, position: Position, now: Now, out: &mut Outbox) {
+        let session = &mut self.sessions[slot];
+        if let Some(group) = session.give_back(position) {
+            let client_id = session.client_id.clone();
+            self.save_settled(&group, position, now, out);
+            let home = home_of(&group);
+            let settled = ShardMessage::Settled {
+                group,
+                client_id,
+                position,
+                journalled: true,
+            };
+            self.post(home, settled, out);
+        }
+    }
+
+    /// Writes down that a group is done with a message.
+    pub(super) fn save_settled(
+        &mut self,
+        group: &str,
+        position: Position,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        write_positions(&mut self.value, std::iter::once(position));
+        self.put_for(Kind::Settled, group, &[], now, out);
     }
 
     /// One of our sessions subscribes to what a group shares.
@@ -448,7 +491,7 @@ impl Shard {
                 self.sessions[slot].outbound.remove(packet_id);
                 returned.push(owed.position);
             } else if ends {
-                self.settle_loan(slot, owed.position, out);
+                self.settle_loan(slot, owed.position, now, out);
             }
         }
         let session = &mut self.sessions[slot];

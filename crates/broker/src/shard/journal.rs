@@ -217,7 +217,12 @@ impl Shard {
         now: Now,
         out: &mut Outbox,
     ) {
-        self.save_inflight(slot, packet_id, now, out);
+        if self.sessions[slot].is_persistent() {
+            self.save_inflight(slot, packet_id, now, out);
+        } else if let Some((_, &owed)) = self.sessions[slot].outbound.get(packet_id) {
+            // Lent by a group: the session ends with its connection, and the message with it.
+            self.keep_loan(slot, owed.position, now, out);
+        }
         let session = self.sessions.reference(slot);
         self.journalled
             .push_back((out.turn.number(), session, packet_id));

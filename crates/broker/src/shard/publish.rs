@@ -180,11 +180,17 @@ impl Shard {
                         packet_id: publish.packet_id,
                         reason: ReasonCode::Success,
                     };
-                    let turn = out.turn.number() - u64::from(out.turn.is_empty());
+                    let turn = self.receiving_turn(slot, publish.packet_id);
+                    let last = out.turn.number() - u64::from(out.turn.is_empty());
+                    let turn = turn.unwrap_or(last);
                     self.answer_after(conn, Level::Flush, turn, answer, now, out);
                     return false;
                 }
-                Received::New | Received::QuotaExceeded => {
+                received => {
+                    if received == Received::New {
+                        // It is not taken: the client may send it again.
+                        self.sessions[slot].inbound.release(publish.packet_id);
+                    }
                     let reason = ReasonCode::ReceiveMaximumExceeded;
                     self.disconnect(conn, reason, "receive_maximum_exceeded", now, out);
                     return false;
@@ -199,6 +205,33 @@ impl Shard {
             connection.unfinished = connection.unfinished.saturating_add(1);
         }
         true
+    }
+
+    /// The turn that a QoS 2 message is in, if that is not in the log yet.
+    fn receiving_turn(&self, slot: u32, packet_id: u16) -> Option<u64> {
+        let mut receiving = self.receiving.iter().rev();
+        let found = receiving.find(|&&(_, session, id)| {
+            id == packet_id && self.sessions.living(session) == Some(slot)
+        });
+        found.map(|&(turn, ..)| turn)
+    }
+
+    /// Turns up to `turn` are in the log, and the QoS 2 messages in them.
+    pub(super) fn received_to(&mut self, turn: u64) {
+        while self.receiving.front().is_some_and(|&(at, ..)| at <= turn) {
+            self.receiving.pop_front();
+        }
+    }
+
+    /// The log refused a turn: QoS 2 messages in it did not come in, so their ids are free.
+    pub(super) fn receive_refused(&mut self, turn: u64) {
+        for (at, session, packet_id) in std::mem::take(&mut self.receiving) {
+            if at != turn {
+                self.receiving.push_back((at, session, packet_id));
+            } else if let Some(slot) = self.sessions.living(session) {
+                self.sessions[slot].inbound.release(packet_id);
+            }
+        }
     }
 
     /// Queues PUBACK or PUBREC behind the level that the message's streams ask for.
@@ -219,6 +252,9 @@ impl Shard {
         let mut kind = AckKind::Puback;
         if publish.qos == QoS::ExactlyOnce {
             kind = AckKind::Pubrec;
+            let session = self.sessions.reference(slot);
+            self.receiving
+                .push_back((out.turn.number(), session, packet_id));
             if self.sessions[slot].is_persistent() {
                 self.save_received(slot, packet_id, now, out);
                 level = level.max(Level::Append);
@@ -245,7 +281,8 @@ impl Shard {
         let slot = connection.session;
         let known = self.sessions[slot].inbound.release(ack.packet_id);
         let mut level = Level::Memory;
-        if known && self.sessions[slot].is_persistent() {
+        // An id that is not known may still have a record, whose end the log refused.
+        if self.sessions[slot].is_persistent() {
             self.erase_received(slot, ack.packet_id, now, out);
             level = Level::Append;
         }

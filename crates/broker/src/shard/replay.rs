@@ -76,6 +76,8 @@ impl Shard {
                 self.restoring.markers.insert(home, marker);
                 self.restoring.last_ms = self.restoring.last_ms.max(marker.wall_ms);
                 self.snapshots.restored(home, &marker);
+                self.progress.applied_lsn = self.progress.applied_lsn.max(marker.applied);
+                self.progress.flushed_lsn = self.progress.applied_lsn;
             }
             return;
         }
@@ -262,7 +264,9 @@ impl Shard {
             Kind::Will => {
                 session.will = None;
                 session.will_saved = false;
-                if session.expiry_s == 0 {
+                // Compaction may have left a session's own record behind its will's: then it has
+                // subscriptions, or comes to have that record.
+                if session.expiry_s == 0 && session.subscriptions.is_empty() {
                     self.restoring.forget(slot);
                     self.sessions.remove(slot);
                 }

@@ -52,6 +52,7 @@ impl Snapshots {
 
     /// A home was restored from this marker.
     pub(super) fn restored(&mut self, home: u8, marker: &Marker) {
+        self.table_to = self.table_to.max(marker.table_to);
         if let Some((_, kept)) = self.homes.iter_mut().find(|(own, _)| *own == home) {
             *kept = Kept {
                 matched_to: marker.matched_to,
@@ -88,13 +89,28 @@ impl Snapshots {
         }
     }
 
-    /// Markers of a turn that the log refused are not there.
-    pub(super) fn refused(&mut self, turn: u64) {
+    /// Markers of a turn that the log refused are not there. True if there were some.
+    fn refused(&mut self, turn: u64) -> bool {
+        let before = self.written.len();
         self.written.retain(|&(at, ..)| at != turn);
+        self.written.len() < before
     }
 }
 
 impl Shard {
+    /// The log refused a turn: if it was part of a snapshot, the next one writes everything again.
+    pub(super) fn snapshot_refused(&mut self, turn: u64) {
+        if !self.snapshots.refused(turn) {
+            return;
+        }
+        for slot in self.sessions.slots().collect::<Vec<_>>() {
+            let session = &mut self.sessions[slot];
+            session.backlog.inbox.save_refused();
+            session.dirty = true;
+        }
+        self.groups.iter_mut().for_each(|group| group.dirty = true);
+    }
+
     /// Writes a snapshot of all homes; a long one in several turns.
     pub(super) fn snapshot(&mut self, now: Now, out: &mut Outbox) {
         if self.snapshots.next.is_none() {
