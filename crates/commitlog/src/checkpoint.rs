@@ -18,6 +18,8 @@ use crate::watermark::{PartitionState, Shared};
 #[derive(Default)]
 pub(crate) struct Durable {
     pub(crate) lsn: Lsn,
+    /// Generation of the journal's part that recovery would begin in.
+    pub(crate) generation: u64,
     pub(crate) marks: BTreeMap<PartitionId, PartitionMark>,
     /// Entries that inboxes and sessions no longer need from the journal.
     pub(crate) shards_at: Lsn,
@@ -40,7 +42,7 @@ pub struct Checkpoint {
     /// Partitions whose segments compaction replaced before this began.
     installed: Vec<PartitionId>,
     ends: Vec<(Arc<PartitionState>, u64)>,
-    flushed_parts: Vec<(String, u64)>,
+    flushed_parts: Vec<(String, Lsn)>,
     stage: Stage,
 }
 
@@ -75,7 +77,7 @@ impl Checkpoint {
             Stage::Journal => {
                 sync_parts(disk, &self.parts)?;
                 let parts = self.parts.drain(..);
-                self.flushed_parts = parts.map(|part| (part.path, part.position)).collect();
+                self.flushed_parts = parts.map(|part| (part.path, part.lsn)).collect();
                 self.stage = Stage::Files;
             }
             Stage::Files => match self.files.pop() {
@@ -124,7 +126,7 @@ impl Log {
         }
         let kept_from = self.durable.lsn.min(self.durable.shards_at);
         let news = self.journal.mark().lsn > self.durable.lsn
-            || self.journal.can_recycle(kept_from)
+            || self.journal.can_recycle(kept_from, self.durable.generation)
             || !self.graves.is_empty()
             || self
                 .partitions
@@ -143,6 +145,7 @@ impl Log {
         self.durable.running = false;
         self.shared.latch.check()?;
         self.durable.lsn = checkpoint.mark.lsn;
+        self.durable.generation = checkpoint.mark.generation;
         self.durable.marks = checkpoint.marks;
         self.durable.kept_from = checkpoint.kept_from;
         self.flushed(Flushed {
@@ -152,7 +155,8 @@ impl Log {
         });
         // Only as far as the catalogue that is on disk says: a start takes parts behind
         // `kept_from` for free ones, and needs all others.
-        self.journal.recycle(checkpoint.kept_from);
+        self.journal
+            .recycle(checkpoint.kept_from, checkpoint.mark.generation);
         for id in checkpoint.installed {
             if let Some(owned) = self.partitions.get_mut(&id) {
                 owned.cleaning.installed = false;

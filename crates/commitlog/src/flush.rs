@@ -32,7 +32,7 @@ impl FlushTicket {
             parts: self
                 .parts
                 .into_iter()
-                .map(|part| (part.path, part.position))
+                .map(|part| (part.path, part.lsn))
                 .collect(),
             ends: self.ends,
         })
@@ -42,7 +42,8 @@ impl FlushTicket {
 /// What a ticket flushed; goes back to [`crate::Log::flushed`].
 pub struct Flushed {
     pub(crate) lsn: Lsn,
-    pub(crate) parts: Vec<(String, u64)>,
+    /// Each with its last entry that was flushed.
+    pub(crate) parts: Vec<(String, Lsn)>,
     pub(crate) ends: Vec<(Arc<PartitionState>, u64)>,
 }
 

@@ -40,7 +40,7 @@ pub(crate) struct LivePart {
 pub(crate) struct DirtyPart {
     pub(crate) path: String,
     pub(crate) file: Arc<dyn DiskFile>,
-    /// Its last written entry and where that ends.
+    /// Its last written entry, and where that ends.
     pub(crate) lsn: Lsn,
     pub(crate) position: u64,
     /// The file is new: its attributes and its name must be synced too.
@@ -122,6 +122,11 @@ impl Journal {
                 .sync_data()
                 .map_err(|e| Error::disk(part.path, "sync", e))?;
         }
+        // A part made by a process that was killed may have a name that was never synced.
+        journal
+            .disk
+            .sync_dir(JOURNAL_DIR)
+            .map_err(|e| Error::disk(JOURNAL_DIR, "sync", e))?;
         Ok(journal)
     }
 
@@ -226,25 +231,24 @@ impl Journal {
         &self.dirty
     }
 
-    /// Forgets the parts that `flushed` left clean: nothing was written to them since.
-    pub(crate) fn clean(&mut self, flushed: &[(String, u64)]) {
+    /// Forgets the parts that a flush left clean: nothing was written to them since. Each is named
+    /// with the last entry that the flush found in it; after reuse it holds only later ones.
+    pub(crate) fn clean(&mut self, flushed: &[(String, Lsn)]) {
         self.dirty.retain_mut(|part| {
-            let Some((_, position)) = flushed.iter().find(|(path, _)| *path == part.path) else {
+            let Some((_, lsn)) = flushed.iter().find(|(path, _)| *path == part.path) else {
                 return true;
             };
             part.new = false;
-            part.position > *position
+            part.lsn > *lsn
         });
     }
 
-    /// Frees the parts whose entries are all at or below `upto`.
-    pub(crate) fn recycle(&mut self, upto: Lsn) {
-        while self.live.len() > 1 && self.live[1].first_lsn <= upto + 1 {
+    /// Frees the parts whose entries are all at or below `upto`, but not the one that the durable
+    /// mark, of generation `marked`, is in: recovery begins there.
+    pub(crate) fn recycle(&mut self, upto: Lsn, marked: u64) {
+        while self.can_recycle(upto, marked) {
             let part = self.live.pop_front().expect("there are two");
-            let dirty = self
-                .dirty
-                .iter()
-                .any(|dirty| Arc::ptr_eq(&dirty.file, &part.file));
+            let dirty = self.dirty.iter().any(|dirty| dirty.path == part.path);
             if dirty {
                 // Its flush is still to come; it goes the next time.
                 self.live.push_front(part);
@@ -254,9 +258,20 @@ impl Journal {
         }
     }
 
-    /// Whether a part can be recycled once everything up to `upto` is needed no more.
-    pub(crate) fn can_recycle(&self, upto: Lsn) -> bool {
-        self.live.len() > 1 && self.live[1].first_lsn <= upto + 1
+    /// Whether a part can be recycled.
+    pub(crate) fn can_recycle(&self, upto: Lsn, marked: u64) -> bool {
+        self.live.len() > 1
+            && self.live[1].first_lsn <= upto + 1
+            && self.live[0].generation < marked
+    }
+
+    /// Takes a part that nothing needs; false when there are as many as there may be.
+    pub(crate) fn add_free(&mut self, path: &str, file: Arc<dyn DiskFile>) -> bool {
+        let wanted = self.live.len() + self.free.len() < self.parts_max;
+        if wanted {
+            self.free.push((path.to_owned(), file));
+        }
+        wanted
     }
 
     /// The work of making one more part, when none waits and the bound allows it.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::batch::BatchHead;
 use crate::catalogue::{self, CATALOGUE, Catalogue, ROOT};
-use crate::disk::{Disk, Open};
+use crate::disk::{Disk, DiskFile, Open};
 use crate::entry::{EntryBody, EntryHead, JournalOp};
 use crate::error::Error;
 use crate::journal::part::{Found, JOURNAL_DIR, PART_HEAD_BYTES, find_parts};
@@ -396,7 +396,13 @@ impl Recovering {
         log.durable.kept_from = kept_from;
         log.durable.shards_at = kept_from;
         log.checkpoint_now()?;
-        for path in sorted.useless {
+        let mut useless = sorted.useless;
+        for (path, file) in sorted.later {
+            if !log.journal.add_free(&path, file) {
+                useless.push(path);
+            }
+        }
+        for path in useless {
             let removed = log.disk.remove_file(&path);
             removed.map_err(|e| Error::disk(path, "remove", e))?;
         }
@@ -430,7 +436,14 @@ impl Recovering {
                     first_lsn: link.first_lsn,
                 });
             } else if part.bytes == part_bytes {
-                sorted.free.push((part.path.clone(), open(&part.path)?));
+                let reusable = (part.path.clone(), open(&part.path)?);
+                // Until the next catalogue is durable another start may begin in the part that the
+                // mark is in, and may have to judge those behind it.
+                if part.head.generation < self.catalogue.mark.generation {
+                    sorted.free.push(reusable);
+                } else {
+                    sorted.later.push(reusable);
+                }
             } else {
                 sorted.useless.push(part.path.clone());
             }
@@ -459,7 +472,9 @@ impl Recovering {
 #[derive(Default)]
 struct SortedParts {
     live: VecDeque<LivePart>,
-    free: Vec<(String, Arc<dyn crate::disk::DiskFile>)>,
+    free: Vec<(String, Arc<dyn DiskFile>)>,
+    /// Free once the next catalogue is durable.
+    later: Vec<(String, Arc<dyn DiskFile>)>,
     useless: Vec<String>,
     damaged_generation: u64,
 }
