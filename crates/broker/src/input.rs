@@ -119,7 +119,8 @@ pub enum Input<'a> {
     },
     /// Everything up to this entry survives a power cut.
     Flushed(Lsn),
-    /// The answer to a [`ReadRequest`]; one message a position, `None` where retention took it.
+    /// The answer to a [`ReadRequest`]: one message a position, `None` where retention took it. It
+    /// may stop after any position but the first; what is left is asked for again.
     Read {
         /// The request's token.
         token: u64,
@@ -206,8 +207,6 @@ pub enum ShardMessage {
         client_id: Arc<str>,
         /// The message.
         position: Position,
-        /// The member's journal entry says so already.
-        journalled: bool,
     },
     /// Not taken: the member is away.
     Returned {
@@ -253,6 +252,8 @@ pub struct Loan {
     pub client_id: Arc<str>,
     /// The message, while its commit is in memory; QoS 0 is never lent without it.
     pub message: Option<MessageRef>,
+    /// The group outlives the process: what becomes of the message is journalled.
+    pub journal: bool,
     /// Where the message is kept; QoS 0 may be kept nowhere.
     pub position: Option<Position>,
     /// QoS of the delivery.

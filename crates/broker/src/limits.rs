@@ -25,6 +25,9 @@ pub const PLACEMENT_CACHE_WEIGHT_MAX: usize = 16 * 1024;
 /// code 0x97 (quota exceeded). Operators may set less.
 pub const RETAINED_MAX: usize = 10_000_000;
 
+/// Payload bytes in one page of a search after which the page ends.
+pub const RETAINED_PAGE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
 /// Retained messages that one page of a search returns at most.
 pub const RETAINED_PAGE_MAX: usize = 1_000;
 

@@ -2,7 +2,7 @@
 //! the order of commits, and can be searched by filter in bounded pages, as of a commit.
 
 use crate::decode::{RecordError, retained};
-use crate::limits::{RETAINED_PAGE_MAX, RETAINED_STEPS_MAX};
+use crate::limits::{RETAINED_PAGE_BYTES_MAX, RETAINED_PAGE_MAX, RETAINED_STEPS_MAX};
 use crate::message::{Commit, Position};
 use commitlog::{Append, BatchBuilder, Lsn, PartitionId};
 use std::collections::BTreeMap;
@@ -134,8 +134,8 @@ impl RetainedIndex {
         Ok(())
     }
 
-    /// Retained messages whose topic matches `filter`, at most `limit` of them and at most
-    /// [`RETAINED_PAGE_MAX`]; `after` is `next` of the page before. Those that came after the
+    /// Retained messages whose topic matches `filter`, at most `limit` of them, at most
+    /// [`RETAINED_PAGE_MAX`], and no further one beyond [`RETAINED_PAGE_BYTES_MAX`] of payloads; `after` is `next` of the page before. Those that came after the
     /// commit `as_of` are left out, as a subscription of that commit gets them live, and those
     /// that have expired.
     pub fn find(
@@ -155,6 +155,7 @@ impl RetainedIndex {
             from = Bound::Included(search.fixed.clone());
         }
         let mut steps = 0;
+        let mut bytes = 0;
         let mut range = self
             .topics
             .range::<str, _>((as_str(&from), Bound::Unbounded));
@@ -169,6 +170,7 @@ impl RetainedIndex {
                             expires_ms: (entry.expires_ms != u64::MAX).then_some(entry.expires_ms),
                             bytes: entry.bytes,
                         });
+                        bytes += u64::from(entry.bytes);
                     }
                 }
                 Step::Next => {}
@@ -180,7 +182,10 @@ impl RetainedIndex {
                 }
                 Step::End => return page,
             }
-            if page.hits.len() == limit || steps == RETAINED_STEPS_MAX {
+            if page.hits.len() == limit
+                || steps == RETAINED_STEPS_MAX
+                || bytes >= RETAINED_PAGE_BYTES_MAX
+            {
                 page.next = Some(topic.clone());
                 return page;
             }

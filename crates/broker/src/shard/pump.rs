@@ -16,7 +16,7 @@ use mqtt::{AckKind, ReasonCode, write_ack};
 use std::sync::Arc;
 
 /// Positions that one [`ReadRequest`] asks for at most.
-pub const READ_POSITIONS_MAX: usize = 32;
+pub const READ_POSITIONS_MAX: usize = 256;
 
 /// What a read is for.
 #[derive(Debug)]
@@ -105,6 +105,7 @@ impl Shard {
     }
 
     fn next_step(&mut self, slot: u32, out: &mut Outbox) -> Step {
+        let held_up = self.is_held_up(slot);
         let reference = self.sessions.reference(slot);
         let session = &mut self.sessions[slot];
         let backlog = &mut session.backlog;
@@ -161,7 +162,7 @@ impl Shard {
                 }
             }
         } else if let Some(owed) = backlog.inbox.front() {
-            if session.outbound.free() == 0 {
+            if session.outbound.free() == 0 || held_up {
                 return Step::Done;
             }
             if let Some(commit) = self.recent.commit(owed.lsn) {

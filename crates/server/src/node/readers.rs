@@ -24,6 +24,10 @@ const THREADS: usize = 2;
 /// Bytes asked for in one read: the first batch comes whole anyway.
 const READ_BYTES: usize = 256 * 1024;
 
+/// Bytes of messages in one answer; what goes beyond is left to the next request. One message is
+/// answered whatever its size.
+const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+
 /// What a shard wants from the log.
 pub enum Wanted {
     /// Messages at positions.
@@ -85,8 +89,7 @@ impl Readers {
         request: &RetainedRequest,
     ) -> Option<(RetainedPage, Vec<Option<OwnedMessage>>)> {
         let page = self.source.find(request);
-        let positions: Vec<Position> = page.hits.iter().map(|hit| hit.position).collect();
-        let messages = self.read_tail(&positions)?;
+        let messages = whole(&page, |positions| self.read_tail(positions))?;
         Some((page, messages))
     }
 
@@ -109,8 +112,8 @@ fn run(source: &Source, queue: &Mutex<Receiver<(u16, Wanted)>>, mailboxes: &[Arc
             },
             Wanted::Retained(request) => {
                 let page = source.find(&request);
-                let positions: Vec<Position> = page.hits.iter().map(|hit| hit.position).collect();
-                let messages = source.read(&positions);
+                let messages = whole(&page, |positions| Some(source.read(positions)))
+                    .expect("this read does not fail");
                 Answer::Retained {
                     token: request.token,
                     page,
@@ -120,6 +123,19 @@ fn run(source: &Source, queue: &Mutex<Receiver<(u16, Wanted)>>, mailboxes: &[Arc
         };
         mailboxes[usize::from(worker)].put(|letters| letters.answers.push(answer));
     }
+}
+
+/// The messages of all hits of a page, however many reads that takes.
+fn whole(
+    page: &RetainedPage,
+    mut read: impl FnMut(&[Position]) -> Option<Vec<Option<OwnedMessage>>>,
+) -> Option<Vec<Option<OwnedMessage>>> {
+    let positions: Vec<Position> = page.hits.iter().map(|hit| hit.position).collect();
+    let mut messages = Vec::with_capacity(positions.len());
+    while messages.len() < positions.len() {
+        messages.extend(read(&positions[messages.len()..])?);
+    }
+    Some(messages)
 }
 
 impl Source {
@@ -155,8 +171,9 @@ impl Source {
             .expect("this read does not fail")
     }
 
-    /// Messages at `positions`, in their order. Batches are read in the order of the log and each
-    /// is walked once; a position whose record is not there is `None`.
+    /// Messages at `positions`, in their order, or at those of its front that fit into
+    /// [`ANSWER_BYTES_MAX`]. Batches are read in the order of the log and each is walked once; a
+    /// position whose record is not there is `None`.
     fn messages<E>(
         &self,
         positions: &[Position],
@@ -164,9 +181,9 @@ impl Source {
     ) -> Option<Vec<Option<OwnedMessage>>> {
         let mut order: Vec<usize> = (0..positions.len()).collect();
         order.sort_unstable_by_key(|&at| positions[at]);
-        let mut found: HashMap<Position, OwnedMessage> = HashMap::new();
+        let mut found = Found::default();
         let mut next = 0;
-        while next < order.len() {
+        while next < order.len() && !found.is_full() {
             let first = positions[order[next]];
             let batches = read(first, READ_BYTES).ok()?;
             let same = order[next..]
@@ -182,22 +199,24 @@ impl Source {
                 .count()
                 .max(1);
         }
-        Some(
-            positions
-                .iter()
-                .map(|position| found.get(position).cloned())
-                .collect(),
-        )
+        if !found.is_full() {
+            let message = |position| found.messages.get(position).cloned();
+            return Some(positions.iter().map(message).collect());
+        }
+        let front = positions
+            .iter()
+            .map_while(|position| found.messages.get(position).cloned().map(Some));
+        let front: Vec<_> = front.collect();
+        if front.is_empty() {
+            // What filled the answer lies behind the first position.
+            return self.messages(&positions[..1], read);
+        }
+        Some(front)
     }
 
     /// Decodes those records of `batches` that are `wanted` (sorted, of one partition); answers
     /// the offset behind the last batch.
-    fn decode(
-        &self,
-        batches: &[Bytes],
-        wanted: &[Position],
-        found: &mut HashMap<Position, OwnedMessage>,
-    ) -> u64 {
+    fn decode(&self, batches: &[Bytes], wanted: &[Position], found: &mut Found) -> u64 {
         let mut reached = 0;
         let Some(kind) = wanted
             .first()
@@ -212,11 +231,29 @@ impl Source {
         {
             let Ok(batch) = batch else { break };
             reached = decode_batch(kind, &batch, &mut wanted, found);
-            if wanted.peek().is_none() {
+            if wanted.peek().is_none() || found.is_full() {
                 break;
             }
         }
         reached
+    }
+}
+
+/// The messages of one answer.
+#[derive(Default)]
+struct Found {
+    messages: HashMap<Position, OwnedMessage>,
+    bytes: usize,
+}
+
+impl Found {
+    fn add(&mut self, position: Position, message: OwnedMessage) {
+        self.bytes += message.size_bytes();
+        self.messages.insert(position, message);
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes >= ANSWER_BYTES_MAX
     }
 }
 
@@ -225,16 +262,19 @@ fn decode_batch(
     kind: broker::StreamKind,
     batch: &BatchView<'_>,
     wanted: &mut std::iter::Peekable<impl Iterator<Item = Position>>,
-    found: &mut HashMap<Position, OwnedMessage>,
+    found: &mut Found,
 ) -> u64 {
     for record in batch.records() {
         let Ok(record) = record else { break };
+        if found.is_full() {
+            break;
+        }
         let offset = record.offset;
         while wanted.next_if(|at| at.offset < offset).is_some() {}
         while let Some(position) = wanted.next_if(|at| at.offset == offset) {
             match decode_record(kind, &record) {
                 Ok(message) => {
-                    found.insert(position, message);
+                    found.add(position, message);
                 }
                 Err(failure) => {
                     warn!(%position, error = %failure, "a record is no message");
