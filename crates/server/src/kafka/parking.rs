@@ -13,6 +13,8 @@ use super::Source;
 #[derive(Default)]
 pub(super) struct Parking {
     lots: Mutex<HashMap<PartitionId, Lot>>,
+    /// Told when somebody parks: commits are only listened to while somebody waits.
+    occupied: Notify,
 }
 
 /// Those who wait for one partition.
@@ -39,11 +41,19 @@ impl Parking {
                 .push(wake.clone());
         }
         drop(lots);
+        self.occupied.notify_one();
         Parked {
             parking: self.clone(),
             partitions,
             wake,
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lots
+            .lock()
+            .expect("nobody panics with this lock")
+            .is_empty()
     }
 
     /// Wakes who waits at a partition that has grown, or is gone.
@@ -96,13 +106,24 @@ impl Drop for Parked {
     }
 }
 
-/// Wakes the parked for as long as the log commits and the front door stands.
+/// Wakes the parked for as long as the log commits. While nobody is
+/// parked it does not listen, so that a commit wakes no thread for nothing.
 pub(super) async fn wake_on_commit(source: Arc<dyn Source>, parking: Weak<Parking>) {
-    let mut commits = source.commits();
-    while commits.changed().await.is_ok() {
-        let Some(parking) = parking.upgrade() else {
+    loop {
+        let Some(lots) = parking.upgrade() else {
             return;
         };
-        parking.wake(&*source);
+        if lots.is_empty() {
+            lots.occupied.notified().await;
+        }
+        let mut commits = source.commits();
+        // What was committed before this subscription is seen by the first look.
+        lots.wake(&*source);
+        while !lots.is_empty() {
+            if commits.changed().await.is_err() {
+                return;
+            }
+            lots.wake(&*source);
+        }
     }
 }
