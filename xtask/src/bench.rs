@@ -181,10 +181,12 @@ pub fn bench(arguments: &[String]) -> anyhow::Result<()> {
         .filter(|word| scenarios().iter().any(|scenario| scenario.name == *word))
         .collect();
     let peer = mosquitto()?;
-    run(command(
-        "cargo",
-        &["build", "--release", "--package", "server"],
-    ))?;
+    if !arguments.iter().any(|argument| argument == "--no-build") {
+        run(command(
+            "cargo",
+            &["build", "--release", "--package", "server"],
+        ))?;
+    }
     flush_times()?;
     for scenario in scenarios() {
         if named.is_empty() || named.contains(&scenario.name) {
@@ -286,7 +288,12 @@ impl Broker {
         let folder = fresh_folder("bench-sluice")?;
         let (port, kafka, http) = (free_port()?, free_port()?, free_port()?);
         let mut serve = command(sluice(), &["serve", "--data-dir"]);
-        serve.arg(&folder);
+        serve.arg(folder.join("data"));
+        // The same freedom as the peer gets: no bound on what is in flight or queued.
+        let settings = folder.join("sluice.toml");
+        let freedom = "[mqtt]\ninflight_max = 65535\ninflight_v3 = 65535\ninbox_max = 1000000\n";
+        fs::write(&settings, freedom)?;
+        serve.arg("--config").arg(&settings);
         serve.arg("--mqtt").arg(format!("127.0.0.1:{port}"));
         serve.arg("--kafka").arg(format!("127.0.0.1:{kafka}"));
         serve.arg("--http").arg(format!("127.0.0.1:{http}"));

@@ -21,7 +21,7 @@ cargo xtask VERB
   soak NAME         a long check: kill | transcripts | sim | recovery
   fuzz [TARGET]     fuzz every decoder, recovery and shard operations (--seconds N each)
   bench [SCENARIO]  measure against mosquitto in the same run: a b c0 c1 c2 d0 d1 e f g, or all
-                    (--rounds N, --seconds N)
+                    (--rounds N, --seconds N, --no-build)
 ";
 
 fn main() -> ExitCode {

@@ -11,6 +11,9 @@ use super::connection::{connect, publish, subscribe};
 use super::payload::door_lock_report;
 use super::{Percentiles, Probe, Report, Span, Target};
 
+/// Histograms reach one minute.
+const LATENCY_MAX_NS: u64 = 60_000_000_000;
+
 /// Lives one client after the other on `clients` threads and reports lives a second.
 pub fn churn(target: &Target, clients: usize, bytes: usize, span: Span) -> anyhow::Result<Report> {
     run(target, clients, bytes, span.warmup)?;
@@ -35,11 +38,15 @@ fn run(
         let threads: Vec<_> = (0..clients)
             .map(|client| {
                 scope.spawn(move || {
-                    let mut latency = Histogram::<u64>::new(3)?;
+                    let mut latency = Histogram::<u64>::new_with_bounds(1, LATENCY_MAX_NS, 3)?;
                     let mut lives = 0_u64;
                     while Instant::now() < end {
                         let start = Instant::now();
-                        live(target, &format!("{}churn-{client}", target.client_prefix), bytes)?;
+                        live(
+                            target,
+                            &format!("{}churn-{client}", target.client_prefix),
+                            bytes,
+                        )?;
                         latency.saturating_record(start.elapsed().as_nanos() as u64);
                         lives += 1;
                     }
@@ -48,7 +55,7 @@ fn run(
             })
             .collect();
         let mut lives = 0;
-        let mut latency = Histogram::<u64>::new(3)?;
+        let mut latency = Histogram::<u64>::new_with_bounds(1, LATENCY_MAX_NS, 3)?;
         for thread in threads {
             let (count, found) = thread.join().expect("a client thread does not panic")?;
             lives += count;
@@ -64,7 +71,10 @@ fn live(target: &Target, client_id: &str, bytes: usize) -> anyhow::Result<()> {
         .with_context(|| format!("no connection to {}", target.address))?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-    let credentials = target.credentials.as_ref().map(|(u, p)| (u.as_str(), p.as_str()));
+    let credentials = target
+        .credentials
+        .as_ref()
+        .map(|(u, p)| (u.as_str(), p.as_str()));
     stream.write_all(&connect(client_id, credentials))?;
     let mut answer = [0_u8; 4];
     stream.read_exact(&mut answer).context("no CONNACK")?;

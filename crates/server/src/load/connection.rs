@@ -13,7 +13,11 @@ use super::Target;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Incoming<'a> {
     /// PUBLISH with its QoS, packet id (0 at QoS 0) and payload.
-    Publish { qos: u8, packet_id: u16, payload: &'a [u8] },
+    Publish {
+        qos: u8,
+        packet_id: u16,
+        payload: &'a [u8],
+    },
     /// PUBACK.
     Puback(u16),
     /// PUBREC.
@@ -44,18 +48,27 @@ impl Connection {
         filter: Option<(&str, u8)>,
     ) -> anyhow::Result<Self> {
         let mut stream = dial(target.address)?;
-        let credentials =
-            target.credentials.as_ref().map(|(user, password)| (user.as_str(), password.as_str()));
+        let credentials = target
+            .credentials
+            .as_ref()
+            .map(|(user, password)| (user.as_str(), password.as_str()));
         stream.write_all(&connect(client_id, credentials))?;
         let mut answer = [0_u8; 4];
-        stream.read_exact(&mut answer).context("the broker closed instead of sending CONNACK")?;
+        stream
+            .read_exact(&mut answer)
+            .context("the broker closed instead of sending CONNACK")?;
         if answer[0] != 0x20 || answer[3] != 0 {
-            bail!("the broker refused client {client_id}: return code {}", answer[3]);
+            bail!(
+                "the broker refused client {client_id}: return code {}",
+                answer[3]
+            );
         }
         if let Some((filter, qos)) = filter {
             stream.write_all(&subscribe(filter, qos))?;
             let mut answer = [0_u8; 5];
-            stream.read_exact(&mut answer).context("the broker closed instead of sending SUBACK")?;
+            stream
+                .read_exact(&mut answer)
+                .context("the broker closed instead of sending SUBACK")?;
             if answer[0] != 0x90 || answer[4] > 2 {
                 bail!("the broker refused the subscription to {filter}");
             }
@@ -142,14 +155,21 @@ fn scan(bytes: &[u8]) -> Option<(Incoming<'_>, usize)> {
         return None;
     }
     let body = &bytes[header..header + remaining];
-    let id = |at: usize| body.get(at..at + 2).map_or(0, |b| u16::from_be_bytes([b[0], b[1]]));
+    let id = |at: usize| {
+        body.get(at..at + 2)
+            .map_or(0, |b| u16::from_be_bytes([b[0], b[1]]))
+    };
     let packet = match first >> 4 {
         3 => {
             let qos = first >> 1 & 3;
             let topic_end = 2 + usize::from(id(0));
             let packet_id = if qos > 0 { id(topic_end) } else { 0 };
             let start = topic_end + if qos > 0 { 2 } else { 0 };
-            Incoming::Publish { qos, packet_id, payload: body.get(start..).unwrap_or_default() }
+            Incoming::Publish {
+                qos,
+                packet_id,
+                payload: body.get(start..).unwrap_or_default(),
+            }
         }
         4 => Incoming::Puback(id(0)),
         5 => Incoming::Pubrec(id(0)),
@@ -230,7 +250,11 @@ mod tests {
         let (mut bytes, id_at, payload_at) = publish("a/b", 1, &payload);
         bytes[id_at..id_at + 2].copy_from_slice(&9_u16.to_be_bytes());
         assert_eq!(&bytes[payload_at..], &payload);
-        let expected = Incoming::Publish { qos: 1, packet_id: 9, payload: &payload };
+        let expected = Incoming::Publish {
+            qos: 1,
+            packet_id: 9,
+            payload: &payload,
+        };
         assert_eq!(scan(&bytes), Some((expected, bytes.len())));
         for cut in 0..bytes.len() {
             assert_eq!(scan(&bytes[..cut]), None, "cut at {cut}");

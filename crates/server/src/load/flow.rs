@@ -78,8 +78,12 @@ pub fn flow(target: &Target, flow: &Flow) -> anyhow::Result<Report> {
     let measured = start.elapsed();
     let after = target.pid.map(Probe::read).transpose()?;
     let counts = &run.counts;
-    let mut report =
-        Report::new(measured, counts.messages, counts.deliveries, before.zip(after));
+    let mut report = Report::new(
+        measured,
+        counts.messages,
+        counts.deliveries,
+        before.zip(after),
+    );
     report.ack_ms = super::Percentiles::of(&counts.ack);
     report.delivery_ms = super::Percentiles::of(&counts.delivery);
     Ok(report)
@@ -130,16 +134,27 @@ impl<'a> Run<'a> {
         connections.append(&mut listening);
         for (index, connection) in connections.iter_mut().enumerate() {
             let interest = Interest::READABLE | Interest::WRITABLE;
-            poll.registry().register(&mut connection.stream, Token(index), interest)?;
+            poll.registry()
+                .register(&mut connection.stream, Token(index), interest)?;
         }
         let timer = ticking_timer(PACE)?;
         if flow.rate.is_some() {
             let fd = timer.as_raw_fd();
-            poll.registry().register(&mut SourceFd(&fd), TIMER, Interest::READABLE)?;
+            poll.registry()
+                .register(&mut SourceFd(&fd), TIMER, Interest::READABLE)?;
         }
         let counts = Counts::new()?;
         let start = Instant::now();
-        Ok(Self { flow, poll, timer, connections, publishers, counts, start, scheduled: 0 })
+        Ok(Self {
+            flow,
+            poll,
+            timer,
+            connections,
+            publishers,
+            counts,
+            start,
+            scheduled: 0,
+        })
     }
 
     fn until(&mut self, end: Instant) -> anyhow::Result<()> {
@@ -177,7 +192,9 @@ impl<'a> Run<'a> {
 
     /// Makes due what the open loop's clock says.
     fn schedule(&mut self) -> anyhow::Result<()> {
-        let Some(rate) = self.flow.rate else { return Ok(()) };
+        let Some(rate) = self.flow.rate else {
+            return Ok(());
+        };
         let now = self.start.elapsed().as_nanos() as u64;
         let due = (now as f64 * rate / 1e9) as u64;
         let count = self.publishers.len() as u64;
@@ -197,11 +214,12 @@ impl<'a> Run<'a> {
     /// Sends what the window and the clock allow.
     fn publish(&mut self, index: usize) -> anyhow::Result<()> {
         let now = self.start.elapsed().as_nanos() as u64;
+        let deliveries_max = self.flow.window * self.flow.fan_out.max(1);
         let publisher = &mut self.publishers[index];
         let connection = &mut self.connections[index];
         let held_back = self.flow.fan_out > 0 && self.flow.rate.is_none();
         loop {
-            if held_back && publisher.undelivered + self.flow.fan_out > self.deliveries_max() {
+            if held_back && publisher.undelivered + self.flow.fan_out > deliveries_max {
                 break;
             }
             if self.flow.qos > 0 && publisher.free.is_empty() {
@@ -211,14 +229,18 @@ impl<'a> Run<'a> {
                 break;
             }
             let sent_at = if self.flow.rate.is_some() {
-                let Some(intended) = publisher.due.pop_front() else { break };
+                let Some(intended) = publisher.due.pop_front() else {
+                    break;
+                };
                 intended.max(1)
             } else {
                 now.max(1)
             };
             stamp(&mut publisher.frame[publisher.payload_at..], sent_at);
             if self.flow.qos > 0 {
-                let Some(packet_id) = publisher.free.pop() else { break };
+                let Some(packet_id) = publisher.free.pop() else {
+                    break;
+                };
                 publisher.sent_at[usize::from(packet_id) - 1] = sent_at;
                 let at = publisher.id_at;
                 publisher.frame[at..at + 2].copy_from_slice(&packet_id.to_be_bytes());
@@ -231,23 +253,29 @@ impl<'a> Run<'a> {
         connection.send().context("a publisher's connection broke")
     }
 
-    fn deliveries_max(&self) -> usize {
-        self.flow.window * self.flow.fan_out.max(1)
-    }
-
     fn receive(&mut self, index: usize, buffer: &mut [u8]) -> anyhow::Result<()> {
         let now = self.start.elapsed().as_nanos() as u64;
         let publishers = &mut self.publishers;
         let counts = &mut self.counts;
         let pairs = publishers.len() > 1;
         let is_publisher = index < publishers.len();
-        let partner = if pairs && !is_publisher { index - publishers.len() } else { 0 };
+        let partner = if pairs && !is_publisher {
+            index - publishers.len()
+        } else {
+            0
+        };
         let mut delivered = 0;
         self.connections[index].receive(buffer, |packet, out| match packet {
-            Incoming::Publish { qos, packet_id, payload } => {
+            Incoming::Publish {
+                qos,
+                packet_id,
+                payload,
+            } => {
                 delivered += 1;
                 if let Some(sent_at) = stamped(payload) {
-                    counts.delivery.saturating_record(now.saturating_sub(sent_at).max(1));
+                    counts
+                        .delivery
+                        .saturating_record(now.saturating_sub(sent_at).max(1));
                 }
                 match qos {
                     1 => ack(out, 0x40, packet_id),
@@ -260,7 +288,9 @@ impl<'a> Run<'a> {
                 let slot = usize::from(packet_id).wrapping_sub(1);
                 if let Some(sent_at) = publisher.sent_at.get_mut(slot).filter(|at| **at > 0) {
                     counts.messages += 1;
-                    counts.ack.saturating_record(now.saturating_sub(*sent_at).max(1));
+                    counts
+                        .ack
+                        .saturating_record(now.saturating_sub(*sent_at).max(1));
                     *sent_at = 0;
                     publisher.free.push(packet_id);
                 }
@@ -282,13 +312,24 @@ impl<'a> Run<'a> {
 impl Counts {
     fn new() -> anyhow::Result<Self> {
         let histogram = || Histogram::new_with_bounds(1, LATENCY_MAX_NS, 3);
-        Ok(Self { messages: 0, deliveries: 0, ack: histogram()?, delivery: histogram()? })
+        Ok(Self {
+            messages: 0,
+            deliveries: 0,
+            ack: histogram()?,
+            delivery: histogram()?,
+        })
     }
 }
 
 fn ticking_timer(period: Duration) -> anyhow::Result<OwnedFd> {
-    let interval = libc::timespec { tv_sec: 0, tv_nsec: i64::from(period.subsec_nanos()) };
-    let setting = libc::itimerspec { it_interval: interval, it_value: interval };
+    let interval = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: i64::from(period.subsec_nanos()),
+    };
+    let setting = libc::itimerspec {
+        it_interval: interval,
+        it_value: interval,
+    };
     // SAFETY: both calls get valid arguments; the descriptor is owned by nobody else.
     unsafe {
         let fd = libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK);

@@ -10,7 +10,9 @@ use super::{Probe, Report, Span, Target};
 /// Opens `count` connections, lets them rest, and reports the broker's memory and CPU time. Needs
 /// the broker's process id.
 pub fn idle(target: &Target, count: usize, span: Span) -> anyhow::Result<Report> {
-    let pid = target.pid.context("the scenario idle needs --pid, the broker's process id")?;
+    let pid = target
+        .pid
+        .context("the scenario idle needs --pid, the broker's process id")?;
     let empty = Probe::read(pid)?;
     let mut connections = Vec::with_capacity(count);
     for index in 0..count {

@@ -19,7 +19,12 @@ impl Probe {
         // The second field is the command in parentheses and may hold blanks.
         let fields = stat.rsplit(')').next().unwrap_or_default();
         let fields: Vec<&str> = fields.split_whitespace().collect();
-        let ticks = |index: usize| fields.get(index).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
+        let ticks = |index: usize| {
+            fields
+                .get(index)
+                .and_then(|f| f.parse::<u64>().ok())
+                .unwrap_or(0)
+        };
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
         let resident_kib = status
             .lines()

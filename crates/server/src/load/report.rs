@@ -91,11 +91,16 @@ impl Report {
     pub fn table(&self) -> String {
         let mut lines = vec![
             format!("counted            {:>12.1} s", self.seconds),
-            format!("messages           {:>12} ({:.0} a second)", self.messages, self.messages_per_s),
+            format!(
+                "messages           {:>12} ({:.0} a second)",
+                self.messages, self.messages_per_s
+            ),
         ];
         if self.deliveries > 0 {
             let (count, rate) = (self.deliveries, self.deliveries_per_s);
-            lines.push(format!("deliveries         {count:>12} ({rate:.0} a second)"));
+            lines.push(format!(
+                "deliveries         {count:>12} ({rate:.0} a second)"
+            ));
         }
         let mut latency = |name: &str, found: Option<Percentiles>| {
             if let Some(p) = found {
@@ -108,16 +113,23 @@ impl Report {
         latency("to acknowledgement", self.ack_ms);
         latency("to subscriber     ", self.delivery_ms);
         if let (Some(us), Some(cores)) = (self.cpu_us_per_message, self.cpu_cores) {
-            lines.push(format!("broker CPU         {us:>12.2} us a message ({cores:.2} cores)"));
+            lines.push(format!(
+                "broker CPU         {us:>12.2} us a message ({cores:.2} cores)"
+            ));
         }
         if let Some(us) = self.cpu_us_per_delivery {
             lines.push(format!("                   {us:>12.2} us a delivery"));
         }
         if let Some(bytes) = self.resident_bytes {
-            lines.push(format!("broker memory      {:>12.1} MiB", bytes as f64 / 1_048_576.0));
+            lines.push(format!(
+                "broker memory      {:>12.1} MiB",
+                bytes as f64 / 1_048_576.0
+            ));
         }
         if let Some(bytes) = self.resident_bytes_per_connection {
-            lines.push(format!("                   {bytes:>12.0} bytes a connection"));
+            lines.push(format!(
+                "                   {bytes:>12.0} bytes a connection"
+            ));
         }
         lines.join("\n")
     }
