@@ -144,7 +144,7 @@ impl Keeper {
             if self.parts.log.latched().is_some() {
                 continue;
             }
-            let result = self.prepare_parts().and_then(|()| {
+            let result = self.prepare_parts(stopped).and_then(|()| {
                 // The entries of the last snapshot are no reason for the next.
                 let due = checkpointed.elapsed() >= interval || self.is_filling();
                 if due && self.parts.log.appended_to() > self.checkpointed {
@@ -176,14 +176,20 @@ impl Keeper {
     }
 
     /// Makes journal parts ready before they are needed.
-    fn prepare_parts(&mut self) -> Result<(), Error> {
+    fn prepare_parts(&mut self, stopped: &Receiver<()>) -> Result<(), Error> {
         let appended = self.parts.log.appended_to();
         if appended == self.appended {
             return Ok(());
         }
         self.appended = appended;
         while let Some(Some(mut preparation)) = self.parts.door.call(commitlog::Log::prepare) {
-            while !preparation.step()? {}
+            loop {
+                let step = Instant::now();
+                if preparation.step()? {
+                    break;
+                }
+                self.rest(step.elapsed(), stopped);
+            }
             self.parts.door.call(move |log| log.prepared(preparation));
         }
         Ok(())

@@ -7,26 +7,44 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use commitlog::{Disk, DiskFile, Open};
 
+use super::writeback::Writeback;
+
 /// Most buffers that Linux takes in one `pwritev` (`IOV_MAX`).
 const GATHER_MAX: usize = 1024;
+
+/// Ends the names of the files that grow by appending and are synced only by checkpoints.
+const SEGMENT_SUFFIX: &str = ".log";
 
 /// Name of the lock file in the data directory.
 const LOCK_FILE: &str = "lock";
 
 /// The files below one directory. Paths given to it are relative, with `/` between their parts.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct FileDisk {
     root: PathBuf,
+    writeback: Option<Arc<Writeback>>,
 }
 
 impl FileDisk {
     /// The directory must exist.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self {
+            root: root.into(),
+            writeback: None,
+        }
+    }
+
+    /// The same, with what is written to segments sent on to the disk early.
+    pub fn with_writeback(root: impl Into<PathBuf>) -> io::Result<Self> {
+        Ok(Self {
+            root: root.into(),
+            writeback: Some(Writeback::start()?),
+        })
     }
 
     fn path(&self, relative: &str) -> PathBuf {
@@ -52,7 +70,13 @@ impl Disk for FileDisk {
             }
         }
         let file = options.open(self.path(path))?;
-        Ok(Box::new(PlainFile { file }))
+        let segment = path.ends_with(SEGMENT_SUFFIX) && how != Open::Read;
+        let writeback = self.writeback.as_ref().filter(|_| segment);
+        let writeback = writeback.map(|writeback| (writeback.enter(), Arc::clone(writeback)));
+        Ok(Box::new(PlainFile {
+            file: Arc::new(file),
+            writeback,
+        }))
     }
 
     fn list(&self, dir: &str) -> io::Result<Vec<String>> {
@@ -106,9 +130,10 @@ impl Disk for FileDisk {
     }
 }
 
-#[derive(Debug)]
 struct PlainFile {
-    file: File,
+    file: Arc<File>,
+    /// Where writes are reported, and under which number.
+    writeback: Option<(u64, Arc<Writeback>)>,
 }
 
 impl DiskFile for PlainFile {
@@ -123,10 +148,15 @@ impl DiskFile for PlainFile {
 
     fn write_at(&self, bufs: &[&[u8]], pos: u64) -> io::Result<()> {
         match bufs {
-            [] => Ok(()),
-            [one] => self.file.write_all_at(one, pos),
-            many => self.write_gathered(many, pos),
+            [] => {}
+            [one] => self.file.write_all_at(one, pos)?,
+            many => self.write_gathered(many, pos)?,
         }
+        if let Some((id, writeback)) = &self.writeback {
+            let bytes: usize = bufs.iter().map(|buf| buf.len()).sum();
+            writeback.written(*id, &self.file, pos, pos + bytes as u64);
+        }
+        Ok(())
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -291,6 +291,7 @@ impl LogThread {
         counters.commits.add_own(1);
         counters.entries.add_own(staged.len() as u64);
         let mut commits = Vec::with_capacity(staged.len());
+        let mut patient = true;
         for (staged, source) in staged {
             counters.bytes.add_own(staged.journal_bytes);
             if staged.journal_bytes > 0 {
@@ -301,6 +302,7 @@ impl LogThread {
             }
             match source {
                 Source::Worker { worker, order } => {
+                    patient &= order.patient && staged.journal_bytes > 0;
                     commits.push(Arc::new(commit(&staged, worker, order)));
                 }
                 Source::Door(answer) => {
@@ -319,7 +321,7 @@ impl LogThread {
             }
         }
         self.apply_retained(&commits);
-        self.publish(&commits);
+        self.publish(&commits, patient);
         self.brake_or_release();
         self.parts.standing.appended(self.parts.log.appended_to());
     }
@@ -341,9 +343,9 @@ impl LogThread {
         }
     }
 
-    fn publish(&self, commits: &[Arc<Commit>]) {
+    fn publish(&self, commits: &[Arc<Commit>], patient: bool) {
         for mailbox in &self.parts.mailboxes {
-            mailbox.put_commits(commits);
+            mailbox.put_commits(commits, patient);
         }
     }
 

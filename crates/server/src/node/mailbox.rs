@@ -140,18 +140,21 @@ impl Mailbox {
         self.nudge();
     }
 
-    /// Puts commits, in the order of the log.
-    pub fn put_commits(&self, commits: &[Arc<Commit>]) {
+    /// Puts commits, in the order of the log. Where nobody waits for any of them before the flush,
+    /// a worker that sleeps is let sleep: the flush will wake it.
+    pub fn put_commits(&self, commits: &[Arc<Commit>], patient: bool) {
         if commits.is_empty() {
             return;
         }
         let bytes: u64 = commits.iter().map(|commit| commit_bytes(commit)).sum();
         self.lag_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.put(|letters| {
-            letters
-                .news
-                .extend(commits.iter().cloned().map(News::Committed));
-        });
+        let news = commits.iter().cloned().map(News::Committed);
+        self.lock().news.extend(news);
+        if patient {
+            self.pending.store(true, Ordering::SeqCst);
+        } else {
+            self.nudge();
+        }
     }
 
     /// The worker has handled a commit.

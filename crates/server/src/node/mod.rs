@@ -19,6 +19,7 @@ mod socket;
 mod startup;
 mod sys;
 mod worker;
+mod writeback;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -104,10 +104,13 @@ pub fn ring(
 
 impl TurnSender {
     /// Sends a turn, after those that wait already.
-    pub fn send(&mut self, order: TurnOrder) {
+    pub fn send(&mut self, mut order: TurnOrder) {
         self.outstanding.push_back((order.turn, order.bytes));
         self.outstanding_bytes += order.bytes;
-        let urgent = !order.patient || self.outstanding.len() >= TURNS_MANY;
+        // Who runs out of credit waits for all that is on its way.
+        order.patient &=
+            self.outstanding.len() < TURNS_MANY && self.outstanding_bytes < self.credit_bytes / 2;
+        let urgent = !order.patient;
         self.backlog.push_back(order);
         self.push(urgent);
     }

@@ -101,7 +101,8 @@ fn prepare(
     mqtt_addresses: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
 ) -> anyhow::Result<(Arc<Node>, Reception)> {
-    let disk = FileDisk::new(&settings.node.data_dir);
+    let disk = FileDisk::with_writeback(&settings.node.data_dir)
+        .context("cannot start the writeback thread")?;
     let cluster_id = cluster_id(&disk).with_context(|| {
         format!(
             "cannot read or write {META_FILE} in {}",
@@ -234,7 +235,9 @@ fn internal_streams() -> [StreamSettings; 3] {
 
 fn worker_count(wanted: usize) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let count = if wanted == 0 { cores } else { wanted };
+    // One core in eight, at least one, is left to the log thread, the flush thread and the doors.
+    let automatic = cores - cores.div_ceil(8);
+    let count = if wanted == 0 { automatic } else { wanted };
     count.clamp(1, WORKERS_MAX)
 }
 

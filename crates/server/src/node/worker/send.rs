@@ -2,7 +2,6 @@
 //! the end of connections.
 
 use broker::{CloseCause, ConnId};
-use tracing::debug;
 
 use super::{LINGER_MS, OUTPUT_PAUSE_BYTES, Worker};
 use crate::node::socket::{self, ReadEnd, Socket};
@@ -17,13 +16,19 @@ impl Worker {
             let Some(socket) = self.sockets.get_mut(conn) else {
                 continue;
             };
-            if !socket.closing {
-                socket.closing = true;
-                socket.keep(&[]);
-                self.dirty.push(conn);
-                self.lingering
-                    .push_back((conn, self.now.mono_ms + LINGER_MS));
+            if socket.closing {
+                continue;
             }
+            if self.parts.out.pending_bytes(conn) == 0 && !socket.readable {
+                // Nothing to send and nothing left unread: closing loses nothing.
+                self.remove(conn);
+                continue;
+            }
+            socket.closing = true;
+            socket.keep(&[]);
+            self.dirty.push(conn);
+            let until_ms = self.now.mono_ms + LINGER_MS;
+            self.lingering.push_back((conn, until_ms));
         }
     }
 
@@ -109,14 +114,11 @@ impl Worker {
     }
 
     pub(super) fn remove(&mut self, conn: ConnId) {
-        let Some(mut socket) = self.sockets.remove(conn) else {
-            return;
-        };
-        self.parts.out.forget(conn);
-        if let Err(failure) = self.parts.poll.registry().deregister(&mut socket.stream) {
-            debug!(error = %failure, "a closed connection was not watched");
+        // Dropping it closes it, and that takes it out of the epoll too.
+        if self.sockets.remove(conn).is_some() {
+            self.parts.out.forget(conn);
+            self.counters().connections.set(self.sockets.len() as u64);
         }
-        self.counters().connections.set(self.sockets.len() as u64);
     }
 }
 

@@ -1,0 +1,189 @@
+//! Sends what segments were written on to the disk, a little all the time, so that the fsync of a
+//! checkpoint finds little left and the journal's flushes never queue behind hundreds of megabytes.
+//! It makes nothing durable and may be late or fail without harm.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+/// Bytes sent on at one time: what a flush of the journal may have to wait for.
+const PIECE_BYTES: u64 = 256 * 1024;
+
+/// Written bytes gather for so long before they are sent on.
+const GATHER: Duration = Duration::from_millis(100);
+
+/// Unit of the page cache; the last page of a file is left alone while it is being filled.
+const PAGE_BYTES: u64 = 4096;
+
+/// The running thread; it ends with the last handle.
+pub struct Writeback {
+    ranges: Mutex<BTreeMap<u64, Range>>,
+    next_id: AtomicU64,
+    asleep: AtomicBool,
+    thread: Mutex<Option<Thread>>,
+}
+
+/// Bytes of one file that were written and not sent on.
+struct Range {
+    file: Weak<File>,
+    from: u64,
+    to: u64,
+}
+
+impl Writeback {
+    /// Starts the thread.
+    pub fn start() -> io::Result<Arc<Self>> {
+        let writeback = Arc::new(Self {
+            ranges: Mutex::default(),
+            next_id: AtomicU64::new(0),
+            asleep: AtomicBool::new(false),
+            thread: Mutex::default(),
+        });
+        let weak = Arc::downgrade(&writeback);
+        let handle = std::thread::Builder::new()
+            .name("writeback".into())
+            .spawn(move || run(&weak))?;
+        *writeback
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(handle.thread().clone());
+        Ok(writeback)
+    }
+
+    /// A number for a file, by which its writes are reported.
+    pub fn enter(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// `file`, entered as `id`, was written from `from` to `to`.
+    pub fn written(&self, id: u64, file: &Arc<File>, from: u64, to: u64) {
+        {
+            let mut ranges = self.ranges.lock().unwrap_or_else(PoisonError::into_inner);
+            let range = ranges.entry(id).or_insert_with(|| Range {
+                file: Arc::downgrade(file),
+                from,
+                to,
+            });
+            range.from = range.from.min(from);
+            range.to = range.to.max(to);
+        }
+        if self.asleep.swap(false, Ordering::Relaxed) {
+            self.unpark();
+        }
+    }
+
+    fn unpark(&self) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = &*thread {
+            thread.unpark();
+        }
+    }
+
+    /// The next piece to send on, if there is one.
+    fn take(&self) -> Option<(Weak<File>, u64, u64)> {
+        let mut ranges = self.ranges.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(mut entry) = ranges.first_entry() {
+            let range = entry.get_mut();
+            let from = range.from / PAGE_BYTES * PAGE_BYTES;
+            let end = range.to / PAGE_BYTES * PAGE_BYTES;
+            let to = end.min(from + PIECE_BYTES);
+            if to <= from {
+                entry.remove();
+                continue;
+            }
+            range.from = to;
+            return Some((range.file.clone(), from, to));
+        }
+        None
+    }
+}
+
+impl Drop for Writeback {
+    fn drop(&mut self) {
+        self.unpark();
+    }
+}
+
+fn run(writeback: &Weak<Writeback>) {
+    loop {
+        std::thread::sleep(GATHER);
+        loop {
+            let Some(writeback) = writeback.upgrade() else {
+                return;
+            };
+            let Some((file, from, to)) = writeback.take() else {
+                break;
+            };
+            drop(writeback);
+            if let Some(file) = file.upgrade() {
+                let start = Instant::now();
+                send_on(&file, from, to);
+                // Whoever flushes meanwhile gets the disk for as long.
+                std::thread::sleep(start.elapsed());
+            }
+        }
+        {
+            let Some(writeback) = writeback.upgrade() else {
+                return;
+            };
+            writeback.asleep.store(true, Ordering::Relaxed);
+            // What was written before the store is seen now; what comes after it unparks.
+            let quiet = writeback
+                .ranges
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .is_empty();
+            if !quiet {
+                writeback.asleep.store(false, Ordering::Relaxed);
+                continue;
+            }
+        }
+        std::thread::park();
+    }
+}
+
+/// Has the kernel write these pages, and waits for it. A failure is found by the next fsync.
+fn send_on(file: &File, from: u64, to: u64) {
+    let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE
+        | libc::SYNC_FILE_RANGE_WRITE
+        | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    // SAFETY: the call takes no pointers, and the descriptor is open while `file` lives.
+    let _ =
+        unsafe { libc::sync_file_range(file.as_raw_fd(), from as i64, (to - from) as i64, flags) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_whole_pages_in_order_and_the_last_page_waits() {
+        let writeback = Writeback {
+            ranges: Mutex::default(),
+            next_id: AtomicU64::new(0),
+            asleep: AtomicBool::new(false),
+            thread: Mutex::default(),
+        };
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        let id = writeback.enter();
+        writeback.written(id, &file, 100, 5_000);
+        writeback.written(id, &file, 5_000, PIECE_BYTES + 9_000);
+        let pieces: Vec<_> = std::iter::from_fn(|| writeback.take())
+            .map(|(_, from, to)| (from, to))
+            .collect();
+        assert_eq!(
+            pieces,
+            [(0, PIECE_BYTES), (PIECE_BYTES, PIECE_BYTES + 8_192)]
+        );
+        writeback.written(id, &file, PIECE_BYTES + 9_000, PIECE_BYTES + 12_288);
+        assert_eq!(
+            writeback.take().map(|(_, from, to)| (from, to)),
+            Some((PIECE_BYTES + 8_192, PIECE_BYTES + 12_288))
+        );
+    }
+}
