@@ -76,13 +76,22 @@ pub(crate) struct Backlog {
     pub rare: Option<Box<Rare>>,
 }
 
+/// A message that a shared group lent.
+#[derive(Debug)]
+pub(crate) struct Borrowed {
+    pub position: Position,
+    pub group: GroupName,
+    /// The group outlives the process: what becomes of the message is journalled.
+    pub journal: bool,
+}
+
 /// What few sessions need.
 #[derive(Debug, Default)]
 pub(crate) struct Rare {
     /// Lists of subscription identifiers that owed messages refer to.
     pub id_lists: Vec<Box<[u32]>>,
     /// Messages held that shared groups lent.
-    pub loans: Vec<(Position, GroupName)>,
+    pub loans: Vec<Borrowed>,
 }
 
 impl Session {
@@ -146,29 +155,22 @@ impl Session {
         }
     }
 
-    /// The shared group that lent the message at `position`.
-    pub(crate) fn loan(&self, position: Position) -> Option<&GroupName> {
-        let rare = self.backlog.rare.as_ref()?;
-        rare.loans
-            .iter()
-            .find(|(lent, _)| *lent == position)
-            .map(|(_, group)| group)
+    /// The loan of the message at `position`.
+    pub(crate) fn loan(&self, position: Position) -> Option<&Borrowed> {
+        let loans = &self.backlog.rare.as_ref()?.loans;
+        loans.iter().find(|loan| loan.position == position)
     }
 
-    /// Remembers that `group` lent the message at `position`.
-    pub(crate) fn borrow(&mut self, position: Position, group: GroupName) {
-        self.backlog
-            .rare
-            .get_or_insert_default()
-            .loans
-            .push((position, group));
+    /// Remembers a loan.
+    pub(crate) fn borrow(&mut self, loan: Borrowed) {
+        self.backlog.rare.get_or_insert_default().loans.push(loan);
     }
 
     /// Forgets a loan and answers whose it was.
-    pub(crate) fn give_back(&mut self, position: Position) -> Option<GroupName> {
+    pub(crate) fn give_back(&mut self, position: Position) -> Option<Borrowed> {
         let loans = &mut self.backlog.rare.as_mut()?.loans;
-        let at = loans.iter().position(|(lent, _)| *lent == position)?;
-        Some(loans.swap_remove(at).1)
+        let at = loans.iter().position(|loan| loan.position == position)?;
+        Some(loans.swap_remove(at))
     }
 
     /// Where in [`Session::subscriptions`] the one to `filter` is.

@@ -20,6 +20,7 @@ mod snapshot;
 mod subscribe;
 pub(crate) mod table;
 mod timers;
+mod unconfirmed;
 mod wills;
 
 pub use overview::{ClientQuery, ClientRow, ShardStats};
@@ -51,6 +52,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, RwLock};
 use subscribe::{PendingChange, Search};
 use timers::Timers;
+use unconfirmed::Unconfirmed;
 
 /// Homes that client ids are spread over; workers share them out.
 pub const HOMES: u16 = 256;
@@ -108,6 +110,7 @@ pub struct Shard {
     posts: VecDeque<ShardMessage>,
     frames: Frames,
     snapshots: Snapshots,
+    unconfirmed: Unconfirmed,
     restoring: Restoring,
     /// Owed messages in all inboxes.
     owed: u64,
@@ -161,6 +164,7 @@ impl Shard {
             posts: VecDeque::new(),
             frames: Frames::default(),
             snapshots: Snapshots::new(worker, workers),
+            unconfirmed: Unconfirmed::default(),
             restoring: Restoring::default(),
             owed: 0,
             stats: ShardStats::default(),

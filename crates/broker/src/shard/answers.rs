@@ -215,7 +215,7 @@ impl Shard {
                 waiting.refused |= waiting.turn == turn && waiting.level != Ack::Memory;
             }
         }
-        self.pending.retain(|change| change.turn != turn);
+        self.refuse_pending(turn, out);
         let flushed = self.progress.flushed_lsn;
         let applied = self.progress.applied_lsn.max(flushed);
         self.progress.appended(turn, applied);
@@ -335,11 +335,7 @@ impl Shard {
                 .encode(version, out.frame(conn));
                 self.cut(conn, "log_refused", now, out);
             }
-            Answer::Ack { .. } => {
-                self.sessions[slot].unsaved = true;
-                self.disconnect(conn, reason, "log_refused", now, out);
-            }
-            Answer::Unsuback { .. } => {
+            Answer::Ack { .. } | Answer::Unsuback { .. } => {
                 self.sessions[slot].unsaved = true;
                 self.disconnect(conn, reason, "log_refused", now, out);
             }

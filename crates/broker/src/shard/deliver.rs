@@ -61,6 +61,7 @@ impl Shard {
             self.release_appended(now, out);
             self.release_journalled(now, out);
             self.received_to(commit.turn);
+            self.unconfirmed.confirmed(commit.turn);
         }
     }
 
@@ -236,6 +237,9 @@ impl Shard {
 
     /// Whether a delivery to this session can be started now, nothing being before it.
     pub(super) fn is_free(&mut self, slot: u32, out: &Outbox) -> bool {
+        if self.is_held_up(slot) {
+            return false;
+        }
         let session = &self.sessions[slot];
         let backlog = &session.backlog;
         let Some(conn) = session.conn.and_then(|conn| self.conns.get_mut(conn)) else {
@@ -268,7 +272,8 @@ impl Shard {
         // its packet id means the same message for ever [MQTT-4.3.3-2].
         let persistent = session.expiry_s > 0;
         // What a group lent must not move to another member once it was sent [MQTT-4.8.2-5].
-        let wait = (persistent || owed.shared) && owed.qos == QoS::ExactlyOnce;
+        let picked = owed.shared && session.loan(owed.position).is_some_and(|loan| loan.journal);
+        let wait = (persistent || picked) && owed.qos == QoS::ExactlyOnce;
         owed.sent = !wait;
         let packet_id = session.outbound.insert(owed.qos, owed);
         let packet_id = packet_id.expect("the caller has seen room in the window");

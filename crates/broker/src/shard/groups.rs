@@ -10,6 +10,7 @@ use crate::inbox::{IdList, Owed};
 use crate::input::{GroupJoin, GroupName, Loan, Now, ShardMessage};
 use crate::message::{MessageRef, Position};
 use crate::outbox::Outbox;
+use crate::session::Borrowed;
 use crate::shared::Group;
 use crate::turn::DropReason;
 use foldhash::fast::RandomState;
@@ -77,7 +78,6 @@ impl Shard {
                 group,
                 client_id,
                 position,
-                journalled,
             } => {
                 let Some(slot) = self.groups.find(&group) else {
                     return;
@@ -85,10 +85,8 @@ impl Shard {
                 let Some(found) = self.groups.get_mut(slot) else {
                     return;
                 };
-                let settled = found.settle(&client_id, position).is_some();
-                if settled && !journalled && found.is_persistent() {
-                    self.save_settled(&group, position, now, out);
-                }
+                // The member has written the record, in the turn of its own.
+                found.settle(&client_id, position);
                 self.lend_queued(slot, now, out);
             }
             ShardMessage::Returned {
@@ -215,6 +213,7 @@ impl Shard {
             group: group.name.clone(),
             client_id: member.client_id.clone(),
             message: Some(MessageRef::new(commit.clone(), index)),
+            journal: group.is_persistent(),
             position: live.position,
             qos,
             retain: message.retain && member.options.retain_as_published,
@@ -260,6 +259,7 @@ impl Shard {
                 return;
             };
             let name = group.name.clone();
+            let journal = group.is_persistent();
             let message = self
                 .recent
                 .commit(owed.lsn)
@@ -279,6 +279,7 @@ impl Shard {
                 group: name,
                 client_id: member.client_id.clone(),
                 message,
+                journal,
                 position: Some(owed.position),
                 qos,
                 retain: owed.retain && member.options.retain_as_published,
@@ -303,7 +304,11 @@ impl Shard {
             return self.return_loan(Some(slot), loan, now, out);
         }
         let session = &mut self.sessions[slot];
-        session.borrow(position, loan.group.clone());
+        session.borrow(Borrowed {
+            position,
+            group: loan.group.clone(),
+            journal: loan.journal,
+        });
         let (lsn, index) = loan
             .message
             .as_ref()
@@ -361,8 +366,8 @@ impl Shard {
         }
     }
 
-    /// One of our sessions is done with a lent message. A session that outlives its connection says
-    /// so in the journal entry that ends the delivery: no crash may come between.
+    /// One of our sessions is done with a lent message. The record of that is in the journal entry
+    /// that ends the delivery: no crash may come between.
     pub(super) fn settle_loan(
         &mut self,
         slot: u32,
@@ -371,42 +376,20 @@ impl Shard {
         out: &mut Outbox,
     ) {
         let session = &mut self.sessions[slot];
-        let persistent = session.is_persistent();
-        if let Some(group) = session.give_back(position) {
-            let client_id = session.client_id.clone();
-            if persistent {
-                self.save_settled(&group, position, now, out);
-            }
-            let home = home_of(&group);
-            self.post(
-                home,
-                ShardMessage::Settled {
-                    group,
-                    client_id,
-                    position,
-                    journalled: persistent,
-                },
-                out,
-            );
-        }
-    }
-
-    /// One of our sessions, which ends with its connection, keeps a lent message for good: no other
-    /// member may get it, whatever happens [MQTT-4.8.2-5].
-    pub(super) fn keep_loan(&mut self, slot: u32, position: Position, now: Now, out: &mut Outbox) {
-        let session = &mut self.sessions[slot];
-        if let Some(group) = session.give_back(position) {
-            let client_id = session.client_id.clone();
+        let Some(loan) = session.give_back(position) else {
+            return;
+        };
+        let (group, client_id) = (loan.group, session.client_id.clone());
+        if loan.journal {
             self.save_settled(&group, position, now, out);
-            let home = home_of(&group);
-            let settled = ShardMessage::Settled {
-                group,
-                client_id,
-                position,
-                journalled: true,
-            };
-            self.post(home, settled, out);
         }
+        let home = home_of(&group);
+        let settled = ShardMessage::Settled {
+            group,
+            client_id,
+            position,
+        };
+        self.post(home, settled, out);
     }
 
     /// Writes down that a group is done with a message.
@@ -436,8 +419,8 @@ impl Shard {
         let holds = rare.map_or(Vec::new(), |rare| {
             rare.loans
                 .iter()
-                .filter(|(_, lender)| lender == name)
-                .map(|&(at, _)| at)
+                .filter(|it| it.group == *name)
+                .map(|it| it.position)
                 .collect()
         });
         let join = GroupJoin {
@@ -501,7 +484,7 @@ impl Shard {
         let mut by_group: Vec<(GroupName, Vec<Position>)> =
             names.into_iter().map(|name| (name, Vec::new())).collect();
         for position in returned {
-            let Some(group) = session.give_back(position) else {
+            let Some(Borrowed { group, .. }) = session.give_back(position) else {
                 continue;
             };
             match by_group.iter_mut().find(|(name, _)| *name == group) {

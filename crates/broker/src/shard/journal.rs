@@ -15,7 +15,7 @@ use mqtt::SubscribeOptions;
 use mqtt::inflight::OutState;
 
 /// Time after which records that the log refused are tried again, ms.
-const RETRY_MS: u64 = 1_000;
+const RETRY_MS: u64 = 200;
 
 impl Shard {
     /// Writes what a CONNECT changed; answers whether there was anything. A session that was
@@ -142,7 +142,7 @@ impl Shard {
         };
         let group = owed.shared.then(|| session.loan(owed.position)).flatten();
         let released = state == OutState::Released;
-        let group = group.map(|name| &**name);
+        let group = group.map(|loan| &*loan.group);
         write_inflight(&mut self.value, owed, released, session.id_lists(), group);
         self.put(slot, Kind::Inflight, &packet_id.to_be_bytes(), now, out);
     }
@@ -219,9 +219,15 @@ impl Shard {
     ) {
         if self.sessions[slot].is_persistent() {
             self.save_inflight(slot, packet_id, now, out);
-        } else if let Some((_, &owed)) = self.sessions[slot].outbound.get(packet_id) {
-            // Lent by a group: the session ends with its connection, and the message with it.
-            self.keep_loan(slot, owed.position, now, out);
+        } else {
+            // Lent by a group to a session that ends with its connection: no other member may get
+            // the message, whatever happens [MQTT-4.8.2-5].
+            let session = &self.sessions[slot];
+            let owed = session.outbound.get(packet_id);
+            let loan = owed.and_then(|(_, owed)| session.loan(owed.position));
+            if let Some((group, position)) = loan.map(|loan| (loan.group.clone(), loan.position)) {
+                self.save_settled(&group, position, now, out);
+            }
         }
         let session = self.sessions.reference(slot);
         self.journalled
@@ -230,25 +236,57 @@ impl Shard {
 
     /// The log refused a turn: deliveries that must be journalled first are tried again later.
     pub(super) fn journal_refused(&mut self, turn: u64, why: Refusal, now: Now) {
-        let before = self.refused_deliveries.len();
         let refused = &mut self.refused_deliveries;
         self.journalled.retain(|&(at, session, packet_id)| {
-            if at == turn {
+            // Later ones of the same session wait behind it, so that order is kept.
+            let waits = at == turn || refused.iter().any(|&(other, _)| other == session);
+            if waits {
                 refused.push((session, packet_id));
             }
-            at != turn
+            !waits
         });
-        if before == 0 && !self.refused_deliveries.is_empty() && why == Refusal::Full {
+        self.unconfirmed.refused(turn);
+        let waits = !self.refused_deliveries.is_empty() || self.unconfirmed.has_lost();
+        if waits && why == Refusal::Full && !self.unconfirmed.retry_is_armed {
+            self.unconfirmed.retry_is_armed = true;
             self.timers.arm(now.mono_ms + RETRY_MS, Due::Retry);
         }
     }
 
     /// Tries again what the log refused.
     pub(super) fn journal_again(&mut self, now: Now, out: &mut Outbox) {
-        for (session, packet_id) in std::mem::take(&mut self.refused_deliveries) {
+        self.unconfirmed.retry_is_armed = false;
+        let again = std::mem::take(&mut self.refused_deliveries);
+        for &(session, packet_id) in &again {
             if let Some(slot) = self.sessions.current(session) {
                 self.journal_delivery(slot, packet_id, now, out);
             }
+        }
+        // What stood behind them may go on, also where the session was resumed meanwhile.
+        for (session, _) in again {
+            if let Some(slot) = self.sessions.living(session) {
+                self.pump(slot, now, out);
+            }
+        }
+        self.write_lost(now, out);
+    }
+
+    /// Whether deliveries of a session wait to be journalled again; others must not overtake them.
+    pub(super) fn is_held_up(&self, slot: u32) -> bool {
+        self.refused_deliveries
+            .iter()
+            .any(|(session, _)| session.slot == slot)
+    }
+
+    /// Writes the records that the log refused, and that no later ones replace.
+    pub(super) fn write_lost(&mut self, now: Now, out: &mut Outbox) {
+        let (latest, events) = self.unconfirmed.take_lost();
+        let events = events.into_iter().map(|(key, value)| (key, Some(value)));
+        for (key, value) in latest.into_iter().chain(events) {
+            out.turn
+                .table(self.places.sessions, &key, value.as_deref(), now.wall_ms);
+            self.unconfirmed
+                .written(out.turn.number(), &key, value.as_deref());
         }
     }
 
@@ -271,6 +309,8 @@ impl Shard {
         let partition = self.places.sessions;
         out.turn
             .table(partition, &self.key, Some(&self.value), now.wall_ms);
+        self.unconfirmed
+            .written(out.turn.number(), &self.key, Some(&self.value));
     }
 
     fn erase(&mut self, slot: u32, kind: Kind, rest: &[u8], now: Now, out: &mut Outbox) {
@@ -290,5 +330,6 @@ impl Shard {
         Key::write(&mut self.key, kind, owner, rest);
         out.turn
             .table(self.places.sessions, &self.key, None, now.wall_ms);
+        self.unconfirmed.written(out.turn.number(), &self.key, None);
     }
 }

@@ -243,6 +243,9 @@ impl Shard {
                     return;
                 };
                 for (&position, message) in positions.iter().zip(messages) {
+                    if self.is_held_up(slot) {
+                        break;
+                    }
                     let session = &mut self.sessions[slot];
                     let conn = session.conn.and_then(|conn| self.conns.get_mut(conn));
                     let go = conn.is_some_and(|conn| !is_slow(conn, &self.settings, out))

@@ -16,7 +16,7 @@ use crate::input::{GroupJoin, Now};
 use crate::message::{MessageView, Position};
 use crate::outbox::Outbox;
 use crate::restore::Markers;
-use crate::session::Session;
+use crate::session::{Borrowed, Session};
 use crate::turn::{DropReason, EventFacts};
 use bytes::Bytes;
 use commitlog::{Ack as Level, Lsn, PartitionId};
@@ -31,12 +31,14 @@ use std::sync::Arc;
 /// What is known of the sessions while they are restored.
 #[derive(Debug, Default)]
 pub(super) struct Restoring {
-    /// Sessions with a record of their own, or a will.
+    /// Sessions with a record of their own.
     known: BTreeSet<u32>,
     /// Sessions that had a connection.
     connected: BTreeSet<u32>,
     chunks: HashMap<u32, Chunks, RandomState>,
     queues: BTreeMap<Arc<str>, Vec<Owed>>,
+    /// What groups had settled; a snapshot of a group may not know it yet.
+    settled: Vec<(Arc<str>, Vec<Position>)>,
     /// Markers of the homes, once the table was fed.
     markers: HashMap<u8, Marker, RandomState>,
     last_ms: u64,
@@ -93,6 +95,10 @@ impl Shard {
             {
                 self.restore_record(&key, value);
             }
+            Kind::Settled if self.is_home(key.owner) => {
+                let positions = value.and_then(read_positions).unwrap_or_default();
+                self.restoring.settled.push((key.owner.into(), positions));
+            }
             _ => {}
         }
     }
@@ -128,13 +134,17 @@ impl Shard {
                 let Some(key) = record.key.and_then(Key::read) else {
                     continue;
                 };
+                if key.kind == Kind::Settled {
+                    self.replay_change(&key, record.value);
+                    continue;
+                }
                 let marker = self.restoring.markers.get(&home_of(key.owner));
                 if marker.is_some_and(|marker| record.offset < marker.table_to) {
                     continue;
                 }
                 match key.kind {
                     Kind::Chunk | Kind::Head | Kind::Queue | Kind::Marker => {}
-                    Kind::Dropped | Kind::Pushed | Kind::Settled => {
+                    Kind::Dropped | Kind::Pushed => {
                         self.replay_change(&key, record.value);
                     }
                     _ => self.restore_record(&key, record.value),
@@ -217,10 +227,8 @@ impl Shard {
                 };
                 session.will = Some(Box::new(record.will));
                 session.will_saved = true;
-                if self.restoring.known.insert(slot) {
-                    // Without a session record: it would have ended with its connection.
+                if !self.restoring.known.contains(&slot) {
                     session.username = record.username;
-                    self.restoring.connected.insert(slot);
                 }
             }
             Kind::Subscription => self.restore_subscription(slot, key.rest, value),
@@ -256,20 +264,12 @@ impl Shard {
                 if let Some(will) = will {
                     let mut rest = Session::new(key.owner.into(), Version::V311);
                     (rest.will, rest.username, rest.will_saved) = (Some(will), username, saved);
-                    let slot = self.sessions.add(rest);
-                    self.restoring.known.insert(slot);
-                    self.restoring.connected.insert(slot);
+                    self.sessions.add(rest);
                 }
             }
             Kind::Will => {
                 session.will = None;
                 session.will_saved = false;
-                // Compaction may have left a session's own record behind its will's: then it has
-                // subscriptions, or comes to have that record.
-                if session.expiry_s == 0 && session.subscriptions.is_empty() {
-                    self.restoring.forget(slot);
-                    self.sessions.remove(slot);
-                }
             }
             Kind::Subscription => {
                 if let Ok(filter) = std::str::from_utf8(key.rest)
@@ -406,9 +406,6 @@ impl Shard {
 
     /// Puts what the chunk records hold into the inboxes, before anything is replayed.
     fn finish_snapshot(&mut self) {
-        if self.restoring.chunks.is_empty() && self.restoring.queues.is_empty() {
-            return;
-        }
         for (slot, chunks) in std::mem::take(&mut self.restoring.chunks) {
             let Some(session) = self.sessions.get_mut(slot) else {
                 continue;
@@ -443,6 +440,11 @@ impl Shard {
                 for owed in queue {
                     self.groups.restore(slot, owed);
                 }
+            }
+        }
+        for (name, positions) in std::mem::take(&mut self.restoring.settled) {
+            for position in positions {
+                self.groups.forget(&name, position);
             }
         }
     }
@@ -538,12 +540,16 @@ impl Shard {
     /// time that the journal knows, and wills and expiry run from there.
     pub(super) fn started(&mut self, now: Now, out: &mut Outbox) {
         self.finish_snapshot();
-        let nameless: Vec<u32> = self
-            .sessions
-            .slots()
-            .filter(|slot| !self.restoring.known.contains(slot))
-            .collect();
-        for slot in nameless {
+        for slot in self.sessions.slots().collect::<Vec<_>>() {
+            if self.restoring.known.contains(&slot) {
+                continue;
+            }
+            if self.sessions[slot].will.is_some() {
+                // Without a record of its own: it would have ended with its connection.
+                self.restoring.known.insert(slot);
+                self.restoring.connected.insert(slot);
+                continue;
+            }
             for subscription in std::mem::take(&mut self.sessions[slot].subscriptions) {
                 self.unmatch(slot, &subscription.filter);
             }
@@ -671,7 +677,11 @@ fn restore_inflight(session: &mut Session, packet_id: u16, record: InflightRecor
     if let (Ok(()), Some(group)) = (known, record.group)
         && session.loan(position).is_none()
     {
-        session.borrow(position, (&*group).into());
+        session.borrow(Borrowed {
+            position,
+            group: (&*group).into(),
+            journal: true,
+        });
     }
 }
 

@@ -123,6 +123,8 @@ impl Shard {
         let Some(first) = self.snapshots.next else {
             return;
         };
+        // A snapshot must not say less than the records that the log still lacks.
+        self.write_lost(now, out);
         if self.restoring.is_open() {
             // The restored sessions are not complete yet.
             self.timers.arm(now.mono_ms + 1, Due::Snapshot);

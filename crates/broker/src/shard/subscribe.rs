@@ -239,6 +239,17 @@ impl Shard {
         }
     }
 
+    /// The log refused a turn: what it would have added is not there. What it would have taken
+    /// away is gone all the same, and its record comes later.
+    pub(super) fn refuse_pending(&mut self, turn: u64, out: &mut Outbox) {
+        let lsn = self.progress.applied_lsn;
+        while let Some(change) = self.pending.pop_front_if(|change| change.turn <= turn) {
+            if change.turn < turn || matches!(change.change, Change::Remove { .. }) {
+                self.apply(change.session, change.change, lsn, out);
+            }
+        }
+    }
+
     fn apply(&mut self, session: SessionRef, change: Change, lsn: Lsn, out: &mut Outbox) {
         if self.sessions.living(session).is_none() {
             return;
