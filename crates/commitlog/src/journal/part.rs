@@ -177,6 +177,9 @@ impl PartPreparation {
             let zeros = vec![0; count as usize];
             file.write_at(&[&zeros], self.done_bytes)
                 .map_err(|e| Error::disk_at(&*self.path, "write", self.done_bytes, e))?;
+            // Piece by piece: a flush of the journal then waits for one of them, not for the part.
+            file.sync_data()
+                .map_err(|e| Error::disk(&*self.path, "sync", e))?;
             self.done_bytes += count;
             return Ok(false);
         }
@@ -194,7 +197,7 @@ impl PartPreparation {
     }
 }
 
-const STEP_BYTES: u64 = 1 << 20;
+const STEP_BYTES: u64 = 256 << 10;
 
 #[cfg(test)]
 mod tests {
