@@ -98,7 +98,7 @@ impl LogDoor {
     pub fn send(&self, request: Request) -> bool {
         self.standing.requests.fetch_add(1, Ordering::Relaxed);
         let sent = self.requests.send(request).is_ok();
-        self.wake.nudge(true);
+        self.wake.rouse();
         sent
     }
 

@@ -134,7 +134,8 @@ impl LogThread {
             ..
         } = &self.parts;
         wake.wait(timeout, dozing, || {
-            standing.has_requests() || (!lagging && rings.iter().any(|ring| !ring.is_empty()))
+            let takes = !lagging && !dozing;
+            standing.has_requests() || (takes && rings.iter().any(|ring| !ring.is_empty()))
         });
     }
 

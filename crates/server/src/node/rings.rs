@@ -176,15 +176,25 @@ impl Wake {
             .expect("one thread waits here");
     }
 
-    /// Work has been put where the thread looks; wakes it if it sleeps.
+    /// Work has been put where the thread looks. Wakes it if it sleeps; if it dozes, only when the
+    /// work is urgent.
     pub fn nudge(&self, urgent: bool) {
         if urgent {
             self.urgent.store(true, Ordering::Release);
         }
+        self.wake_if(urgent);
+    }
+
+    /// Wakes it from sleeping and dozing.
+    pub fn rouse(&self) {
+        self.wake_if(true);
+    }
+
+    fn wake_if(&self, dozing_too: bool) {
         // Pairs with the fence in `wait`: either the waiter sees the work, or this sees it asleep.
         fence(Ordering::SeqCst);
         let state = self.state.load(Ordering::Relaxed);
-        let wake = state == ASLEEP || (state == DOZING && urgent);
+        let wake = state == ASLEEP || (state == DOZING && dozing_too);
         if wake
             && self.state.swap(AWAKE, Ordering::Relaxed) != AWAKE
             && let Some(thread) = self.thread.get()
@@ -198,13 +208,13 @@ impl Wake {
         self.urgent.load(Ordering::Relaxed) && self.urgent.swap(false, Ordering::Acquire)
     }
 
-    /// Sleeps until nudged (only by urgent work if `dozing`) or until the time is over, unless
+    /// Sleeps until nudged (only by urgent work if `dozing`), roused, or the time is over, unless
     /// `found_work` says otherwise after the thread has declared itself asleep.
     pub fn wait(&self, timeout: Option<Duration>, dozing: bool, found_work: impl FnOnce() -> bool) {
         self.state
             .store(if dozing { DOZING } else { ASLEEP }, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        if !self.urgent.load(Ordering::Relaxed) && (dozing || !found_work()) {
+        if !self.urgent.load(Ordering::Relaxed) && !found_work() {
             match timeout {
                 Some(timeout) => thread::park_timeout(timeout),
                 None => thread::park(),
