@@ -175,8 +175,17 @@ impl Shard {
                 session.backlog.inbox.take(position);
             }
         } else if let Some(record) = InflightRecord::read(value) {
-            let ids = session.list_ids(&record.ids);
-            session.backlog.inbox.push(Owed { ids, ..record.owed });
+            let position = record.owed.position;
+            // The snapshot may hold it already.
+            if session
+                .backlog
+                .inbox
+                .iter()
+                .all(|owed| owed.position != position)
+            {
+                let ids = session.list_ids(&record.ids);
+                session.backlog.inbox.push(Owed { ids, ..record.owed });
+            }
         }
     }
 

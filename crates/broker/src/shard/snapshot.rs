@@ -123,7 +123,8 @@ impl Shard {
         let Some(first) = self.snapshots.next else {
             return;
         };
-        // A snapshot must not say less than the records that the log still lacks.
+        // A snapshot must not say less than the records that the log lacks, or may come to lack.
+        self.unconfirmed.doubt();
         self.write_lost(now, out);
         if self.restoring.is_open() {
             // The restored sessions are not complete yet.

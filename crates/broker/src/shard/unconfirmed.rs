@@ -75,17 +75,18 @@ impl Unconfirmed {
         }
     }
 
+    /// What is on its way now counts as refused: a snapshot writes it along, in case it will be.
+    pub(super) fn doubt(&mut self) {
+        self.refused(u64::MAX);
+    }
+
     /// Whether anything waits to be written again.
     pub(super) fn has_lost(&self) -> bool {
         !self.lost.is_empty() || !self.lost_events.is_empty()
     }
 
     /// What is to be written again.
-    #[expect(
-        clippy::type_complexity,
-        reason = "taken apart at once by the only caller"
-    )]
-    pub(super) fn take_lost(&mut self) -> (Vec<Record>, Vec<(Box<[u8]>, Box<[u8]>)>) {
+    pub(super) fn take_lost(&mut self) -> (Vec<Record>, Vec<Event>) {
         let latest = std::mem::take(&mut self.lost).into_iter().collect();
         (latest, std::mem::take(&mut self.lost_events))
     }
