@@ -63,7 +63,9 @@ impl Connection {
         }
         self.out.clear();
         packet.encode(self.version, &mut self.out);
-        self.stream.write_all(&self.out).context("the connection to the broker broke")?;
+        self.stream
+            .write_all(&self.out)
+            .context("the connection to the broker broke")?;
         self.last_sent = Instant::now();
         Ok(())
     }
@@ -77,8 +79,10 @@ impl Connection {
     ) -> anyhow::Result<Option<R>> {
         loop {
             let unread = &self.buffer[self.start..];
-            let decoded = mqtt::decode(unread, self.version, PACKET_BYTES_MAX)
-                .map_err(|error| anyhow::anyhow!("the broker sent something else than MQTT: {error}"))?;
+            let decoded =
+                mqtt::decode(unread, self.version, PACKET_BYTES_MAX).map_err(|error| {
+                    anyhow::anyhow!("the broker sent something else than MQTT: {error}")
+                })?;
             if let Some((packet, length)) = decoded {
                 if self.debug {
                     eprintln!("received {:?}", packet.kind());
@@ -109,7 +113,9 @@ impl Connection {
             if deadline.is_some_and(|deadline| deadline <= now) {
                 return Ok(false);
             }
-            let ping_at = self.keep_alive.map(|keep_alive| self.last_sent + keep_alive);
+            let ping_at = self
+                .keep_alive
+                .map(|keep_alive| self.last_sent + keep_alive);
             if ping_at.is_some_and(|at| at <= now) {
                 self.send(&Packet::Pingreq)?;
                 continue;
@@ -120,7 +126,8 @@ impl Connection {
             let length = self.buffer.len();
             self.buffer.resize(length + READ_BYTES, 0);
             let outcome = self.stream.read(&mut self.buffer[length..]);
-            self.buffer.truncate(length + outcome.as_ref().copied().unwrap_or(0));
+            self.buffer
+                .truncate(length + outcome.as_ref().copied().unwrap_or(0));
             match outcome {
                 Ok(0) => bail!("the broker closed the connection"),
                 Ok(_) => return Ok(true),
@@ -130,7 +137,11 @@ impl Connection {
         }
     }
 
-    fn introduce(&mut self, args: &ConnectArgs, properties: &OwnedProperties) -> anyhow::Result<()> {
+    fn introduce(
+        &mut self,
+        args: &ConnectArgs,
+        properties: &OwnedProperties,
+    ) -> anyhow::Result<()> {
         let user = properties.user("connect");
         let mut connect_properties = properties.connect(&user)?;
         if let Some(expiry_s) = args.session_expiry_interval {
@@ -210,9 +221,14 @@ fn dial(host: &str, port: u16) -> anyhow::Result<TcpStream> {
         }
     }
     let error = last.map_or_else(|| anyhow::anyhow!("it has no address"), anyhow::Error::from);
-    Err(error.context(format!("no connection to {host}:{port}; start a broker with `sluice serve`")))
+    Err(error.context(format!(
+        "no connection to {host}:{port}; start a broker with `sluice serve`"
+    )))
 }
 
 fn is_timeout(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
+    matches!(
+        kind,
+        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+    )
 }

@@ -60,7 +60,9 @@ pub struct ConnectArgs {
 
 /// Parses a QoS for clap.
 pub fn qos(text: &str) -> Result<QoS, String> {
-    let number = text.parse::<u8>().map_err(|_| format!("{text}: a QoS is 0, 1 or 2"))?;
+    let number = text
+        .parse::<u8>()
+        .map_err(|_| format!("{text}: a QoS is 0, 1 or 2"))?;
     QoS::from_u8(number).ok_or_else(|| format!("{number}: a QoS is 0, 1 or 2"))
 }
 
