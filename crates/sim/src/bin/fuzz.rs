@@ -1,5 +1,6 @@
 //! The fuzz driver behind `cargo xtask fuzz [TARGET] [--seconds N] [--seed S]`.
 
+use std::fmt::Write as _;
 use std::panic;
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -10,6 +11,13 @@ use sim::random::Random;
 
 /// The input under test, for the panic hook.
 static CURRENT: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -29,10 +37,7 @@ fn main() -> ExitCode {
             .lock()
             .map(|input| input.clone())
             .unwrap_or_default();
-        eprintln!(
-            "{what}\ninput: {}",
-            input.iter().map(|b| format!("{b:02x}")).collect::<String>()
-        );
+        eprintln!("{what}\ninput: {}", hex(&input));
     }));
     for target in TARGETS.iter().filter(|target| all || named(target.name)) {
         let seeds = (target.seeds)();

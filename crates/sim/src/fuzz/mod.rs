@@ -4,6 +4,8 @@
 mod batch;
 mod kafka;
 mod mqtt;
+mod recovery;
+mod shard;
 
 use crate::random::Random;
 
@@ -21,7 +23,13 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: &[Target] = &[mqtt::TARGET, kafka::TARGET, batch::TARGET];
+pub const TARGETS: &[Target] = &[
+    mqtt::TARGET,
+    kafka::TARGET,
+    batch::TARGET,
+    recovery::TARGET,
+    shard::TARGET,
+];
 
 /// An input of the target: one of its seeds, broken in one to eight places.
 pub fn input(seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
@@ -75,12 +83,19 @@ mod tests {
 
     /// The short form of `cargo xtask fuzz`.
     #[test]
-    fn every_target_survives_a_few_thousand_inputs() {
+    fn every_target_survives_many_inputs() {
         for target in TARGETS {
             let seeds = (target.seeds)();
-            seeds.iter().for_each(|seed| (target.run)(seed));
+            for seed in &seeds {
+                (target.run)(seed);
+            }
             let mut random = Random::new(1);
-            for _ in 0..3_000 {
+            // A whole node costs more than a decoder.
+            let inputs = match target.name {
+                "recovery" | "shard" => 150,
+                _ => 3_000,
+            };
+            for _ in 0..inputs {
                 let input = input(&seeds, &mut random);
                 (target.run)(&input);
             }
