@@ -220,7 +220,7 @@ impl Shard {
         let applied = self.progress.applied_lsn.max(flushed);
         self.progress.appended(turn, applied);
         self.snapshot_refused(turn);
-        self.receive_refused(turn);
+        self.receive_refused(turn, now, out);
         self.journal_refused(turn, why, now);
         self.release_appended(now, out);
         self.release_flushed(flushed, now, out);

@@ -223,13 +223,17 @@ impl Shard {
         }
     }
 
-    /// The log refused a turn: QoS 2 messages in it did not come in, so their ids are free.
-    pub(super) fn receive_refused(&mut self, turn: u64) {
+    /// The log refused a turn: QoS 2 messages in it did not come in, so their ids are free. A later
+    /// turn may have written them with the whole session; that must not outlive the process.
+    pub(super) fn receive_refused(&mut self, turn: u64, now: Now, out: &mut Outbox) {
         for (at, session, packet_id) in std::mem::take(&mut self.receiving) {
             if at != turn {
                 self.receiving.push_back((at, session, packet_id));
-            } else if let Some(slot) = self.sessions.living(session) {
-                self.sessions[slot].inbound.release(packet_id);
+            } else if let Some(slot) = self.sessions.living(session)
+                && self.sessions[slot].inbound.release(packet_id)
+                && self.sessions[slot].is_persistent()
+            {
+                self.erase_received(slot, packet_id, now, out);
             }
         }
     }
