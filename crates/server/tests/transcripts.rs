@@ -207,7 +207,7 @@ impl Connection {
         let Some(stream) = &mut self.stream else {
             return;
         };
-        let mut buffer = [0; 64 * 1024];
+        let mut buffer = [0; 16 * 1024];
         let _ = stream.set_read_timeout(Some(time.max(Duration::from_millis(1))));
         match stream.read(&mut buffer) {
             Ok(0) => self.closed = true,
