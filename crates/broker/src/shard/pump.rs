@@ -16,7 +16,7 @@ use mqtt::{AckKind, ReasonCode, write_ack};
 use std::sync::Arc;
 
 /// Positions that one [`ReadRequest`] asks for at most.
-pub const READ_POSITIONS_MAX: usize = 256;
+pub const READ_POSITIONS_MAX: usize = 512;
 
 /// What a read is for.
 #[derive(Debug)]

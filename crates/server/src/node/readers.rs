@@ -21,8 +21,12 @@ use super::mailbox::{Answer, Mailbox};
 /// hold up all sessions.
 const THREADS: usize = 2;
 
-/// Bytes asked for in one read: the first batch comes whole anyway.
-const READ_BYTES: usize = 256 * 1024;
+/// Bytes asked for in one read, at most: the first batch comes whole anyway.
+const READ_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes asked for, for each position in the partition that is read: about a record, so that little
+/// is read and checked that nobody wants. Where records are larger, the next read goes on.
+const READ_BYTES_PER_POSITION: usize = 1024;
 
 /// Bytes of messages in one answer; what goes beyond is left to the next request. One message is
 /// answered whatever its size.
@@ -185,12 +189,13 @@ impl Source {
         let mut next = 0;
         while next < order.len() && !found.is_full() {
             let first = positions[order[next]];
-            let batches = read(first, READ_BYTES).ok()?;
             let same = order[next..]
                 .iter()
                 .take_while(|&&at| positions[at].partition == first.partition)
                 .map(|&at| positions[at]);
             let wanted: Vec<Position> = same.collect();
+            let bytes_max = (wanted.len() * READ_BYTES_PER_POSITION).min(READ_BYTES_MAX);
+            let batches = read(first, bytes_max).ok()?;
             let reached = self.decode(&batches, &wanted, &mut found);
             // Without progress the first position itself is not there.
             next += wanted
