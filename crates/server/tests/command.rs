@@ -1,7 +1,10 @@
 //! The binary as a person uses it: `check`, `import emqx`, `serve` and `ctl`, with what they print
 //! and how they end.
 
-#![expect(clippy::unwrap_used, reason = "a test file: a failure to set up is a failure")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test file: a failure to set up is a failure"
+)]
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
