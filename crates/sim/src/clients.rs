@@ -141,6 +141,8 @@ impl Publisher {
 
     fn take(&mut self, world: &mut World, packet: &Packet<'_>) {
         match packet {
+            // Refused: that says nothing of the session.
+            Packet::Connack(connack) if connack.reason.is_error() => {}
             Packet::Connack(connack) => {
                 if !connack.session_present {
                     // What it had released is taken on; the rest it publishes as if for the first

@@ -55,7 +55,6 @@ fn nothing_flushed_is_lost_to_power_cuts() {
 }
 
 #[test]
-#[ignore = "one seed in 25 still loses a delivery whose record was refused with the full disk"]
 fn nothing_acknowledged_is_lost_to_a_full_disk() {
     each_seed_twice(run_with_full_disk);
 }
