@@ -16,6 +16,7 @@ use super::clock::wall_ms;
 use super::counters::Counters;
 use super::door::{LogDoor, Request};
 use super::mailbox::{Ask, Mailbox, Snapshot};
+use super::rings::Brake;
 
 /// How often the thread looks whether there is something to do.
 const LOOK: Duration = Duration::from_millis(250);
@@ -54,6 +55,8 @@ pub struct Parts {
     pub retained_table: PartitionId,
     /// The retained messages.
     pub retained: Arc<RwLock<RetainedIndex>>,
+    /// Pulled while the journal is about to be full: no time for rests.
+    pub brake: Arc<Brake>,
     /// The node's counters.
     pub counters: Arc<Counters>,
     /// Longest time between two checkpoints, seconds.
@@ -242,7 +245,7 @@ impl Keeper {
     /// Lets the journal's flushes go first, unless the journal is about to be full or the node
     /// is being stopped.
     fn rest(&self, step: Duration, stopped: &Receiver<()>) {
-        if self.fill_percent() < HURRY_PERCENT {
+        if !self.parts.brake.is_pulled() && self.fill_percent() < HURRY_PERCENT {
             let _ = stopped.recv_timeout(step.clamp(REST_MIN, REST_MAX));
         }
     }

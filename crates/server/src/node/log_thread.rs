@@ -57,6 +57,8 @@ pub struct Parts {
     pub flush_interval_us: u64,
     /// Where workers and others wake this thread.
     pub wake: Arc<Wake>,
+    /// Room that the journal must have for what may be on its way.
+    pub room_bytes: u64,
     /// Keeps workers from reading sockets while the journal is about to be full.
     pub brake: Arc<Brake>,
     /// What the node tells others about the log.
@@ -358,7 +360,7 @@ impl LogThread {
         } else {
             BRAKE_PERCENT
         };
-        let pull = used * 100 >= max * limit;
+        let pull = used * 100 >= max * limit || !self.parts.log.has_room(self.parts.room_bytes);
         if self.parts.brake.set(pull) {
             if pull {
                 self.parts.counters.log.waits.add_own(1);

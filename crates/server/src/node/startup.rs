@@ -333,7 +333,9 @@ impl Running {
             ),
             flush_interval_us: 1_000_000 / u64::from(settings.log.commits_per_s_max.max(1)),
             wake,
-            brake,
+            // Twice: records and their heads take more than the turns weigh.
+            room_bytes: 2 * (credit_bytes * mailboxes.len()) as u64,
+            brake: Arc::clone(&brake),
             standing: Arc::clone(&standing),
             counters: Arc::clone(&counters),
         });
@@ -370,6 +372,7 @@ impl Running {
             sessions: places.sessions,
             retained_table: hooks.retained_partition(),
             retained: Arc::clone(&retained),
+            brake,
             counters: Arc::clone(&counters),
             interval_s: settings.log.checkpoint_s,
             fill_percent: settings.log.checkpoint_fill_percent,

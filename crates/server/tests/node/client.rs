@@ -155,10 +155,16 @@ impl Client {
             user: UserProperties::EMPTY,
             filters: Filters::from_slice(&filters),
         }));
-        self.expect(|packet| match packet {
-            Packet::Suback(suback) => assert!(suback.reasons.iter().all(|it| !it.is_error())),
+        while let Some(early) = self.expect(|packet| match packet {
+            Packet::Suback(suback) => {
+                assert!(suback.reasons.iter().all(|it| !it.is_error()));
+                None
+            }
+            Packet::Publish(publish) => Some(Got::new(publish)),
             other => panic!("SUBACK expected, not {other:?}"),
-        });
+        }) {
+            self.early.push_back(early);
+        }
     }
 
     pub fn publish(&mut self, topic: &str, payload: &[u8], qos: QoS, retain: bool, packet_id: u16) {

@@ -510,3 +510,36 @@ async fn streams_are_made_and_appended_to_through_the_door() {
     assert_eq!(records(&node, "extra"), [("k".to_owned(), "v".to_owned())]);
     node.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_full_disk_refuses_what_must_be_kept_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    start(dir.path()).await.shutdown().await;
+    let node = start_with(dir.path(), |settings| {
+        settings.log.disk_reserve_bytes = u64::MAX / 2;
+    })
+    .await;
+    let address = mqtt(&node);
+    beside(move || {
+        let mut to = Client::connect(address, "to");
+        to.subscribe("#", QoS::AtMostOnce);
+        let mut from = Client::connect(address, "from");
+        from.publish("a", b"kept", QoS::AtLeastOnce, false, 7);
+        from.expect(|packet| match packet {
+            Packet::Puback(ack) => {
+                assert_eq!((ack.packet_id, ack.reason), (7, ReasonCode::QuotaExceeded));
+            }
+            other => panic!("PUBACK expected, not {other:?}"),
+        });
+        from.publish("a", b"live", QoS::AtMostOnce, false, 0);
+        assert_eq!(to.receive().payload, b"live");
+    })
+    .await;
+    assert_eq!(
+        node.health(),
+        Health::Serving,
+        "a full disk heals by itself"
+    );
+    assert_eq!(node.counters.snapshot().log.refused, 1);
+    node.shutdown().await;
+}
