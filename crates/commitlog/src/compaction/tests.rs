@@ -1,3 +1,5 @@
+//! Compaction against a map: what stays, what goes, and crashes in between.
+
 use std::collections::BTreeMap;
 
 use super::*;
