@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use commitlog::FlushTicket;
+use commitlog::{Error, FlushTicket, Flushed};
 
 use super::counters::Counters;
 use super::door::{LogDoor, Request};
@@ -45,10 +45,15 @@ impl Flusher {
 
 fn run(queue: &Receiver<FlushTicket>, door: &LogDoor, counters: &Counters) {
     while let Ok(ticket) = queue.recv() {
-        let start = Instant::now();
-        let result = ticket.run();
-        counters.flush_times.record(start.elapsed());
-        counters.log.flushes.add_own(1);
-        door.send(Request::Flushed(result));
+        door.send(Request::Flushed(flush(ticket, counters)));
     }
+}
+
+/// Carries a ticket out on the calling thread, and counts it.
+pub fn flush(ticket: FlushTicket, counters: &Counters) -> Result<Flushed, Error> {
+    let start = Instant::now();
+    let result = ticket.run();
+    counters.flush_times.record(start.elapsed());
+    counters.log.flushes.add(1);
+    result
 }
