@@ -69,6 +69,8 @@ struct Totals {
     connections: u64,
     sockets: u64,
     subscriptions: u64,
+    shared_subscriptions: u64,
+    inflight: u64,
     stored: u64,
 }
 
@@ -99,6 +101,8 @@ impl Totals {
             connections: counters.workers.connections_total,
             sockets: counters.reception.accepted,
             subscriptions: shards.subscriptions,
+            shared_subscriptions: shards.shared_subscriptions,
+            inflight: shards.inflight,
             stored: shards.inbox_messages,
         }
     }
@@ -120,6 +124,8 @@ impl Totals {
         say("bytes/received", self.bytes_received);
         say("bytes/sent", self.bytes_sent);
         say("subscriptions/count", self.subscriptions);
+        say("shared_subscriptions/count", self.shared_subscriptions);
+        say("messages/inflight", self.inflight);
     }
 
     fn rates(&self) -> [u64; LOAD_NAMES.len()] {
