@@ -37,7 +37,7 @@ pub struct ServeArgs {
     /// Directory of all data
     #[arg(short, long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// MQTT worker threads; 0: one for each core
+    /// MQTT worker threads; 0: seven for every eight cores, at least one
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
     /// Listen for MQTT there instead; off: nowhere

@@ -74,7 +74,7 @@ pub const KEYS: &[Key] = &[
     key("node", "data_dir", TEXT, "", "\"sluice-data\"",
         "Directory of all data; made if absent. A relative path counts from the directory the program is started in."),
     key("node", "workers", INTEGER, "threads", "0",
-        "MQTT worker threads, 1 to 64; 0: one for each processor core."),
+        "MQTT worker threads, 1 to 64; 0: seven for every eight processor cores, at least one."),
 
     key("log", "journal_bytes", SIZE, "bytes", "\"512MB\"",
         "Size of the journal, 64MB to 512MB. A larger one allows rarer checkpoints, a smaller one a faster start after a crash. Its files are written with zeros once and then used again and again."),
