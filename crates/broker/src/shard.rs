@@ -116,6 +116,8 @@ pub struct Shard {
     owed: u64,
     stats: ShardStats,
     draining: bool,
+    /// A write of the log has failed: it takes nothing any more until the node is restarted.
+    latched: bool,
     /// Scratch space for keys and values of table records.
     key: Vec<u8>,
     value: Vec<u8>,
@@ -169,6 +171,7 @@ impl Shard {
             owed: 0,
             stats: ShardStats::default(),
             draining: false,
+            latched: false,
             key: Vec::new(),
             value: Vec::new(),
         }

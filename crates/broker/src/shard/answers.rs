@@ -199,6 +199,7 @@ impl Shard {
     /// The log took nothing of a turn: what waited for it gets an error, never a success.
     pub(super) fn refused(&mut self, turn: u64, why: Refusal, now: Now, out: &mut Outbox) {
         self.stats.turns_refused += 1;
+        self.latched |= why == Refusal::Latched;
         let waiters: Vec<ConnId> = self
             .progress
             .append_waiters
@@ -300,12 +301,16 @@ impl Shard {
         };
         let (version, slot) = (connection.version, connection.session);
         let reason = ReasonCode::QuotaExceeded;
+        // After a failed write recovery may find the message in the log after all. An error in PUBREC
+        // would free its packet id, and the next message with it would be taken for a repetition.
+        let undecided =
+            self.latched && matches!(answer, Answer::Ack { kind, .. } if kind == AckKind::Pubrec);
         match answer {
             Answer::Ack {
                 kind: kind @ (AckKind::Puback | AckKind::Pubrec),
                 packet_id,
                 ..
-            } if version.is_v5() => {
+            } if version.is_v5() && !undecided => {
                 finished(connection, kind, reason);
                 let packet = AckPacket::new(packet_id, reason);
                 if kind == AckKind::Puback {
