@@ -1,5 +1,6 @@
 """Start-up after kill -9 with ten million records in the log and 100,000 sessions."""
 
+import json
 import os
 import socket
 import subprocess
@@ -48,8 +49,6 @@ def main():
                      "0", "--duration", "20", "--json"],
                     capture_output=True, text=True, check=True,
                 )
-                import json
-
                 published += json.loads(report.stdout)["messages"]
             print(f"{published} records in {time.monotonic() - start:.0f} s", flush=True)
             for attempt in range(3):

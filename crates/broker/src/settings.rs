@@ -36,8 +36,6 @@ pub struct BrokerSettings {
     pub inbox_max: u32,
     /// Bytes of inboxes of all sessions of the node together.
     pub inbox_bytes_max: u64,
-    /// Whether QoS 0 messages are owed to an offline session; they live in memory streams only.
-    pub queue_qos0: bool,
     /// Subscriptions of one session.
     pub subscriptions_max: u32,
     /// Bytes waiting in the send buffer of a connection at which its deliveries go to the inbox.
@@ -62,7 +60,6 @@ impl Default for BrokerSettings {
             retain_available: true,
             inbox_max: 1_000,
             inbox_bytes_max: 1024 * 1024 * 1024,
-            queue_qos0: false,
             subscriptions_max: 10_000,
             send_buffer_bytes_max: 1024 * 1024,
             shared_strategy: SharedStrategy::RoundRobin,
