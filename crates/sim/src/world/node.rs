@@ -1,0 +1,190 @@
+//! The running process: its log, its workers with their shards, and the mail between them. Each step
+//! happens when the driver says so. Must not know the clients.
+
+use super::{Client, World};
+use broker::{
+    Commit, HookTable, Input, Outbox, OwnedMessage, Position, REFUSED, ReadRequest, RetainedIndex,
+    RetainedRequest, Shard, ShardMessage, decode_record,
+};
+use commitlog::{BatchHead, Entry, Log, LogReader, Lsn};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+pub(super) struct Node {
+    pub(super) log: Log,
+    pub(super) reader: LogReader,
+    pub(super) hooks: Arc<HookTable>,
+    pub(super) retained: RetainedIndex,
+    pub(super) workers: Vec<Worker>,
+    /// Turns on their way to the log: worker, number, entry, messages.
+    pub(super) turns: VecDeque<(u16, u64, Entry, broker::Messages)>,
+}
+
+pub(super) struct Worker {
+    pub(super) shard: Shard,
+    pub(super) out: Outbox,
+    /// What other parts of the node have for this shard, in order.
+    pub(super) mail: VecDeque<Mail>,
+    pub(super) by_conn: HashMap<u64, Client>,
+}
+
+pub(super) enum Mail {
+    Committed(Arc<Commit>),
+    Refused(u64, broker::Refusal),
+    Flushed(Lsn),
+    Read(ReadRequest),
+    Retained(RetainedRequest),
+    Post(ShardMessage),
+}
+
+impl World {
+    /// The log thread's turn: stages and writes what waits. False when nothing did.
+    pub fn write_log(&mut self) -> bool {
+        let now_ms = self.now.wall_ms;
+        let node = self.running_mut();
+        if node.turns.is_empty() {
+            return false;
+        }
+        let mut commits = Vec::new();
+        for (worker, turn, entry, messages) in std::mem::take(&mut node.turns) {
+            let partitions: Vec<_> = entry
+                .appends
+                .iter()
+                .map(|append| append.partition)
+                .collect();
+            match node.log.stage(entry, now_ms) {
+                Ok(staged) => {
+                    let batches = partitions
+                        .iter()
+                        .zip(&staged.base_offsets)
+                        .zip(&staged.batches)
+                        .map(|((&partition, base), batch)| match base {
+                            Ok(base) => {
+                                let head = BatchHead::read(batch).expect("the log has checked it");
+                                (partition, *base, head.count())
+                            }
+                            Err(_) => (partition, REFUSED, 0),
+                        })
+                        .collect();
+                    commits.push(Arc::new(Commit {
+                        lsn: staged.lsn,
+                        worker,
+                        turn,
+                        batches,
+                        messages,
+                    }));
+                }
+                Err(error) => {
+                    let why = match error {
+                        commitlog::Error::Full { .. } => broker::Refusal::Full,
+                        _ => broker::Refusal::Latched,
+                    };
+                    node.workers[usize::from(worker)]
+                        .mail
+                        .push_back(Mail::Refused(turn, why));
+                }
+            }
+        }
+        if node.log.write().is_err() {
+            for commit in commits {
+                let mail = Mail::Refused(commit.turn, broker::Refusal::Latched);
+                node.workers[usize::from(commit.worker)]
+                    .mail
+                    .push_back(mail);
+            }
+            return true;
+        }
+        for commit in commits {
+            node.retained.apply(&commit);
+            for worker in &mut node.workers {
+                worker.mail.push_back(Mail::Committed(Arc::clone(&commit)));
+            }
+        }
+        true
+    }
+
+    /// The flush thread's turn. False when everything was flushed.
+    pub fn flush_log(&mut self) -> bool {
+        let node = self.running_mut();
+        if node.reader.flushed_to() == node.reader.appended_to() {
+            return false;
+        }
+        let Some(ticket) = node.log.flush_ticket() else {
+            return false;
+        };
+        if let Ok(flushed) = ticket.run() {
+            node.log.flushed(flushed);
+            let lsn = node.reader.flushed_to();
+            node.workers
+                .iter_mut()
+                .for_each(|worker| worker.mail.push_back(Mail::Flushed(lsn)));
+        }
+        true
+    }
+
+    /// One piece of mail reaches the shard of `worker`, or of the first that has some. False when
+    /// there was none.
+    pub fn deliver_mail(&mut self, worker: Option<u16>) -> bool {
+        let node = self.running_mut();
+        let has_mail = |worker: &u16| !node.workers[usize::from(*worker)].mail.is_empty();
+        let found = match worker {
+            Some(worker) => Some(worker).filter(has_mail),
+            None => (0..node.workers.len() as u16).find(has_mail),
+        };
+        let Some(worker) = found else { return false };
+        let mail = node.workers[usize::from(worker)]
+            .mail
+            .pop_front()
+            .expect("it has mail");
+        match mail {
+            Mail::Committed(commit) => self.handle(worker, Input::Committed(&commit)),
+            Mail::Refused(turn, why) => self.handle(worker, Input::Refused { turn, why }),
+            Mail::Flushed(lsn) => self.handle(worker, Input::Flushed(lsn)),
+            Mail::Read(ReadRequest { token, positions }) => {
+                let messages = self.read(&positions);
+                self.handle(worker, Input::Read { token, messages });
+            }
+            Mail::Retained(request) => {
+                let wall_ms = self.now.wall_ms;
+                let page = self.running().retained.find(
+                    &request.filter,
+                    request.after.as_deref(),
+                    request.as_of,
+                    wall_ms,
+                    broker::limits::RETAINED_PAGE_MAX,
+                );
+                let positions: Vec<Position> = page.hits.iter().map(|hit| hit.position).collect();
+                let messages = self.read(&positions);
+                let token = request.token;
+                self.handle(
+                    worker,
+                    Input::RetainedFound {
+                        token,
+                        page,
+                        messages,
+                    },
+                );
+            }
+            Mail::Post(message) => self.handle(worker, Input::Post(message)),
+        }
+        true
+    }
+
+    pub(super) fn read(&self, positions: &[Position]) -> Vec<Option<OwnedMessage>> {
+        let node = self.running();
+        let read = |position: &Position| {
+            let kind = node.hooks.kind(position.partition)?;
+            let batches = node
+                .reader
+                .read(position.partition, position.offset, 1, u64::MAX)
+                .ok()?;
+            let batch = commitlog::batch::batches(batches.first()?).next()?.ok()?;
+            let record = batch
+                .records()
+                .filter_map(Result::ok)
+                .find(|r| r.offset == position.offset)?;
+            decode_record(kind, &record).ok()
+        };
+        positions.iter().map(read).collect()
+    }
+}
