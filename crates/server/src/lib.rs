@@ -1,6 +1,7 @@
 //! The program `sluice`: listeners, runtimes, configuration, HTTP, command line. It knows every
 //! other crate; none knows it.
 
+pub mod auth;
 pub mod cli;
 pub mod client;
 pub mod command;

@@ -2,7 +2,9 @@
 //! runtime. It reads the log through [`Source`] and knows no MQTT; what the bytes of the protocol
 //! mean is the crate `kafka`'s. Only here and in that crate is a stream called a topic.
 
+mod access;
 mod api_versions;
+mod caller;
 mod connection;
 mod counters;
 mod fetch;
