@@ -136,6 +136,8 @@ pub struct Standing {
     requests: AtomicUsize,
     health: Mutex<Health>,
     moved: watch::Sender<Lsn>,
+    /// Marked changed by flushes only: whoever waits for one is not woken by every append.
+    flushes: watch::Sender<()>,
 }
 
 impl Standing {
@@ -145,6 +147,7 @@ impl Standing {
             requests: AtomicUsize::new(0),
             health: Mutex::new(Health::Serving),
             moved: watch::Sender::new(appended_to),
+            flushes: watch::Sender::new(()),
         }
     }
 
@@ -159,6 +162,11 @@ impl Standing {
     /// Marked changed after each write and after each flush.
     pub fn subscribe(&self) -> watch::Receiver<Lsn> {
         self.moved.subscribe()
+    }
+
+    /// Marked changed after each flush, and when there will be no more of them.
+    pub fn flushes(&self) -> watch::Receiver<()> {
+        self.flushes.subscribe()
     }
 
     /// The node stops; a latched log stays latched.
@@ -187,6 +195,9 @@ impl Standing {
         if self.moved.receiver_count() > 0 {
             self.moved.send_modify(|_| {});
         }
+        if self.flushes.receiver_count() > 0 {
+            self.flushes.send_replace(());
+        }
     }
 
     pub(super) fn latch(&self, why: &str) {
@@ -194,10 +205,12 @@ impl Standing {
             why: why.to_owned(),
         };
         self.moved.send_modify(|_| {});
+        self.flushes.send_replace(());
     }
 
     pub(super) fn stopped(&self) {
         self.stopping();
         self.moved.send_modify(|_| {});
+        self.flushes.send_replace(());
     }
 }

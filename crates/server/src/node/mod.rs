@@ -1,6 +1,7 @@
 //! The engine room: reception, workers, log, flush and reader threads, and the handle through
 //! which Kafka front door, HTTP and `main` reach them. It knows no Kafka and no HTTP.
 
+mod appender;
 mod checkpoint;
 mod clock;
 pub mod counters;
@@ -35,6 +36,7 @@ use tracing::{info, warn};
 
 use crate::settings::{HookSettings, Settings};
 
+pub use appender::{Appender, Flushing, Submitted};
 pub use clock::wall_ms;
 pub use counters::{CounterValues, Counters};
 pub use disk::FileDisk;
@@ -222,31 +224,23 @@ impl Node {
         self.standing.subscribe()
     }
 
+    /// Hands entries to the log.
+    pub fn appender(&self) -> Appender {
+        Appender::new(
+            self.door.clone(),
+            Arc::clone(&self.standing),
+            self.log.clone(),
+        )
+    }
+
     /// Appends an entry; it is readable when this returns, and flushed after [`Node::flushed`].
     pub async fn append(&self, entry: Entry) -> Result<Appended, AppendError> {
-        let (answer, result) = oneshot::channel();
-        if !self.door.send(Request::Append { entry, answer }) {
-            return Err(AppendError::Stopping);
-        }
-        result.await.unwrap_or(Err(AppendError::Stopping))
+        self.appender().submit(entry).await
     }
 
     /// Waits until everything up to `lsn` survives a power cut.
     pub async fn flushed(&self, lsn: Lsn) -> Result<(), AppendError> {
-        let mut moved = self.standing.subscribe();
-        self.door.send(Request::WantFlush);
-        loop {
-            if self.log.flushed_to() >= lsn {
-                return Ok(());
-            }
-            match self.health() {
-                Health::Latched { .. } => return Err(AppendError::Latched),
-                Health::Stopping | Health::Serving => {}
-            }
-            if moved.changed().await.is_err() {
-                return Err(AppendError::Stopping);
-            }
-        }
+        self.appender().flushed(lsn, true).await
     }
 
     /// Makes a stream; answers its partitions.
