@@ -47,22 +47,58 @@ error_codes! {
     LeaderNotAvailable = 5, "LEADER_NOT_AVAILABLE";
     /// Another node leads the partition.
     NotLeaderOrFollower = 6, "NOT_LEADER_OR_FOLLOWER";
+    /// The metadata of a committed offset is too large.
+    OffsetMetadataTooLarge = 12, "OFFSET_METADATA_TOO_LARGE";
+    /// The coordinator is still reading its table.
+    CoordinatorLoadInProgress = 14, "COORDINATOR_LOAD_IN_PROGRESS";
+    /// The coordinator cannot serve at this moment; the client asks again.
+    CoordinatorNotAvailable = 15, "COORDINATOR_NOT_AVAILABLE";
     /// The name cannot be that of a topic.
     InvalidTopic = 17, "INVALID_TOPIC_EXCEPTION";
+    /// The generation of the group is another one.
+    IllegalGeneration = 22, "ILLEGAL_GENERATION";
+    /// The member shares no protocol with the group.
+    InconsistentGroupProtocol = 23, "INCONSISTENT_GROUP_PROTOCOL";
+    /// The name cannot be that of a group.
+    InvalidGroupId = 24, "INVALID_GROUP_ID";
+    /// The group has no such member.
+    UnknownMemberId = 25, "UNKNOWN_MEMBER_ID";
+    /// The session timeout lies outside what the server allows.
+    InvalidSessionTimeout = 26, "INVALID_SESSION_TIMEOUT";
+    /// The group is rebalancing: the member joins again.
+    RebalanceInProgress = 27, "REBALANCE_IN_PROGRESS";
+    /// A commit is larger than the server takes.
+    InvalidCommitOffsetSize = 28, "INVALID_COMMIT_OFFSET_SIZE";
     /// The client may not do that with the topic.
     TopicAuthorizationFailed = 29, "TOPIC_AUTHORIZATION_FAILED";
+    /// The client may not do that with the group.
+    GroupAuthorizationFailed = 30, "GROUP_AUTHORIZATION_FAILED";
     /// The version of the request is not served.
     UnsupportedVersion = 35, "UNSUPPORTED_VERSION";
     /// The request makes no sense.
     InvalidRequest = 42, "INVALID_REQUEST";
     /// The disk under the partition failed.
     StorageError = 56, "KAFKA_STORAGE_ERROR";
+    /// The group has members.
+    NonEmptyGroup = 68, "NON_EMPTY_GROUP";
+    /// There is no such group.
+    GroupIdNotFound = 69, "GROUP_ID_NOT_FOUND";
     /// The fetch session is not known.
     FetchSessionIdNotFound = 70, "FETCH_SESSION_ID_NOT_FOUND";
     /// The leader epoch of the client is older than ours.
     FencedLeaderEpoch = 74, "FENCED_LEADER_EPOCH";
     /// The leader epoch of the client is newer than ours.
     UnknownLeaderEpoch = 75, "UNKNOWN_LEADER_EPOCH";
+    /// The member joins again with the id that it is given (KIP-394).
+    MemberIdRequired = 79, "MEMBER_ID_REQUIRED";
+    /// The group has as many members as it may.
+    GroupMaxSizeReached = 81, "GROUP_MAX_SIZE_REACHED";
+    /// Another member has taken over the static instance id (KIP-345).
+    FencedInstanceId = 82, "FENCED_INSTANCE_ID";
+    /// Members of the group still read the topic.
+    GroupSubscribedToTopic = 86, "GROUP_SUBSCRIBED_TO_TOPIC";
+    /// An open transaction may still commit this offset (KIP-447).
+    UnstableOffsetCommit = 88, "UNSTABLE_OFFSET_COMMIT";
     /// No topic has this id.
     UnknownTopicId = 100, "UNKNOWN_TOPIC_ID";
 }
