@@ -4,6 +4,7 @@
 mod bench;
 mod ci;
 mod fuzz;
+mod kafka;
 mod prepare;
 mod process;
 mod soak;
@@ -22,6 +23,7 @@ cargo xtask VERB
   fuzz [TARGET]     fuzz every decoder, recovery and shard operations (--seconds N each)
   bench [SCENARIO]  measure against mosquitto in the same run: a b c0 c1 c2 d0 d1 e f g, or all
                     (--rounds N, --seconds N, --no-build)
+  kafka VERB        a real Apache Kafka on loopback and its own tools: up | down | status | tool NAME
 ";
 
 fn main() -> ExitCode {
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         Some("soak") => soak::soak(rest),
         Some("fuzz") => fuzz::fuzz(rest),
         Some("bench") => bench::bench(rest),
+        Some("kafka") => kafka::kafka(rest),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);

@@ -79,7 +79,8 @@ pub fn versions() -> Vec<String> {
     found
 }
 
-fn debian(packages: &[&str]) -> anyhow::Result<()> {
+/// Installs Debian packages by name.
+pub fn debian(packages: &[&str]) -> anyhow::Result<()> {
     run(command("apt-get", &["update", "-qq"])).context("the Debian package lists")?;
     let mut install = command(
         "apt-get",

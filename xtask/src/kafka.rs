@@ -1,0 +1,488 @@
+//! `cargo xtask kafka`: a real Apache Kafka on loopback, for the tests and for trying things by hand,
+//! and Kafka's own command-line tools against any address. It knows nothing of Sluice.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+use crate::process::{command, read, root, workshop};
+
+const USAGE: &str = "\
+cargo xtask kafka up [--nodes 1|3] [--port P]  start Apache Kafka on loopback (node n at P + n - 1)
+cargo xtask kafka status                       say what runs and where
+cargo xtask kafka down                         stop it and remove its data
+cargo xtask kafka tool NAME ARGS...            run one of Kafka's own command-line tools";
+
+/// (name, main class): the tools as their scripts in Kafka's `bin` call them.
+const TOOLS: &[(&str, &str)] = &[
+    ("acls", "org.apache.kafka.tools.AclCommand"),
+    (
+        "broker-api-versions",
+        "org.apache.kafka.tools.BrokerApiVersionsCommand",
+    ),
+    ("cluster", "org.apache.kafka.tools.ClusterTool"),
+    ("configs", "kafka.admin.ConfigCommand"),
+    (
+        "console-consumer",
+        "org.apache.kafka.tools.consumer.ConsoleConsumer",
+    ),
+    ("console-producer", "org.apache.kafka.tools.ConsoleProducer"),
+    (
+        "consumer-groups",
+        "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+    ),
+    (
+        "consumer-perf-test",
+        "org.apache.kafka.tools.ConsumerPerformance",
+    ),
+    (
+        "delete-records",
+        "org.apache.kafka.tools.DeleteRecordsCommand",
+    ),
+    ("dump-log", "org.apache.kafka.tools.DumpLogSegments"),
+    ("e2e-latency", "org.apache.kafka.tools.EndToEndLatency"),
+    ("features", "org.apache.kafka.tools.FeatureCommand"),
+    ("get-offsets", "org.apache.kafka.tools.GetOffsetShell"),
+    ("groups", "org.apache.kafka.tools.GroupsCommand"),
+    ("log-dirs", "org.apache.kafka.tools.LogDirsCommand"),
+    (
+        "producer-perf-test",
+        "org.apache.kafka.tools.ProducerPerformance",
+    ),
+    (
+        "reassign-partitions",
+        "org.apache.kafka.tools.reassign.ReassignPartitionsCommand",
+    ),
+    ("storage", "kafka.tools.StorageTool"),
+    ("topics", "org.apache.kafka.tools.TopicCommand"),
+    ("transactions", "org.apache.kafka.tools.TransactionsCommand"),
+    (
+        "verifiable-consumer",
+        "org.apache.kafka.tools.VerifiableConsumer",
+    ),
+    (
+        "verifiable-producer",
+        "org.apache.kafka.tools.VerifiableProducer",
+    ),
+];
+
+/// The oldest Java that Kafka 4.x brokers run on.
+const JAVA_MIN: u32 = 17;
+/// A node of three on a busy machine needs this long at most.
+const START: Duration = Duration::from_secs(120);
+const STOP: Duration = Duration::from_secs(30);
+
+/// Runs one verb.
+pub fn kafka(arguments: &[String]) -> anyhow::Result<()> {
+    let rest = arguments.get(1..).unwrap_or_default();
+    match arguments.first().map(String::as_str) {
+        Some("up") => up(rest),
+        Some("status") => status(),
+        Some("down") => down(),
+        Some("tool") => tool(rest),
+        _ => bail!("{USAGE}"),
+    }
+}
+
+/// A number that follows its flag, or the default.
+fn option(arguments: &[String], name: &str, default: u16) -> anyhow::Result<u16> {
+    let Some(at) = arguments.iter().position(|argument| argument == name) else {
+        return Ok(default);
+    };
+    let value = arguments
+        .get(at + 1)
+        .with_context(|| format!("{name} needs a number"))?;
+    value
+        .parse()
+        .with_context(|| format!("{name} {value}: not a number from 0 to 65535"))
+}
+
+fn up(arguments: &[String]) -> anyhow::Result<()> {
+    let nodes = option(arguments, "--nodes", 1)?;
+    let port = option(arguments, "--port", 0)?;
+    if !matches!(nodes, 1 | 3) {
+        bail!("--nodes {nodes}: 1 or 3");
+    }
+    let cluster = Cluster::named("cluster");
+    let running = cluster.running();
+    if running > 0 {
+        bail!(
+            "{running} node(s) of Apache Kafka run already at {}; `cargo xtask kafka down` first",
+            cluster.bootstrap().unwrap_or_default()
+        );
+    }
+    prepare()?;
+    cluster.start(nodes, port)?;
+    let address = cluster.bootstrap()?;
+    println!("Apache Kafka {} answers at {address}", version()?);
+    println!("stop it by: cargo xtask kafka down");
+    Ok(())
+}
+
+fn status() -> anyhow::Result<()> {
+    let cluster = Cluster::named("cluster");
+    match cluster.running() {
+        0 => println!("no Apache Kafka runs; start one by: cargo xtask kafka up"),
+        count => println!(
+            "{count} node(s) of Apache Kafka at {}",
+            cluster.bootstrap()?
+        ),
+    }
+    Ok(())
+}
+
+fn down() -> anyhow::Result<()> {
+    Cluster::named("cluster").stop()
+}
+
+fn tool(arguments: &[String]) -> anyhow::Result<()> {
+    let Some(name) = arguments.first() else {
+        let names: Vec<&str> = TOOLS.iter().map(|(name, _)| *name).collect();
+        bail!(
+            "cargo xtask kafka tool NAME ARGS, where NAME is one of {}",
+            names.join(", ")
+        );
+    };
+    prepare()?;
+    let status = tool_command(name)?
+        .args(&arguments[1..])
+        .current_dir(std::env::current_dir()?)
+        .status()
+        .context("Java could not be started")?;
+    if !status.success() {
+        bail!("kafka tool {name} failed: {status}");
+    }
+    Ok(())
+}
+
+/// Kafka's tool of that name, ready for its arguments; `prepare` must have run.
+pub fn tool_command(name: &str) -> anyhow::Result<Command> {
+    let class = TOOLS.iter().find(|(known, _)| *known == name);
+    let Some((_, class)) = class else {
+        let names: Vec<&str> = TOOLS.iter().map(|(name, _)| *name).collect();
+        bail!(
+            "Kafka's tool {name} is not known here; known are {}",
+            names.join(", ")
+        );
+    };
+    let mut java = java(&["-Xmx256m", "-XX:TieredStopAtLevel=1"]);
+    java.arg(class);
+    Ok(java)
+}
+
+/// The version that the committed pom asks for.
+pub fn version() -> anyhow::Result<String> {
+    let pom = fs::read_to_string(root().join("tests/kafka/pom.xml"))?;
+    let (_, rest) = pom
+        .split_once("<kafka.version>")
+        .context("tests/kafka/pom.xml names no kafka.version")?;
+    let version = rest.split('<').next().unwrap_or_default();
+    Ok(version.to_owned())
+}
+
+/// Java, Maven and the jars, installed where absent.
+pub fn prepare() -> anyhow::Result<()> {
+    prepare_java()?;
+    jars("tests/kafka/pom.xml", "lib")?;
+    Ok(())
+}
+
+/// Where the jars of one pom lie.
+pub fn library(name: &str) -> PathBuf {
+    workshop().join("kafka").join(name)
+}
+
+/// Copies the jars that a pom names into `target/xtask/kafka/NAME`, unless they lie there already.
+pub fn jars(pom: &str, name: &str) -> anyhow::Result<PathBuf> {
+    let pom = root().join(pom);
+    let folder = library(name);
+    let stamp = folder.join("pom.xml");
+    let wanted = fs::read(&pom)?;
+    if fs::read(&stamp).is_ok_and(|found| found == wanted) {
+        return Ok(folder);
+    }
+    // On standard error: a tool's standard output may be read by a program.
+    eprintln!(
+        "fetching Apache Kafka's jars by Maven into {} (once)",
+        folder.display()
+    );
+    // Into a folder of this process first: two runs at once must not see half of a library.
+    let fresh = folder.with_extension(format!("new-{}", std::process::id()));
+    fs::create_dir_all(&fresh)?;
+    let mut maven = command("mvn", &["-q", "-B", "-f"]);
+    maven.arg(&pom);
+    maven.arg("org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies");
+    maven.arg("-DincludeScope=runtime");
+    maven.arg(format!("-DoutputDirectory={}", fresh.display()));
+    read(maven).with_context(|| {
+        format!(
+            "Maven could not fetch what {} names; it needs Maven Central or a mirror of it \
+             (settings.xml in ~/.m2)",
+            pom.display()
+        )
+    })?;
+    fs::write(fresh.join("pom.xml"), &wanted)?;
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    fs::rename(&fresh, &folder)?;
+    Ok(folder)
+}
+
+/// A JDK of at least `JAVA_MIN` and Maven, by apt-get where absent.
+pub fn prepare_java() -> anyhow::Result<()> {
+    let mut missing = Vec::new();
+    if java_major("javac").is_none_or(|major| major < JAVA_MIN) {
+        missing.push("default-jdk-headless");
+    }
+    if read(command("mvn", &["-v"])).is_err() {
+        missing.push("maven");
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("Apache Kafka needs Java {JAVA_MIN} or newer and Maven: installing {missing:?}");
+    crate::prepare::debian(&missing)
+        .context("install a JDK of at least 17 and Maven yourself, then run this again")?;
+    match java_major("javac") {
+        Some(major) if major >= JAVA_MIN => Ok(()),
+        found => bail!(
+            "Java {JAVA_MIN} or newer is needed and `javac -version` says {found:?}; \
+             set PATH to a newer JDK"
+        ),
+    }
+}
+
+/// The major version of Java on the path.
+pub fn java_major(program: &str) -> Option<u32> {
+    // "javac 17.0.15"; Java 8 said "javac 1.8.0".
+    let text = read(command(program, &["-version"])).ok()?;
+    let version = text.split_whitespace().nth(1)?;
+    version.split('.').next()?.parse().ok()
+}
+
+/// Java with Kafka's jars and a quiet log on standard error.
+fn java(options: &[&str]) -> Command {
+    let mut java = command("java", options);
+    let log = root().join("tests/kafka/log4j2.properties");
+    java.arg("-XX:+UseSerialGC");
+    java.arg(format!("-Dlog4j2.configurationFile=file:{}", log.display()));
+    java.arg("-cp").arg(library("lib").join("*"));
+    java
+}
+
+/// Nodes of Apache Kafka that run in the background, known by their files: a process that starts
+/// them need not be the one that stops them.
+#[derive(Debug)]
+pub struct Cluster {
+    folder: PathBuf,
+}
+
+impl Cluster {
+    /// The cluster of that name; it may not run.
+    pub fn named(name: &str) -> Self {
+        let folder = workshop().join("kafka").join(name);
+        Self { folder }
+    }
+
+    /// Formats fresh nodes, starts them and waits until every one answers. Port 0: free ones.
+    pub fn start(&self, nodes: u16, port: u16) -> anyhow::Result<()> {
+        if self.folder.exists() {
+            fs::remove_dir_all(&self.folder)?;
+        }
+        fs::create_dir_all(&self.folder)?;
+        let mut brokers = Vec::new();
+        for node in 0..nodes {
+            brokers.push(if port == 0 { free_port()? } else { port + node });
+        }
+        let controllers = (0..nodes)
+            .map(|_| free_port())
+            .collect::<anyhow::Result<Vec<u16>>>()?;
+        let identity =
+            read_last_line(java(&["-Xmx64m"]).args(["kafka.tools.StorageTool", "random-uuid"]))?;
+        for node in 1..=nodes {
+            let settings = self.settings(node, &brokers, &controllers)?;
+            let mut format = java(&["-Xmx128m"]);
+            format.args(["kafka.tools.StorageTool", "format", "-t", &identity, "-c"]);
+            format.arg(&settings);
+            read(format).context("a node of Apache Kafka could not be formatted")?;
+            self.spawn(node, &settings)?;
+        }
+        let addresses: Vec<String> = brokers
+            .iter()
+            .map(|port| format!("127.0.0.1:{port}"))
+            .collect();
+        fs::write(self.folder.join("bootstrap"), addresses.join(","))?;
+        for address in &addresses {
+            if let Err(error) = self.wait(address) {
+                self.stop()?;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn settings(&self, node: u16, brokers: &[u16], controllers: &[u16]) -> anyhow::Result<PathBuf> {
+        let copies = brokers.len();
+        let in_sync = copies.div_ceil(2);
+        let voters: Vec<String> = controllers
+            .iter()
+            .zip(1..)
+            .map(|(port, node)| format!("{node}@127.0.0.1:{port}"))
+            .collect();
+        let (voters, at) = (voters.join(","), usize::from(node) - 1);
+        let (broker, controller) = (brokers[at], controllers[at]);
+        let data = self.folder.join(format!("n{node}"));
+        let text = format!(
+            "process.roles=broker,controller\n\
+             node.id={node}\n\
+             controller.quorum.voters={voters}\n\
+             listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{broker}\n\
+             inter.broker.listener.name=PLAINTEXT\n\
+             controller.listener.names=CONTROLLER\n\
+             listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n\
+             log.dirs={data}\n\
+             num.partitions=4\n\
+             default.replication.factor={copies}\n\
+             min.insync.replicas={in_sync}\n\
+             offsets.topic.replication.factor={copies}\n\
+             offsets.topic.num.partitions=4\n\
+             transaction.state.log.replication.factor={copies}\n\
+             transaction.state.log.min.isr={in_sync}\n\
+             transaction.state.log.num.partitions=4\n\
+             share.coordinator.state.topic.replication.factor={copies}\n\
+             share.coordinator.state.topic.min.isr={in_sync}\n\
+             group.initial.rebalance.delay.ms=0\n",
+            data = data.display(),
+        );
+        let path = self.folder.join(format!("n{node}.properties"));
+        fs::write(&path, text)?;
+        Ok(path)
+    }
+
+    fn spawn(&self, node: u16, settings: &Path) -> anyhow::Result<()> {
+        use std::os::unix::process::CommandExt as _;
+        let log = fs::File::create(self.folder.join(format!("n{node}.log")))?;
+        let mut broker = java(&["-Xms256m", "-Xmx512m"]);
+        broker.arg("kafka.Kafka").arg(settings);
+        broker.stdin(Stdio::null());
+        broker.stdout(log.try_clone()?).stderr(log);
+        // A group of its own: Ctrl-C at the terminal stops what runs there, not the cluster.
+        broker.process_group(0);
+        let child = broker.spawn().context("Java could not be started")?;
+        fs::write(self.pid_file(node), child.id().to_string())?;
+        Ok(())
+    }
+
+    fn pid_file(&self, node: u16) -> PathBuf {
+        self.folder.join(format!("n{node}.pid"))
+    }
+
+    fn wait(&self, address: &str) -> anyhow::Result<()> {
+        let deadline = Instant::now() + START;
+        let expected = self.pids().len();
+        loop {
+            let mut ask = tool_command("broker-api-versions")?;
+            ask.args(["--bootstrap-server", address]);
+            if read(ask).is_ok() {
+                return Ok(());
+            }
+            let dead = self.running() < expected;
+            if dead || Instant::now() > deadline {
+                bail!(
+                    "Apache Kafka does not answer at {address}; the end of its log:\n{}",
+                    self.log_ends()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+
+    fn log_ends(&self) -> String {
+        let mut text = String::new();
+        for node in 1..=3 {
+            let path = self.folder.join(format!("n{node}.log"));
+            if let Ok(log) = fs::read_to_string(&path) {
+                let lines: Vec<&str> = log.lines().collect();
+                let last = &lines[lines.len().saturating_sub(15)..];
+                text.push_str(&format!("{}:\n{}\n", path.display(), last.join("\n")));
+            }
+        }
+        text
+    }
+
+    /// Where clients begin: `127.0.0.1:PORT`, several parted by commas.
+    pub fn bootstrap(&self) -> anyhow::Result<String> {
+        fs::read_to_string(self.folder.join("bootstrap"))
+            .context("no Apache Kafka was started; cargo xtask kafka up")
+    }
+
+    /// The nodes' process ids, whether they run or not.
+    pub fn pids(&self) -> Vec<u32> {
+        (1..=3)
+            .filter_map(|node| fs::read_to_string(self.pid_file(node)).ok()?.parse().ok())
+            .collect()
+    }
+
+    /// How many nodes run.
+    pub fn running(&self) -> usize {
+        self.pids().into_iter().filter(|pid| is_kafka(*pid)).count()
+    }
+
+    /// Asks every node to end, ends by force what does not, and removes the data.
+    pub fn stop(&self) -> anyhow::Result<()> {
+        let pids: Vec<u32> = self
+            .pids()
+            .into_iter()
+            .filter(|pid| is_kafka(*pid))
+            .collect();
+        for signal in ["-TERM", "-KILL"] {
+            for pid in pids.iter().filter(|pid| is_kafka(**pid)) {
+                // It may end in between; then there is nothing to stop.
+                let _ = read(command("kill", &[signal, &pid.to_string()]));
+            }
+            let deadline = Instant::now() + STOP;
+            while pids.iter().any(|pid| is_kafka(*pid)) && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
+        if self.folder.exists() {
+            fs::remove_dir_all(&self.folder)?;
+        }
+        println!("stopped {} node(s) of Apache Kafka", pids.len());
+        Ok(())
+    }
+}
+
+/// Whether that process is a broker that we started: process ids are used again.
+fn is_kafka(pid: u32) -> bool {
+    let Ok(words) = fs::read(format!("/proc/{pid}/cmdline")) else {
+        return false;
+    };
+    // A process that has ended and not been reaped has an empty command line.
+    words
+        .split(|byte| *byte == 0)
+        .any(|word| word == b"kafka.Kafka")
+}
+
+fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+fn read_last_line(java: &mut Command) -> anyhow::Result<String> {
+    let output = java.output().context("Java could not be started")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = text.lines().last().unwrap_or_default().trim().to_owned();
+    if !output.status.success() || line.is_empty() {
+        bail!(
+            "Kafka's storage tool failed: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(line)
+}
