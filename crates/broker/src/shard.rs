@@ -16,6 +16,7 @@ mod publish;
 mod pump;
 mod recent;
 mod replay;
+mod restart;
 mod snapshot;
 mod subscribe;
 pub(crate) mod table;
