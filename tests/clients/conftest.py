@@ -8,6 +8,7 @@ import threading
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 
+from door import Door
 from sluice import Sluice
 
 
@@ -50,6 +51,19 @@ def fresh(tmp_path):
     for sluice in made:
         if sluice.process and sluice.process.poll() is None:
             sluice.kill()
+
+
+@pytest.fixture(scope="session")
+def door(tmp_path_factory):
+    """The Kafka front door of one node that many tests share; they keep to topics of their own."""
+    bootstrap = os.environ.get("KAFKA_BOOTSTRAP")
+    if bootstrap:
+        yield Door(bootstrap)
+        return
+    sluice = Sluice(tmp_path_factory.mktemp("door")).start()
+    yield Door(f"127.0.0.1:{sluice.kafka}", sluice)
+    if sluice.process.poll() is None:
+        sluice.kill()
 
 
 def read_stream(node, stream):
