@@ -1,5 +1,16 @@
-//! Who comes in: principals and the users of the node. It knows neither MQTT nor Kafka; both doors ask it.
+//! Who comes in: principals, the users of the node with their passwords and SCRAM keys, and how
+//! guessing is slowed down. It knows neither MQTT nor Kafka; both doors ask it.
 
+pub mod attempts;
+pub mod limits;
+pub mod password;
 mod principal;
+pub mod scram;
+mod user;
+mod users;
+mod verified;
 
+pub use password::Password;
 pub use principal::Principal;
+pub use user::{User, UserRow, bad_name};
+pub use users::{ChangeError, Denied, Ledger, Users};

@@ -1,0 +1,169 @@
+//! How guessing is slowed down: each failure makes the next attempt of the same address for the
+//! same name wait longer, and so does a heap of failures of one address. Pure; the time is given.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::limits::{
+    ADDRESS_FAILURES_FREE, DELAY_FIRST, DELAY_MAX, DELAY_WAIT_MAX, FAILURES_FOR, FAILURES_MAX,
+};
+
+/// Who failed how often of late.
+#[derive(Debug, Default)]
+pub struct Attempts {
+    by_name: HashMap<(IpAddr, String), Failures>,
+    by_address: HashMap<IpAddr, Failures>,
+}
+
+/// The failures of one key.
+#[derive(Debug)]
+struct Failures {
+    count: u32,
+    last: Instant,
+    /// When the next attempt has its turn.
+    next: Instant,
+}
+
+impl Attempts {
+    /// How long an attempt waits for its turn; `None`: too many wait already, and this one has
+    /// failed. Attempts at the same time wait behind each other.
+    pub fn turn(&mut self, address: IpAddr, name: &str, now: Instant) -> Option<Duration> {
+        let address = address.to_canonical();
+        let of_name = self.by_name.get_mut(&(address, name.to_owned()));
+        let of_address = self.by_address.get_mut(&address);
+        let mut at = now;
+        let mut slowed = Vec::with_capacity(2);
+        if let Some(failures) = of_name {
+            slowed.push((failures, 0));
+        }
+        if let Some(failures) = of_address {
+            slowed.push((failures, ADDRESS_FAILURES_FREE));
+        }
+        for (failures, free) in &slowed {
+            if failures.pause(*free) > Duration::ZERO && !failures.forgotten(now) {
+                at = at.max(failures.next);
+            }
+        }
+        let wait = at - now;
+        if wait > DELAY_WAIT_MAX {
+            return None;
+        }
+        for (failures, free) in slowed {
+            failures.next = at + failures.pause(free);
+        }
+        Some(wait)
+    }
+
+    /// An attempt failed.
+    pub fn failed(&mut self, address: IpAddr, name: &str, now: Instant) {
+        let address = address.to_canonical();
+        count(&mut self.by_name, (address, name.to_owned()), 0, now);
+        count(&mut self.by_address, address, ADDRESS_FAILURES_FREE, now);
+    }
+
+    /// An attempt succeeded: that name is no longer slowed down for that address.
+    pub fn succeeded(&mut self, address: IpAddr, name: &str) {
+        if !self.by_name.is_empty() {
+            self.by_name
+                .remove(&(address.to_canonical(), name.to_owned()));
+        }
+    }
+}
+
+fn count<K: Eq + Hash>(map: &mut HashMap<K, Failures>, key: K, free: u32, now: Instant) {
+    if map.len() >= FAILURES_MAX && !map.contains_key(&key) {
+        map.retain(|_, failures| !failures.forgotten(now));
+        if map.len() >= FAILURES_MAX {
+            // Under such an attack the bound matters more than who is in the map.
+            map.clear();
+        }
+    }
+    let failures = map.entry(key).or_insert(Failures {
+        count: 0,
+        last: now,
+        next: now,
+    });
+    if failures.forgotten(now) {
+        failures.count = 0;
+    }
+    failures.count = failures.count.saturating_add(1);
+    failures.last = now;
+    failures.next = failures.next.max(now + failures.pause(free));
+}
+
+impl Failures {
+    fn forgotten(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.last) >= FAILURES_FOR
+    }
+
+    fn pause(&self, free: u32) -> Duration {
+        match self.count.saturating_sub(free) {
+            0 => Duration::ZERO,
+            over => (DELAY_FIRST * 2_u32.saturating_pow(over - 1).min(1_000)).min(DELAY_MAX),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    #[test]
+    fn each_failure_makes_the_next_attempt_wait_longer() {
+        let mut attempts = Attempts::default();
+        let mut now = Instant::now();
+        assert_eq!(attempts.turn(HERE, "joe", now), Some(Duration::ZERO));
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            attempts.failed(HERE, "joe", now);
+            let wait = attempts.turn(HERE, "joe", now).unwrap();
+            waits.push(wait.as_millis());
+            now += wait;
+        }
+        assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        assert_eq!(attempts.turn(HERE, "ann", now), Some(Duration::ZERO));
+        attempts.succeeded(HERE, "joe");
+        assert_eq!(attempts.turn(HERE, "joe", now), Some(Duration::ZERO));
+        attempts.failed(HERE, "joe", now);
+        let later = now + FAILURES_FOR;
+        assert_eq!(attempts.turn(HERE, "joe", later), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn attempts_at_the_same_time_wait_behind_each_other() {
+        let mut attempts = Attempts::default();
+        let now = Instant::now();
+        for _ in 0..6 {
+            attempts.failed(HERE, "joe", now);
+        }
+        let waits: Vec<_> = (0..5)
+            .map(|_| attempts.turn(HERE, "joe", now).map(|wait| wait.as_millis()))
+            .collect();
+        assert_eq!(waits, [Some(3200), Some(6400), Some(9600), None, None]);
+    }
+
+    #[test]
+    fn an_address_that_fails_with_many_names_waits_too() {
+        let mut attempts = Attempts::default();
+        let now = Instant::now();
+        for n in 0..=ADDRESS_FAILURES_FREE {
+            assert_eq!(attempts.turn(HERE, "new", now), Some(Duration::ZERO));
+            attempts.failed(HERE, &format!("user{n}"), now);
+        }
+        assert_eq!(attempts.turn(HERE, "new", now), Some(DELAY_FIRST));
+    }
+
+    #[test]
+    fn the_memory_of_failures_is_bounded() {
+        let mut attempts = Attempts::default();
+        let now = Instant::now();
+        for n in 0..=FAILURES_MAX {
+            attempts.failed(HERE, &n.to_string(), now);
+        }
+        assert!(attempts.by_name.len() <= FAILURES_MAX);
+    }
+}

@@ -1,0 +1,322 @@
+//! The users of a node: a map in memory over the records of the users table. Changes are in the
+//! table before they count; where the table lives is behind [`Ledger`].
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
+
+use tokio::sync::Semaphore;
+
+use super::attempts::Attempts;
+use super::limits;
+use super::password::{Password, SALT_BYTES};
+use super::scram::{Hash, Keys};
+use super::user::{User, UserRow, bad_name};
+use super::verified::{Verified, mark};
+
+/// Where the records are kept.
+pub trait Ledger: Send + Sync + 'static {
+    /// Writes the record of a user, or its end (`None`); returns when it survives a power cut.
+    fn write(
+        &self,
+        name: &str,
+        value: Option<Vec<u8>>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>>;
+
+    /// Random bytes.
+    fn random(&self) -> [u8; 32];
+
+    /// Now, ms since 1970.
+    fn now_ms(&self) -> u64;
+}
+
+/// Why somebody does not come in. Nobody is told whether the name or the password was wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// There is no such user, or the password is another.
+    Wrong,
+    /// Too many attempts failed or wait; this one was not looked at.
+    TooMany,
+}
+
+/// Why a change was not made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChangeError {
+    /// There is such a user.
+    Exists,
+    /// There is no such user.
+    Unknown,
+    /// The name or the number of users is out of bounds; says which.
+    Invalid(String),
+    /// The table cannot be written; says why.
+    Unwritten(String),
+}
+
+impl fmt::Display for ChangeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exists => f.write_str("there is a user of that name"),
+            Self::Unknown => f.write_str("there is no user of that name"),
+            Self::Invalid(what) => f.write_str(what),
+            Self::Unwritten(why) => write!(f, "the users table cannot be written: {why}"),
+        }
+    }
+}
+
+/// All users.
+pub struct Users {
+    rows: RwLock<BTreeMap<String, Arc<User>>>,
+    ledger: Box<dyn Ledger>,
+    /// Held while a record is on its way, so that map and table change in the same order.
+    changing: tokio::sync::Mutex<()>,
+    hashing: Arc<Semaphore>,
+    /// Hashes under way and waiting.
+    places: Arc<Semaphore>,
+    verified: Mutex<Verified>,
+    attempts: Mutex<Attempts>,
+    /// A secret of this process, for what must look random and be the same each time.
+    secret: [u8; 32],
+    /// Compared with where there is no user, so that it takes as long.
+    nobody: std::sync::OnceLock<Arc<User>>,
+}
+
+impl Users {
+    /// The users whose records are in the table.
+    pub fn new(rows: impl IntoIterator<Item = (String, User)>, ledger: Box<dyn Ledger>) -> Self {
+        let rows = rows.into_iter().map(|(name, user)| (name, Arc::new(user)));
+        Self {
+            rows: RwLock::new(rows.collect()),
+            secret: ledger.random(),
+            ledger,
+            changing: tokio::sync::Mutex::new(()),
+            hashing: Arc::new(Semaphore::new(limits::HASHING_MAX)),
+            places: Arc::new(Semaphore::new(
+                limits::HASHING_MAX + limits::HASHING_WAITING_MAX,
+            )),
+            verified: Mutex::default(),
+            attempts: Mutex::default(),
+            nobody: std::sync::OnceLock::new(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rows
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_empty()
+    }
+
+    /// What may be told of all users, by name.
+    pub fn list(&self) -> Vec<UserRow> {
+        let rows = self.rows.read().unwrap_or_else(PoisonError::into_inner);
+        rows.iter().map(|(name, user)| user.row(name)).collect()
+    }
+
+    /// Adds a user.
+    ///
+    /// # Errors
+    /// There is one, the name is out of bounds, or the table cannot be written.
+    pub async fn add(&self, name: &str, password: Password) -> Result<UserRow, ChangeError> {
+        if let Some(what) = bad_name(name) {
+            return Err(ChangeError::Invalid(what));
+        }
+        self.set(name, password, |rows| {
+            if rows.contains_key(name) {
+                return Err(ChangeError::Exists);
+            }
+            let most = limits::USERS_MAX;
+            if rows.len() >= most {
+                return Err(ChangeError::Invalid(format!(
+                    "a node has at most {most} users"
+                )));
+            }
+            Ok(None)
+        })
+        .await
+    }
+
+    /// Gives a user another password; from now on only that one counts.
+    ///
+    /// # Errors
+    /// There is no such user, or the table cannot be written.
+    pub async fn set_password(
+        &self,
+        name: &str,
+        password: Password,
+    ) -> Result<UserRow, ChangeError> {
+        self.set(name, password, |rows| {
+            let user = rows.get(name).ok_or(ChangeError::Unknown)?;
+            Ok(Some(user.created_ms))
+        })
+        .await
+    }
+
+    /// Deletes a user. Connections that it has stay until they end or must authenticate again.
+    ///
+    /// # Errors
+    /// There is no such user, or the table cannot be written.
+    pub async fn delete(&self, name: &str) -> Result<(), ChangeError> {
+        let _changing = self.changing.lock().await;
+        if self.user(name).is_none() {
+            return Err(ChangeError::Unknown);
+        }
+        let written = self.ledger.write(name, None).await;
+        written.map_err(ChangeError::Unwritten)?;
+        let mut rows = self.rows.write().unwrap_or_else(PoisonError::into_inner);
+        rows.remove(name);
+        Ok(())
+    }
+
+    /// Whether that is the user's password. Waits where attempts of that address failed before,
+    /// and hashes on a thread for blocking work.
+    ///
+    /// # Errors
+    /// It is not, or it was not looked at.
+    pub async fn verify_password(
+        &self,
+        name: &str,
+        password: &str,
+        address: IpAddr,
+    ) -> Result<(), Denied> {
+        let known = self.user(name);
+        let user = known.clone().unwrap_or_else(|| self.nobody());
+        let found = mark(&self.secret, name, user.argon2id.salt(), password);
+        if lock(&self.verified).contains(&found, Instant::now()) {
+            return Ok(());
+        }
+        self.turn(name, address).await?;
+        if password.len() > limits::PASSWORD_BYTES_MAX {
+            self.failed(name, address);
+            return Err(Denied::Wrong);
+        }
+        let text = password.to_owned();
+        let matches = self.hash(move || user.argon2id.matches(&text)).await?;
+        if !(matches && known.is_some()) {
+            self.failed(name, address);
+            return Err(Denied::Wrong);
+        }
+        self.succeeded(name, address);
+        lock(&self.verified).insert(found, Instant::now());
+        Ok(())
+    }
+
+    /// The keys of a user for a SCRAM exchange; of an unknown one keys that nobody can prove.
+    pub fn scram_keys(&self, name: &str, hash: Hash) -> Keys {
+        self.user(name)
+            .and_then(|user| user.keys(hash))
+            .unwrap_or_else(|| Keys::of_nobody(hash, &self.secret, name, limits::SCRAM_ITERATIONS))
+    }
+
+    /// A nonce for a SCRAM exchange: 192 random bits.
+    pub fn nonce(&self) -> String {
+        base64_simd::STANDARD.encode_to_string(&self.ledger.random()[..24])
+    }
+
+    /// Waits for the turn of an attempt, as long as earlier failures say.
+    ///
+    /// # Errors
+    /// Too many wait already.
+    pub async fn turn(&self, name: &str, address: IpAddr) -> Result<(), Denied> {
+        let wait = lock(&self.attempts).turn(address, name, Instant::now());
+        match wait {
+            Some(wait) if wait.is_zero() => Ok(()),
+            Some(wait) => {
+                tokio::time::sleep(wait).await;
+                Ok(())
+            }
+            None => Err(Denied::TooMany),
+        }
+    }
+
+    /// An attempt failed.
+    pub fn failed(&self, name: &str, address: IpAddr) {
+        lock(&self.attempts).failed(address, name, Instant::now());
+    }
+
+    /// An attempt succeeded.
+    pub fn succeeded(&self, name: &str, address: IpAddr) {
+        lock(&self.attempts).succeeded(address, name);
+    }
+
+    /// Whether there is such a user: one who was deleted does not authenticate again.
+    pub fn exists(&self, name: &str) -> bool {
+        self.user(name).is_some()
+    }
+
+    fn user(&self, name: &str) -> Option<Arc<User>> {
+        self.rows
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+            .cloned()
+    }
+
+    fn nobody(&self) -> Arc<User> {
+        let made = self.nobody.get_or_init(|| {
+            let random = self.ledger.random();
+            let text = base64_simd::STANDARD.encode_to_string(random);
+            let password = Password::new(text).expect("44 characters are a password");
+            Arc::new(User::make(&password, [[0; SALT_BYTES]; 3], 0))
+        });
+        Arc::clone(made)
+    }
+
+    /// Makes the record of a password and writes it. `admit` looks at the users there are and says
+    /// since when this one is, `None`: from now on.
+    async fn set(
+        &self,
+        name: &str,
+        password: Password,
+        admit: impl Fn(&BTreeMap<String, Arc<User>>) -> Result<Option<u64>, ChangeError>,
+    ) -> Result<UserRow, ChangeError> {
+        let _changing = self.changing.lock().await;
+        let created_ms = admit(&self.rows.read().unwrap_or_else(PoisonError::into_inner))?;
+        let now_ms = self.ledger.now_ms();
+        let salts = std::array::from_fn(|_| {
+            let random = self.ledger.random();
+            std::array::from_fn(|at| random[at])
+        });
+        let mut user = self
+            .hash(move || User::make(&password, salts, now_ms))
+            .await
+            .map_err(|_| ChangeError::Unwritten("too many passwords are being hashed".into()))?;
+        user.created_ms = created_ms.unwrap_or(now_ms);
+        let written = self.ledger.write(name, Some(user.encode())).await;
+        written.map_err(ChangeError::Unwritten)?;
+        let row = user.row(name);
+        let mut rows = self.rows.write().unwrap_or_else(PoisonError::into_inner);
+        rows.insert(name.to_owned(), Arc::new(user));
+        Ok(row)
+    }
+
+    /// Runs what hashes, on a thread for blocking work, with a bound on how many run and wait.
+    async fn hash<T: Send + 'static>(
+        &self,
+        what: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Denied> {
+        const OPEN: &str = "the semaphore is never closed";
+        let place = Arc::clone(&self.places)
+            .try_acquire_owned()
+            .map_err(|_| Denied::TooMany)?;
+        let turn = Arc::clone(&self.hashing).acquire_owned().await.expect(OPEN);
+        let hashed = tokio::task::spawn_blocking(move || {
+            // Held until the hash is done, even where nobody waits for it any more.
+            let _held = (place, turn);
+            what()
+        });
+        hashed.await.map_err(|_| Denied::TooMany)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[path = "users/tests.rs"]
+mod tests;

@@ -1,0 +1,140 @@
+//! The users of a node: changes, logins, and what is in the way of guessing.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::*;
+use crate::auth::scram::ClientFirst;
+
+const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+/// A table in memory that can be made to fail.
+#[derive(Default)]
+struct Paper {
+    written: Mutex<Vec<(String, Option<Vec<u8>>)>>,
+    fails: AtomicBool,
+    dice: AtomicU64,
+}
+
+impl Ledger for Arc<Paper> {
+    fn write(
+        &self,
+        name: &str,
+        value: Option<Vec<u8>>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
+        let name = name.to_owned();
+        Box::pin(async move {
+            if self.fails.load(Ordering::Relaxed) {
+                return Err("full".to_owned());
+            }
+            lock(&self.written).push((name, value));
+            Ok(())
+        })
+    }
+
+    fn random(&self) -> [u8; 32] {
+        [self.dice.fetch_add(1, Ordering::Relaxed) as u8; 32]
+    }
+
+    fn now_ms(&self) -> u64 {
+        1_000 + self.dice.load(Ordering::Relaxed)
+    }
+}
+
+fn users() -> (Arc<Paper>, Users) {
+    let paper = Arc::new(Paper::default());
+    let users = Users::new([], Box::new(Arc::clone(&paper)));
+    (paper, users)
+}
+
+fn password(text: &str) -> Password {
+    Password::new(text).unwrap()
+}
+
+#[tokio::test]
+async fn a_user_comes_in_with_its_password_and_with_no_other() {
+    let (paper, users) = users();
+    let added = users.add("joe", password("pencil")).await.unwrap();
+    assert_eq!(users.list(), [added.clone()]);
+    assert_eq!(users.verify_password("joe", "pencil", HERE).await, Ok(()));
+    // The second time it is remembered; a wrong one never is.
+    assert_eq!(users.verify_password("joe", "pencil", HERE).await, Ok(()));
+    for (name, text) in [("joe", "Pencil"), ("joe", ""), ("jo", "pencil")] {
+        let denied = users.verify_password(name, text, HERE).await;
+        assert_eq!(denied, Err(Denied::Wrong), "{name} {text}");
+    }
+    let changed = users.set_password("joe", password("pen")).await.unwrap();
+    assert_eq!(changed.created_ms, added.created_ms);
+    assert!(changed.changed_ms > added.changed_ms);
+    let old = users.verify_password("joe", "pencil", HERE).await;
+    assert_eq!(old, Err(Denied::Wrong));
+    assert_eq!(users.verify_password("joe", "pen", HERE).await, Ok(()));
+    users.delete("joe").await.unwrap();
+    let gone = users.verify_password("joe", "pen", HERE).await;
+    assert_eq!(gone, Err(Denied::Wrong));
+    assert!(users.is_empty());
+    // The table holds what the map held, step by step.
+    let written = lock(&paper.written);
+    let [first, second, last] = &written[..] else {
+        panic!("{} records", written.len())
+    };
+    let read = |value: &Option<Vec<u8>>| User::decode(value.as_ref().unwrap()).unwrap();
+    assert_eq!(read(&first.1).row("joe"), added);
+    assert_eq!(read(&second.1).row("joe"), changed);
+    assert_eq!(last, &("joe".to_owned(), None));
+}
+
+#[tokio::test]
+async fn changes_that_cannot_be_are_told() {
+    let (paper, users) = users();
+    users.add("joe", password("a")).await.unwrap();
+    let again = users.add("joe", password("b")).await;
+    assert_eq!(again, Err(ChangeError::Exists));
+    let nobody = users.set_password("ann", password("b")).await;
+    assert_eq!(nobody, Err(ChangeError::Unknown));
+    assert_eq!(users.delete("ann").await, Err(ChangeError::Unknown));
+    let bad = users.add("anonymous", password("b")).await;
+    assert!(matches!(bad, Err(ChangeError::Invalid(_))));
+    paper.fails.store(true, Ordering::Relaxed);
+    let full = Err(ChangeError::Unwritten("full".to_owned()));
+    assert_eq!(users.add("ann", password("b")).await, full);
+    assert_eq!(users.delete("joe").await, full.map(|_: UserRow| ()));
+    // What is not in the table does not count.
+    assert_eq!(users.list().len(), 1);
+}
+
+#[tokio::test]
+async fn a_scram_exchange_proves_the_password() {
+    let (_, users) = users();
+    users.add("joe", password("pencil")).await.unwrap();
+    for hash in [Hash::Sha256, Hash::Sha512] {
+        let keys = users.scram_keys("joe", hash);
+        let right = Keys::derive(hash, "pencil", &keys.salt, keys.iterations);
+        assert_eq!(keys, right);
+        assert!(keys != users.scram_keys("ann", hash));
+        assert_eq!(users.scram_keys("ann", hash), users.scram_keys("ann", hash));
+        let first = ClientFirst::read(b"n,,n=ann,r=x").unwrap();
+        let (challenge, told) = first.challenge(hash, users.scram_keys("ann", hash), "y");
+        assert!(told.ends_with(",i=15000"), "{told}");
+        assert!(challenge.verify(b"c=biws,r=xy,p=AAAA").is_err());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn guessing_takes_longer_and_longer() {
+    let (_, users) = users();
+    users.failed("joe", HERE);
+    users.failed("joe", HERE);
+    let begun = tokio::time::Instant::now();
+    users.turn("joe", HERE).await.unwrap();
+    assert!(begun.elapsed() >= Duration::from_millis(150));
+    for _ in 0..10 {
+        users.failed("joe", HERE);
+    }
+    let waiting: Vec<_> = (0..4).map(|_| users.turn("joe", HERE)).collect();
+    let mut denied = 0;
+    for turn in waiting {
+        denied += u32::from(turn.await == Err(Denied::TooMany));
+    }
+    assert!(denied >= 1);
+}
