@@ -2,6 +2,10 @@
 //! records lie on disk, travel on the wire and reach readers. Knows nothing of files or streams.
 
 mod builder;
+mod check;
+mod compress;
+mod control;
+mod plain;
 mod records;
 #[cfg(test)]
 mod tests;
@@ -10,6 +14,10 @@ use std::fmt;
 use std::ops::Deref;
 
 pub use builder::BatchBuilder;
+pub use check::{BatchFault, Checked, Rules, check_batch, set_max_timestamp};
+pub(crate) use compress::compress;
+pub use control::{Marker, control_batch};
+pub use plain::PlainRecords;
 pub use records::{Headers, RecordView, Records};
 
 use crate::limits::BATCH_BYTES_MAX;
@@ -21,6 +29,8 @@ const PREFIX_BYTES: usize = 12;
 /// First byte that the checksum covers.
 const CRC_START: usize = 21;
 const MAGIC: u8 = 2;
+/// Bits of the attributes that name the compression.
+const COMPRESSION_BITS: i16 = 0x07;
 
 /// What is wrong with a record batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +52,10 @@ pub enum BatchError {
     Offsets,
     /// The number of records does not fit the offsets or the bytes.
     Count,
-    /// The records are compressed; this crate does not look into them.
+    /// The records are compressed: [`BatchView::plain`] gives them.
     Compressed,
+    /// The records are larger than allowed once they are decompressed.
+    Inflates,
     /// A compression that does not exist.
     UnknownCompression(u8),
     /// A control batch where only records are allowed.
@@ -63,6 +75,7 @@ impl BatchError {
             Self::Offsets => "offsets of the record batch are impossible or out of order",
             Self::Count => "record count does not fit the record batch",
             Self::Compressed => "record batch is compressed",
+            Self::Inflates => "records are too large once they are decompressed",
             Self::UnknownCompression(_) => "record batch has an unknown compression",
             Self::Control => "control batch is not allowed here",
             Self::Record(what) => what,
@@ -236,7 +249,7 @@ impl BatchHead {
 
     /// How the records are compressed.
     pub fn compression(&self) -> Result<Compression, BatchError> {
-        match self.attributes & 0x07 {
+        match self.attributes & COMPRESSION_BITS {
             0 => Ok(Compression::None),
             1 => Ok(Compression::Gzip),
             2 => Ok(Compression::Snappy),

@@ -10,7 +10,10 @@ mod partitioner;
 mod segment;
 mod varint;
 
-pub use batch::{BatchBuilder, BatchError, BatchHead, BatchView, RecordView};
+pub use batch::{
+    BatchBuilder, BatchError, BatchFault, BatchHead, BatchView, Checked, Marker, PlainRecords,
+    RecordView, Rules, check_batch, control_batch,
+};
 pub use disk::{Disk, DiskFile, MemoryDisk, Open};
 pub use error::{Error, ReadError};
 pub use partition::{

@@ -3,6 +3,10 @@
 /// Largest record batch that the log takes or believes when it reads a file, in bytes.
 pub const BATCH_BYTES_MAX: usize = 64 << 20;
 
+/// Most bytes of the records of one batch once they are decompressed: what producers may send, and
+/// what readers are ready to hold.
+pub const DECOMPRESSED_BYTES_MAX: usize = 64 << 20;
+
 /// A sparse index gets an entry each time more than this many bytes of batches went by (Apache
 /// Kafka's `index.interval.bytes`).
 pub const INDEX_INTERVAL_BYTES: u64 = 4096;
