@@ -374,6 +374,18 @@ impl<'a> Wire<'a> for Option<&'a str> {
     }
 }
 
+impl<'a> Wire<'a> for &'a [u8] {
+    fn read(from: &mut Reader<'a>) -> Result<Self, WireError> {
+        let length = from.long_length()?.ok_or(WireError::Null)?;
+        from.take(length)
+    }
+
+    fn write(&self, to: &mut Writer) {
+        to.long_length(Some(self.len()));
+        to.raw(self);
+    }
+}
+
 impl<'a, T: Wire<'a>> Wire<'a> for Vec<T> {
     fn read(from: &mut Reader<'a>) -> Result<Self, WireError> {
         Option::<Self>::read(from)?.ok_or(WireError::Null)

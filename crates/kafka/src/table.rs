@@ -102,3 +102,32 @@ macro_rules! wire {
         }
     )*};
 }
+
+/// Makes structs nullable: a byte of -1 stands for null, one of 1 before the struct for its being
+/// there, in flexible and other versions alike.
+macro_rules! nullable {
+    ($($name:ident),*) => {$(
+        impl<'a> $crate::Wire<'a> for Option<$name<'a>> {
+            fn read(from: &mut $crate::Reader<'a>) -> Result<Self, $crate::WireError> {
+                if i8::read(from)? < 0 {
+                    return Ok(None);
+                }
+                $name::read(from).map(Some)
+            }
+
+            fn write(&self, to: &mut $crate::Writer) {
+                match self {
+                    None => (-1i8).write(to),
+                    Some(value) => {
+                        1i8.write(to);
+                        value.write(to);
+                    }
+                }
+            }
+
+            fn is_null(&self) -> bool {
+                self.is_none()
+            }
+        }
+    )*};
+}

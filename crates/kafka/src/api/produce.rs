@@ -1,7 +1,8 @@
 //! Produce (0): batches for partitions, as they are to be stored. librdkafka reads batches of the
-//! current format only from a server that lists Produce.
+//! current format only from a server that lists Produce. Topic ids instead of names since version
+//! 13 (KIP-516).
 
-use crate::Records;
+use crate::{Records, Uuid};
 
 wire! {
     /// Batches for a partition.
@@ -15,7 +16,9 @@ wire! {
     /// Batches for a topic.
     pub struct ProduceTopic<'a> {
         /// Its name.
-        name: &'a str = "", 3..;
+        name: &'a str = "", 3..=12;
+        /// Its id.
+        topic_id: Uuid = [0; 16], 13..;
         /// Its partitions.
         partitions: Vec<ProducePartition<'a>> = Vec::new(), 3..;
     }
@@ -61,7 +64,9 @@ wire! {
     /// What became of the batches for a topic.
     pub struct ProduceTopicResponse<'a> {
         /// Its name.
-        name: &'a str = "", 3..;
+        name: &'a str = "", 3..=12;
+        /// Its id.
+        topic_id: Uuid = [0; 16], 13..;
         /// Its partitions.
         partitions: Vec<ProducePartitionResponse<'a>> = Vec::new(), 3..;
     }

@@ -1,5 +1,15 @@
 //! The same messages as the crate `kafka-protocol` has them, field by field.
 
+mod admin;
+mod groups;
+mod sasl;
+mod transactions;
+
+pub(super) use admin::*;
+pub(super) use groups::*;
+pub(super) use sasl::*;
+pub(super) use transactions::*;
+
 use crate::api::{self, Api};
 use crate::{Records, Uuid};
 use bytes::{Buf, Bytes, BytesMut};
@@ -26,6 +36,14 @@ fn text(text: &str) -> StrBytes {
 
 fn topic(name: &str) -> known::TopicName {
     known::TopicName(text(name))
+}
+
+fn group(id: &str) -> known::GroupId {
+    known::GroupId(text(id))
+}
+
+fn transactional(id: &str) -> known::TransactionalId {
+    known::TransactionalId(text(id))
 }
 
 /// The oracle does not export its type of an id, but that can be parsed.
@@ -197,15 +215,13 @@ pub(super) fn produce_request(from: &api::ProduceRequest<'_>) -> known::ProduceR
             .with_records(records(&row.records))
     };
     known::ProduceRequest::default()
-        .with_transactional_id(
-            from.transactional_id
-                .map(|id| known::TransactionalId(text(id))),
-        )
+        .with_transactional_id(from.transactional_id.map(transactional))
         .with_acks(from.acks)
         .with_timeout_ms(from.timeout_ms)
         .with_topic_data(all(&from.topics, |row| {
             TopicProduceData::default()
                 .with_name(topic(row.name))
+                .with_topic_id(uuid(row.topic_id))
                 .with_partition_data(all(&row.partitions, partition))
         }))
 }
@@ -233,6 +249,7 @@ pub(super) fn produce_response(from: &api::ProduceResponse<'_>) -> known::Produc
         .with_responses(all(&from.topics, |row| {
             TopicProduceResponse::default()
                 .with_name(topic(row.name))
+                .with_topic_id(uuid(row.topic_id))
                 .with_partition_responses(all(&row.partitions, partition))
         }))
         .with_throttle_time_ms(from.throttle_time_ms)
