@@ -79,6 +79,22 @@ pub enum Refusal {
     InvalidSettings,
     /// The offset is not in the partition.
     OffsetOutOfRange,
+    /// The batch does not follow the producer's last one, or a new epoch does not begin with
+    /// sequence 0 (KIP-98).
+    OutOfOrderSequence,
+    /// The producer has a newer epoch: this one is fenced.
+    InvalidProducerEpoch,
+    /// The batch is there already: it was sent again. Not a failure.
+    DuplicateSequence {
+        /// The offset that its first record got.
+        base_offset: u64,
+    },
+    /// A batch outside of a transaction from a producer that has one open in the partition.
+    InvalidTxnState,
+    /// A marker from a transaction coordinator that was replaced by a newer one.
+    CoordinatorFenced,
+    /// The partition remembers as many producers as it may, and each has a transaction open.
+    TooManyProducers,
 }
 
 impl std::fmt::Display for Refusal {
@@ -90,6 +106,12 @@ impl std::fmt::Display for Refusal {
             Self::UnknownStream => "there is no stream of that name",
             Self::InvalidSettings => "the stream settings are invalid",
             Self::OffsetOutOfRange => "the offset is not in the partition",
+            Self::OutOfOrderSequence => "the batch does not follow the producer's last one",
+            Self::InvalidProducerEpoch => "the producer has a newer epoch",
+            Self::DuplicateSequence { .. } => "the batch is there already",
+            Self::InvalidTxnState => "the producer has a transaction open",
+            Self::CoordinatorFenced => "the transaction coordinator was replaced",
+            Self::TooManyProducers => "too many transactions are open in the partition",
         })
     }
 }

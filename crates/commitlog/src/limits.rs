@@ -73,6 +73,17 @@ pub const COMPACTION_KEYS_BYTES_MAX: usize = 64 << 20;
 /// Age after which compaction drops a tombstone, in milliseconds.
 pub const DELETE_RETENTION_MS: u64 = 24 * 3600 * 1000;
 
+/// Producers that a partition remembers at most, for duplicates and transactions.
+pub const PRODUCERS_A_PARTITION_MAX: usize = 4096;
+
+/// Batches of each producer that are known again when they are sent again (Kafka's
+/// `ProducerStateEntry.NUM_BATCHES_TO_RETAIN`).
+pub const BATCHES_A_PRODUCER: usize = 5;
+
+/// A producer is forgotten after so many milliseconds (Kafka's `producer.id.expiration.ms`),
+/// unless it is configured.
+pub const PRODUCER_EXPIRY_MS_DEFAULT: u64 = 24 * 3600 * 1000;
+
 /// Batches up to this size are copied beside their entry's header instead of being gathered.
 pub const GATHER_BYTES_MIN: usize = 2048;
 

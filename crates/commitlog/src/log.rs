@@ -46,6 +46,9 @@ pub struct LogConfig {
     pub accept_loss: bool,
     /// Entries that replay leaves out.
     pub skip_entries: Vec<Lsn>,
+    /// A producer that sent nothing for so long is forgotten, in milliseconds; one with an open
+    /// transaction is not.
+    pub producer_expiry_ms: u64,
 }
 
 impl Default for LogConfig {
@@ -57,6 +60,7 @@ impl Default for LogConfig {
             reserve_bytes: limits::RESERVE_BYTES_DEFAULT,
             accept_loss: false,
             skip_entries: Vec::new(),
+            producer_expiry_ms: limits::PRODUCER_EXPIRY_MS_DEFAULT,
         }
     }
 }

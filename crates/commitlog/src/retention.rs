@@ -79,7 +79,9 @@ fn log_start_due(
     let Store::Disk(partition) = &mut owned.store else {
         return Ok(None);
     };
-    roll_expired(partition, settings, now_ms)?;
+    if settings.delete {
+        roll_expired(partition, settings, now_ms)?;
+    }
     let log_start = partition.log_start();
     let segments = partition.segments();
     let alive = segments
@@ -96,7 +98,7 @@ fn log_start_due(
         let size = settings
             .retention_bytes
             .is_some_and(|keep| left_bytes >= keep);
-        let due = size || is_expired(segment, settings, now_ms);
+        let due = settings.delete && (size || is_expired(segment, settings, now_ms));
         if !hard && (!due || segment.next_offset > pin) {
             break;
         }

@@ -44,6 +44,9 @@ pub struct StreamSettings {
     pub partitions: u32,
     /// When a publisher is answered.
     pub ack: Ack,
+    /// Whether age and size drop old segments (Kafka's `cleanup.policy` has `delete`); the hard
+    /// bound `size_max_bytes` holds anyway.
+    pub delete: bool,
     /// Age at which a segment is dropped; none keeps for ever.
     pub retention_ms: Option<u64>,
     /// Size of a partition beyond which its oldest segments are dropped, unless pinned.
@@ -56,6 +59,18 @@ pub struct StreamSettings {
     pub storage: Storage,
     /// Size at which a segment is closed and the next begun.
     pub segment_bytes: u64,
+    /// Age at which a segment is closed; without it retention and compaction decide.
+    pub segment_ms: Option<u64>,
+    /// Largest batch that a producer may send, in bytes; none leaves it to the node.
+    pub message_bytes_max: Option<u32>,
+    /// Age at which compaction drops a tombstone; none means [`limits::DELETE_RETENTION_MS`].
+    pub delete_retention_ms: Option<u64>,
+    /// Age that a record must have before compaction looks at its segment.
+    pub compaction_lag_ms_min: Option<u64>,
+    /// How far a producer's timestamp may lie in the past; checked by those who take its batches.
+    pub timestamp_before_ms_max: Option<u64>,
+    /// How far it may lie in the future; checked by the same.
+    pub timestamp_after_ms_max: Option<u64>,
     /// Whether the stream belongs to the node itself (`__sluice.*`).
     pub internal: bool,
     /// Kafka's topic id (KIP-516), random, given by whoever creates the stream.
@@ -69,12 +84,19 @@ impl StreamSettings {
             name: name.into(),
             partitions: 1,
             ack: Ack::Append,
+            delete: true,
             retention_ms: None,
             retention_bytes: None,
             size_max_bytes: None,
             compact: false,
             storage: Storage::Disk,
             segment_bytes: limits::SEGMENT_BYTES_DEFAULT,
+            segment_ms: None,
+            message_bytes_max: None,
+            delete_retention_ms: None,
+            compaction_lag_ms_min: None,
+            timestamp_before_ms_max: None,
+            timestamp_after_ms_max: None,
             internal: false,
             topic_id: [0; 16],
         }
@@ -94,6 +116,9 @@ impl StreamSettings {
         }
         if !(limits::SEGMENT_BYTES_MIN..=limits::SEGMENT_BYTES_MAX).contains(&self.segment_bytes) {
             return Err("segment_bytes is out of bounds");
+        }
+        if self.segment_ms == Some(0) {
+            return Err("segment_ms is at least 1");
         }
         Ok(())
     }
@@ -116,13 +141,21 @@ impl StreamSettings {
         out.put_u64(self.segment_bytes);
         out.put_u8(u8::from(self.internal));
         out.extend_from_slice(&self.topic_id);
+        out.put_u8(u8::from(self.delete));
+        out.put_option(self.segment_ms);
+        out.put_option(self.message_bytes_max.map(u64::from));
+        out.put_option(self.delete_retention_ms);
+        out.put_option(self.compaction_lag_ms_min);
+        out.put_option(self.timestamp_before_ms_max);
+        out.put_option(self.timestamp_after_ms_max);
     }
 
     pub(crate) fn decode(fields: &mut Fields<'_>) -> Result<Self, Malformed> {
-        if fields.u8()? != SETTINGS_VERSION {
+        let version = fields.u8()?;
+        if !(1..=SETTINGS_VERSION).contains(&version) {
             return Err("the stream settings have an unknown format version");
         }
-        let settings = Self {
+        let mut settings = Self {
             name: fields.text()?.to_owned(),
             partitions: fields.u32()?,
             ack: match fields.u8()? {
@@ -144,7 +177,21 @@ impl StreamSettings {
             segment_bytes: fields.u64()?,
             internal: fields.bool()?,
             topic_id: fields.array()?,
+            ..Self::new("")
         };
+        if version >= 2 {
+            settings.delete = fields.bool()?;
+            settings.segment_ms = fields.option()?;
+            settings.message_bytes_max = fields
+                .option()?
+                .map(u32::try_from)
+                .transpose()
+                .map_err(|_| "message_bytes_max is out of bounds")?;
+            settings.delete_retention_ms = fields.option()?;
+            settings.compaction_lag_ms_min = fields.option()?;
+            settings.timestamp_before_ms_max = fields.option()?;
+            settings.timestamp_after_ms_max = fields.option()?;
+        }
         settings.check()?;
         Ok(settings)
     }
@@ -192,7 +239,8 @@ pub(crate) fn decode_places(fields: &mut Fields<'_>) -> Result<Vec<Place>, Malfo
 /// The folder that holds the partitions.
 pub(crate) const STREAMS_DIR: &str = "streams";
 
-const SETTINGS_VERSION: u8 = 1;
+/// Version 2 has what Kafka's topics can be told beside version 1.
+const SETTINGS_VERSION: u8 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -207,12 +255,45 @@ mod tests {
         settings.size_max_bytes = Some(1 << 40);
         settings.compact = true;
         settings.topic_id = [9; 16];
+        settings.delete = false;
+        settings.segment_ms = Some(1);
+        settings.message_bytes_max = Some(2);
+        settings.delete_retention_ms = Some(3);
+        settings.compaction_lag_ms_min = Some(4);
+        settings.timestamp_before_ms_max = Some(5);
+        settings.timestamp_after_ms_max = Some(6);
         let mut bytes = Vec::new();
         settings.encode(&mut bytes);
         assert_eq!(
             StreamSettings::decode(&mut Fields::new(&bytes)),
             Ok(settings)
         );
+    }
+
+    /// Bytes that the first release wrote.
+    #[test]
+    fn settings_of_version_1_are_read() {
+        let mut bytes = vec![1, 1, 0, 0, 0, b's', 4, 0, 0, 0, 2];
+        bytes.extend([1, 0x10, 0x27, 0, 0, 0, 0, 0, 0]);
+        bytes.extend([0; 9]);
+        bytes.extend([0; 9]);
+        bytes.extend([1, 0]);
+        bytes.extend([0, 0, 1, 0, 0, 0, 0, 0]);
+        bytes.extend([1]);
+        bytes.extend([9; 16]);
+        let mut expected = StreamSettings::new("s");
+        expected.partitions = 4;
+        expected.ack = Ack::Flush;
+        expected.retention_ms = Some(10_000);
+        expected.compact = true;
+        expected.segment_bytes = 65_536;
+        expected.internal = true;
+        expected.topic_id = [9; 16];
+        let mut fields = Fields::new(&bytes);
+        assert_eq!(StreamSettings::decode(&mut fields), Ok(expected));
+        assert!(fields.is_empty());
+        bytes[0] = 3;
+        StreamSettings::decode(&mut Fields::new(&bytes)).unwrap_err();
     }
 
     #[test]

@@ -20,8 +20,12 @@ const SEGMENT_MS_COMPACTED: u64 = 3600 * 1000;
 
 /// Age at which a segment is closed: retention by age drops only closed ones.
 pub(crate) fn segment_ms(settings: &StreamSettings) -> Option<u64> {
+    if settings.segment_ms.is_some() {
+        return settings.segment_ms;
+    }
     let by_age = settings
         .retention_ms
+        .filter(|_| settings.delete)
         .map(|age| (age / 4).clamp(1000, SEGMENT_MS_MAX));
     let compacted = settings.compact.then_some(SEGMENT_MS_COMPACTED);
     by_age.into_iter().chain(compacted).min()

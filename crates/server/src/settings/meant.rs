@@ -42,6 +42,7 @@ impl LogSettings {
             reserve_bytes: self.disk_reserve_bytes,
             accept_loss: self.accept_loss,
             skip_entries: self.skip_entry.clone(),
+            ..commitlog::LogConfig::default()
         }
     }
 }
@@ -50,7 +51,6 @@ impl StreamSettings {
     /// The stream as the log makes it; the topic id is left to whoever has randomness.
     pub fn to_log(&self) -> commitlog::StreamSettings {
         commitlog::StreamSettings {
-            name: self.name.clone(),
             partitions: self.partitions,
             ack: self.ack,
             retention_ms: self.retention_ms,
@@ -59,8 +59,7 @@ impl StreamSettings {
             compact: self.compaction,
             storage: self.storage,
             segment_bytes: self.segment_bytes,
-            internal: false,
-            topic_id: [0; 16],
+            ..commitlog::StreamSettings::new(self.name.as_str())
         }
     }
 }
