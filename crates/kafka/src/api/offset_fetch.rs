@@ -8,10 +8,10 @@ wire! {
     pub struct OffsetFetchTopic<'a> {
         /// Its name.
         name: &'a str = "", 1..=9;
-        /// Numbers of the partitions.
-        partition_indexes: Vec<i32> = Vec::new(), 1..;
         /// Its id.
         topic_id: Uuid = [0; 16], 10..;
+        /// Numbers of the partitions.
+        partition_indexes: Vec<i32> = Vec::new(), 1..;
     }
 
     /// A group, and what is asked of it.
@@ -56,10 +56,10 @@ wire! {
     pub struct OffsetFetchTopicResponse<'a> {
         /// Its name.
         name: &'a str = "", 1..=9;
-        /// The partitions.
-        partitions: Vec<OffsetFetchPartitionResponse<'a>> = Vec::new(), 1..;
         /// Its id.
         topic_id: Uuid = [0; 16], 10..;
+        /// The partitions.
+        partitions: Vec<OffsetFetchPartitionResponse<'a>> = Vec::new(), 1..;
     }
 
     /// How far a group has read.

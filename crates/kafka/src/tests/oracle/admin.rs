@@ -74,7 +74,7 @@ pub(in crate::tests) fn delete_topics_request(
     }
     known::DeleteTopicsRequest::default()
         .with_topics(all(&from.topics, delete_topic_state))
-        .with_topic_names(all(&from.topic_names, |row| topic(*row)))
+        .with_topic_names(all(&from.topic_names, |row| topic(row)))
         .with_timeout_ms(from.timeout_ms)
 }
 
@@ -150,7 +150,7 @@ pub(in crate::tests) fn describe_configs_request(
             .with_configuration_keys(
                 from.configuration_keys
                     .as_ref()
-                    .map(|rows| all(rows, |row| text(*row))),
+                    .map(|rows| all(rows, |row| text(row))),
             )
     }
     known::DescribeConfigsRequest::default()

@@ -8,7 +8,7 @@ pub(in crate::tests) fn find_coordinator_request(
     known::FindCoordinatorRequest::default()
         .with_key(text(from.key))
         .with_key_type(from.key_type)
-        .with_coordinator_keys(all(&from.coordinator_keys, |row| text(*row)))
+        .with_coordinator_keys(all(&from.coordinator_keys, |row| text(row)))
 }
 
 pub(in crate::tests) fn find_coordinator_response(
@@ -351,8 +351,8 @@ pub(in crate::tests) fn list_groups_request(
     from: &api::ListGroupsRequest<'_>,
 ) -> known::ListGroupsRequest {
     known::ListGroupsRequest::default()
-        .with_states_filter(all(&from.states_filter, |row| text(*row)))
-        .with_types_filter(all(&from.types_filter, |row| text(*row)))
+        .with_states_filter(all(&from.states_filter, |row| text(row)))
+        .with_types_filter(all(&from.types_filter, |row| text(row)))
 }
 
 pub(in crate::tests) fn list_groups_response(
@@ -376,7 +376,7 @@ pub(in crate::tests) fn describe_groups_request(
     from: &api::DescribeGroupsRequest<'_>,
 ) -> known::DescribeGroupsRequest {
     known::DescribeGroupsRequest::default()
-        .with_groups(all(&from.groups, |row| group(*row)))
+        .with_groups(all(&from.groups, |row| group(row)))
         .with_include_authorized_operations(from.include_authorized_operations)
 }
 
@@ -413,7 +413,7 @@ pub(in crate::tests) fn delete_groups_request(
     from: &api::DeleteGroupsRequest<'_>,
 ) -> known::DeleteGroupsRequest {
     known::DeleteGroupsRequest::default()
-        .with_groups_names(all(&from.group_names, |row| group(*row)))
+        .with_groups_names(all(&from.group_names, |row| group(row)))
 }
 
 pub(in crate::tests) fn delete_groups_response(

@@ -13,7 +13,7 @@ pub(in crate::tests) fn sasl_handshake_response(
 ) -> known::SaslHandshakeResponse {
     known::SaslHandshakeResponse::default()
         .with_error_code(from.error_code)
-        .with_mechanisms(all(&from.mechanisms, |row| text(*row)))
+        .with_mechanisms(all(&from.mechanisms, |row| text(row)))
 }
 
 pub(in crate::tests) fn sasl_authenticate_request(

@@ -281,7 +281,7 @@ pub(in crate::tests) fn describe_transactions_request(
     from: &api::DescribeTransactionsRequest<'_>,
 ) -> known::DescribeTransactionsRequest {
     known::DescribeTransactionsRequest::default()
-        .with_transactional_ids(all(&from.transactional_ids, |row| transactional(*row)))
+        .with_transactional_ids(all(&from.transactional_ids, |row| transactional(row)))
 }
 
 pub(in crate::tests) fn describe_transactions_response(
@@ -313,7 +313,7 @@ pub(in crate::tests) fn list_transactions_request(
     from: &api::ListTransactionsRequest<'_>,
 ) -> known::ListTransactionsRequest {
     known::ListTransactionsRequest::default()
-        .with_state_filters(all(&from.state_filters, |row| text(*row)))
+        .with_state_filters(all(&from.state_filters, |row| text(row)))
         .with_producer_id_filters(all(&from.producer_id_filters, |row| {
             known::ProducerId(*row)
         }))
@@ -334,6 +334,6 @@ pub(in crate::tests) fn list_transactions_response(
     known::ListTransactionsResponse::default()
         .with_throttle_time_ms(from.throttle_time_ms)
         .with_error_code(from.error_code)
-        .with_unknown_state_filters(all(&from.unknown_state_filters, |row| text(*row)))
+        .with_unknown_state_filters(all(&from.unknown_state_filters, |row| text(row)))
         .with_transaction_states(all(&from.transaction_states, transaction_state))
 }
