@@ -9,6 +9,7 @@ mod table;
 pub mod api;
 mod error_code;
 mod framing;
+pub mod group;
 pub mod limits;
 mod primitives;
 
