@@ -10,7 +10,7 @@ import time
 import pytest
 
 from door import unique
-from programs import GO, JAVA, JAVA_OLD, NODE, program
+from programs import GO, HERE, JAVA, JAVA_OLD, NODE, program
 
 PARTITIONS = 6
 # The session timeout is 6 s; a member that is killed is missed after that.
@@ -111,7 +111,7 @@ def command(client, door, group, topic, strategy):
     rest = [door.bootstrap, group, topic, strategy]
     if client in NODE | JAVA | JAVA_OLD | GO:
         return [*program(client), "member", *rest]
-    return [sys.executable, "member.py", client, *rest]
+    return [sys.executable, str(HERE / "member.py"), client, *rest]
 
 
 def produce(door, topic, first):

@@ -1,0 +1,24 @@
+"""The clients that are not Python: each runs its scenarios in one program, and each scenario counts as
+one test. How the programs are started is in programs.py."""
+
+import pytest
+
+from programs import scenarios
+
+COMMON = ["produce", "group", "time", "idempotent", "admin"]
+SCENARIOS = {
+    "java": [
+        *COMMON, "compressed", "transactions", "exactly_once", "fenced", "admin_groups", "admin_offsets",
+        "admin_producers", "admin_log_dirs",
+    ],
+}
+SCENARIOS["java-old"] = SCENARIOS["java"]
+
+
+@pytest.mark.parametrize(
+    "client,scenario", [(client, scenario) for client, names in SCENARIOS.items() for scenario in names]
+)
+def test_scenario(door, client, scenario):
+    verdicts, output = scenarios(client, door.bootstrap)
+    assert scenario in verdicts, f"{client} said nothing of {scenario}:\n{output}"
+    assert not verdicts[scenario], f"{client}: {verdicts[scenario]}\n{output}"
