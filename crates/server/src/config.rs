@@ -119,6 +119,8 @@ table!(
     KafkaTable {
         advertised: String,
         connections_max: i64,
+        connections_max_per_address: i64,
+        requests_outstanding_max: i64,
         request_bytes_max: Size,
         fetch_bytes_max: Size,
         fetch_wait_ms_max: Span,

@@ -132,6 +132,10 @@ pub struct KafkaSettings {
     pub advertised: Option<HostPort>,
     /// Connections of all Kafka listeners together.
     pub connections_max: u32,
+    /// Connections from one client address.
+    pub connections_max_per_address: u32,
+    /// Requests of one connection that are begun and not yet answered.
+    pub requests_outstanding_max: u32,
     /// Largest request, bytes.
     pub request_bytes_max: u32,
     /// Most bytes of records in one Fetch response; its first batch is sent whole in any case.

@@ -132,8 +132,12 @@ pub const KEYS: &[Key] = &[
 
     key("kafka", "advertised", "`host:port`", "", "",
         "Address that Kafka clients are told to connect to. Absent: the address at which the client reached the node, which is right unless a proxy or NAT stands between."),
-    key("kafka", "connections_max", INTEGER, "connections", "1000",
+    key("kafka", "connections_max", INTEGER, "connections", "10000",
         "Connections of all Kafka listeners together, 1 to 100000; further ones are closed at once."),
+    key("kafka", "connections_max_per_address", INTEGER, "connections", "2000",
+        "Connections from one client address, 1 to 100000; further ones are closed at once."),
+    key("kafka", "requests_outstanding_max", INTEGER, "requests", "64",
+        "Requests of one connection that are begun and not yet answered, 1 to 1000; more wait in the network."),
     key("kafka", "request_bytes_max", SIZE, "bytes", "\"100MB\"",
         "Largest request, 64KB to 1GB; a larger one closes the connection."),
     key("kafka", "fetch_bytes_max", SIZE, "bytes", "\"50MB\"",

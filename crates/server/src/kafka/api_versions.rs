@@ -1,12 +1,22 @@
 //! ApiVersions: what is served, from the one list in the crate `kafka`.
 
-use ::kafka::api::{Api, ApiVersion, ApiVersionsResponse};
+use ::kafka::api::{Api, ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
 use ::kafka::{ErrorCode, Frame, encode_response};
 
+use super::FrontDoor;
+use super::caller::Caller;
+use super::dispatch::SERVED;
+
 /// Tells every API and version that is served.
-pub(super) fn answer(version: i16, correlation_id: i32) -> Frame {
+pub(super) fn answer(
+    _door: &FrontDoor,
+    _caller: &Caller,
+    version: i16,
+    correlation_id: i32,
+    _request: &ApiVersionsRequest<'_>,
+) -> Frame {
     let response = ApiVersionsResponse {
-        api_keys: Api::ALL.iter().copied().map(row).collect(),
+        api_keys: SERVED.iter().copied().map(row).collect(),
         ..Default::default()
     };
     encode_response(Api::ApiVersions, version, correlation_id, &response)

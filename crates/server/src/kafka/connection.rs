@@ -1,23 +1,26 @@
-//! One connection: requests are read, answered and written one after the other, so that answers
-//! leave in the order of their requests. Requests may be pipelined; they wait in the buffer.
+//! One connection: requests are begun in the order in which they come, also while earlier ones
+//! still wait for their answers, and answers leave in that order. It knows no API.
 
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io;
 use std::io::IoSlice;
-use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context, Poll, ready};
 
-use ::kafka::api::Api;
-use ::kafka::{Frame, RequestHeader, WireError, decode_request, frame};
+use ::kafka::api::{Api, ApiVersionsRequest};
+use ::kafka::{RequestHeader, WireError, decode_request, frame};
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::net::TcpStream;
-use tokio::sync::watch;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
+use super::caller::Caller;
+use super::dispatch::{self, Asked, Reply};
 use super::listener::stopping;
-use super::{
-    Answer, FrontDoor, api_versions, fetch, leader_epoch, limits, list_offsets, metadata, produce,
-};
+use super::roster::Place;
+use super::transport::Transport;
+use super::{Answer, FrontDoor, api_versions, limits};
 
 /// Why a connection ends.
 #[derive(Debug)]
@@ -31,7 +34,7 @@ enum End {
     /// The peer sent what is no request.
     Malformed(WireError),
     /// The peer asked for an API or a version that is not served.
-    Unsupported(RequestHeader<'static>),
+    Unsupported { api_key: i16, version: i16 },
 }
 
 impl From<io::Error> for End {
@@ -43,212 +46,410 @@ impl From<io::Error> for End {
 /// Serves a connection to its end.
 pub(super) async fn serve(
     door: Arc<FrontDoor>,
-    stream: TcpStream,
-    peer: SocketAddr,
+    transport: Transport,
+    caller: Arc<Caller>,
+    place: Place,
     stop: watch::Receiver<bool>,
 ) {
-    let Ok(local) = stream.local_addr() else {
-        return;
-    };
-    // Answers are written whole, so nothing is won by waiting for more.
-    let _ = stream.set_nodelay(true);
     let mut connection = Connection {
-        door: &door,
-        stream,
-        local,
+        door,
+        transport,
+        caller,
+        place,
+        understood: false,
         buffer: BytesMut::new(),
-        stop,
+        read_bytes: limits::READ_BYTES,
+        memory: Memory::None,
+        waiting: VecDeque::new(),
+        waiting_bytes: 0,
+        out: VecDeque::new(),
+        since: Instant::now(),
     };
-    let end = connection.run().await;
+    let end = connection.run(stop).await;
+    let (counters, peer) = (&connection.door.counters, connection.caller.peer);
     match end {
         End::Closed | End::Stopping => {}
-        End::TimedOut => door.counters.timed_out.add(1),
+        End::TimedOut => counters.timed_out.add(1),
         End::Malformed(error) => {
-            door.counters.malformed.add(1);
+            counters.malformed.add(1);
             tracing::debug!(%peer, %error, "a Kafka connection sent what is no request");
         }
-        End::Unsupported(header) => {
-            door.counters.unsupported.add(1);
+        End::Unsupported { api_key, version } => {
+            counters.unsupported.add(1);
             tracing::debug!(
                 %peer,
-                api_key = header.api_key,
-                version = header.api_version,
+                api_key,
+                version,
                 "a Kafka connection asked for what is not served"
             );
         }
     }
 }
 
-struct Connection<'a> {
-    door: &'a FrontDoor,
-    stream: TcpStream,
-    local: SocketAddr,
+struct Connection {
+    door: Arc<FrontDoor>,
+    transport: Transport,
+    caller: Arc<Caller>,
+    place: Place,
+    /// A request was understood: larger ones are taken.
+    understood: bool,
     buffer: BytesMut,
-    stop: watch::Receiver<bool>,
+    /// What is read at once: more where requests are large.
+    read_bytes: usize,
+    memory: Memory,
+    /// Begun and not yet answered, oldest first.
+    waiting: VecDeque<Waiting>,
+    waiting_bytes: usize,
+    /// Answers to be written.
+    out: VecDeque<Answer>,
+    /// Since when the peer is owed nothing and silent, or sends the request at hand.
+    since: Instant,
 }
 
-impl Connection<'_> {
-    async fn run(&mut self) -> End {
-        let mut size_max =
-            ::kafka::limits::FIRST_REQUEST_BYTES_MAX.min(self.door.request_bytes_max());
-        let mut idle_max = limits::FIRST_REQUEST_MAX.min(self.door.idle_max());
+/// The share of the memory for requests that the one at the front of the buffer takes.
+enum Memory {
+    /// It is small, or little of it has come.
+    None,
+    /// Until other requests are done with.
+    Awaited(Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>),
+    Held(Option<OwnedSemaphorePermit>),
+}
+
+/// A request that was begun.
+struct Waiting {
+    api: Api,
+    header: (i16, i16),
+    since: Instant,
+    size_bytes: usize,
+    reply: Reply,
+    _memory: Option<OwnedSemaphorePermit>,
+}
+
+impl Connection {
+    async fn run(&mut self, stop: watch::Receiver<bool>) -> End {
+        let mut stop = std::pin::pin!(stopping(stop));
+        let mut alarm = std::pin::pin!(sleep_until(self.since + limits::FIRST_REQUEST_MAX));
         loop {
-            let taken = match self.next(size_max, idle_max).await {
-                Ok(taken) => taken,
-                Err(end) => return end,
-            };
-            if let Err(end) = self.answer_first(taken).await {
+            let mut stopped = stop.as_mut();
+            let turn = poll_fn(|cx| {
+                if stopped.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Err(End::Stopping));
+                }
+                self.poll_turn(cx, alarm.as_mut())
+            });
+            if let Err(end) = turn.await {
                 return end;
             }
-            self.buffer.advance(taken);
-            size_max = self.door.request_bytes_max();
-            idle_max = self.door.idle_max();
+            if let Err(end) = self.write().await {
+                return end;
+            }
         }
     }
 
-    /// Waits until the buffer begins with a whole request; returns what that takes of it.
-    async fn next(&mut self, size_max: u32, idle_max: Duration) -> Result<usize, End> {
-        let mut deadline = Instant::now() + idle_max;
-        let mut begun = false;
+    /// Begins what has come and gathers what is answered, until there is something to write.
+    fn poll_turn(&mut self, cx: &mut Context<'_>, alarm: Pin<&mut Sleep>) -> Poll<Result<(), End>> {
         loop {
-            match frame(&self.buffer, size_max) {
-                Ok(Some((_, taken))) => return Ok(taken),
-                Ok(None) => {}
-                Err(error) => return Err(End::Malformed(error)),
+            self.begin_all(cx)?;
+            self.gather(cx)?;
+            if !self.out.is_empty() {
+                return Poll::Ready(Ok(()));
             }
-            if self.buffer.is_empty() {
-                // An idle connection holds no buffer.
-                self.buffer = BytesMut::new();
-            } else if !begun {
-                begun = true;
-                deadline = Instant::now() + limits::REQUEST_MAX;
-            }
-            tokio::select! {
-                biased;
-                () = stopping(self.stop.clone()) => return Err(End::Stopping),
-                ready = timeout_at(deadline, self.stream.readable()) => {
-                    ready.map_err(|_| End::TimedOut)??;
+            let silent = self.buffer.is_empty();
+            match self.poll_read(cx) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(End::Closed)),
+                Poll::Ready(Ok(read)) => {
+                    self.door.counters.bytes_in.add(read as u64);
+                    if silent {
+                        self.since = Instant::now();
+                    }
                 }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+                Poll::Pending => break,
             }
-            self.buffer.reserve(limits::READ_BYTES);
-            match self.stream.try_read_buf(&mut self.buffer) {
-                Ok(0) => return Err(End::Closed),
-                Ok(read) => self.door.counters.bytes_in.add(read as u64),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error.into()),
+        }
+        if self.buffer.is_empty() && self.buffer.capacity() > 0 {
+            // An idle connection holds no buffer.
+            self.buffer = BytesMut::new();
+        }
+        ready!(self.poll_alarm(cx, alarm));
+        Poll::Ready(Err(End::TimedOut))
+    }
+
+    /// Ready when the peer was silent, or slow, for too long.
+    fn poll_alarm(&self, cx: &mut Context<'_>, mut alarm: Pin<&mut Sleep>) -> Poll<()> {
+        let patience = if !self.waiting.is_empty() || matches!(self.memory, Memory::Awaited(_)) {
+            // It waits for us.
+            return Poll::Pending;
+        } else if !self.understood {
+            limits::FIRST_REQUEST_MAX.min(self.door.idle_max())
+        } else if self.buffer.is_empty() {
+            self.door.idle_max()
+        } else {
+            limits::REQUEST_MAX
+        };
+        // The alarm is only ever drawn nearer: most of the time it rings once in an idle time.
+        let deadline = self.since + patience;
+        if alarm.deadline() > deadline {
+            alarm.as_mut().reset(deadline);
+        }
+        loop {
+            ready!(alarm.as_mut().poll(cx));
+            if alarm.deadline() >= deadline {
+                return Poll::Ready(());
             }
+            alarm.as_mut().reset(deadline);
         }
     }
 
-    /// Answers the request at the front of the buffer, which takes `taken` of it.
-    async fn answer_first(&mut self, taken: usize) -> Result<(), End> {
-        let content = &self.buffer[4..taken];
-        let answer = tokio::select! {
-            biased;
-            answer = self.answer(content) => answer?,
-            () = self.hung_up() => return Err(End::Closed),
-            () = stopping(self.stop.clone()) => return Err(End::Stopping),
-        };
-        self.write(&answer.frame).await?;
-        self.door
-            .counters
-            .bytes_out
-            .add(answer.frame.size_bytes() as u64);
+    /// Whether one more request may be begun before the oldest is answered.
+    fn may_begin(&self) -> bool {
+        self.waiting.len() < self.door.settings.requests_outstanding_max as usize
+            && self.waiting_bytes < limits::OUTSTANDING_BYTES_MAX
+    }
+
+    /// Size of the largest request that is taken now, in bytes.
+    fn request_bytes_max(&self) -> u32 {
+        let max = self.door.request_bytes_max();
+        if self.understood {
+            max
+        } else {
+            ::kafka::limits::FIRST_REQUEST_BYTES_MAX.min(max)
+        }
+    }
+
+    /// Begins the requests that are whole in the buffer.
+    fn begin_all(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        while self.may_begin() {
+            let whole = frame(&self.buffer, self.request_bytes_max()).map_err(End::Malformed)?;
+            let Some((_, taken)) = whole else {
+                break;
+            };
+            let mut frame = self.buffer.split_to(taken).freeze();
+            frame.advance(4);
+            self.read_bytes = taken.clamp(limits::READ_BYTES, limits::BUSY_READ_BYTES);
+            self.begin(frame, cx)?;
+        }
         Ok(())
     }
 
-    async fn answer(&self, content: &[u8]) -> Result<Answer, End> {
-        let fixed = RequestHeader::read_fixed(content).map_err(End::Malformed)?;
-        let (header, api, body) = match RequestHeader::read(content) {
-            Ok(read) => read,
+    fn begin(&mut self, frame: Bytes, cx: &mut Context<'_>) -> Result<(), End> {
+        let memory = match std::mem::replace(&mut self.memory, Memory::None) {
+            Memory::Held(permit) => permit,
+            Memory::None | Memory::Awaited(_) => None,
+        };
+        let fixed = RequestHeader::read_fixed(&frame).map_err(End::Malformed)?;
+        self.since = Instant::now();
+        let mut begun = Waiting {
+            api: Api::ApiVersions,
+            header: (fixed.api_key, fixed.api_version),
+            since: self.since,
+            size_bytes: frame.len(),
+            reply: Reply::Ready(Ok(None)),
+            _memory: memory,
+        };
+        match RequestHeader::read(&frame) {
+            Ok((header, api, body)) => {
+                self.meet(api, header.client_id, || decode_request(body))?;
+                begun.api = api;
+                self.door.counters.request(api);
+                let (version, correlation_id) = (header.api_version, header.correlation_id);
+                begun.reply = dispatch::begin(Asked {
+                    door: self.door.clone(),
+                    caller: self.caller.clone(),
+                    api,
+                    version,
+                    correlation_id,
+                    frame,
+                });
+            }
             Err(WireError::Unsupported) if fixed.api_key == Api::ApiVersions.key() => {
                 self.door.counters.request(Api::ApiVersions);
                 self.door.counters.error(Api::ApiVersions);
-                return Ok(api_versions::unsupported(fixed.correlation_id).into());
+                let answer = api_versions::unsupported(fixed.correlation_id);
+                begun.reply = Reply::Ready(Ok(Some(answer.into())));
             }
-            Err(WireError::Unsupported) => return Err(End::Unsupported(fixed)),
+            Err(WireError::Unsupported) => {
+                return Err(End::Unsupported {
+                    api_key: fixed.api_key,
+                    version: fixed.api_version,
+                });
+            }
             Err(error) => return Err(End::Malformed(error)),
-        };
-        self.door.counters.request(api);
-        let door = self.door;
-        let (version, id) = (header.api_version, header.correlation_id);
-        Ok(match api {
-            Api::Produce => {
-                let request = decode_request(body).map_err(End::Malformed)?;
-                // Who asks for no answer learns of a failure by the end of the connection.
-                produce::answer(door, version, id, &request)
-                    .ok_or(End::Unsupported(fixed))?
-                    .into()
-            }
-            Api::ApiVersions => {
-                decode_request::<::kafka::api::ApiVersionsRequest<'_>>(body)
-                    .map_err(End::Malformed)?;
-                api_versions::answer(version, id).into()
-            }
-            Api::Metadata => {
-                let request = decode_request(body).map_err(End::Malformed)?;
-                metadata::answer(door, &door.advertised(self.local), version, id, &request).into()
-            }
-            Api::ListOffsets => {
-                let request = decode_request(body).map_err(End::Malformed)?;
-                list_offsets::answer(door, version, id, &request)
-                    .await
-                    .into()
-            }
-            Api::Fetch => {
-                let request = decode_request(body).map_err(End::Malformed)?;
-                fetch::answer(door, version, id, &request).await
-            }
-            Api::OffsetForLeaderEpoch => {
-                let request = decode_request(body).map_err(End::Malformed)?;
-                leader_epoch::answer(door, version, id, &request).into()
-            }
-        })
-    }
-
-    /// Returns when the peer has closed its side with nothing more to read. Where it has pipelined
-    /// another request, that is found out when the request is read.
-    async fn hung_up(&self) {
-        let mut byte = [0];
-        match self.stream.peek(&mut byte).await {
-            Ok(0) | Err(_) => {}
-            Ok(_) => std::future::pending().await,
         }
+        self.understood = true;
+        self.place.begun();
+        // Requests have their order from this: see `dispatch::begin`.
+        begun.reply.poll_ready(cx);
+        self.waiting_bytes += begun.size_bytes;
+        self.waiting.push_back(begun);
+        Ok(())
     }
 
-    /// Writes all slices of a response.
-    async fn write(&self, frame: &Frame) -> Result<(), End> {
-        let mut first = 0;
-        let mut skip = 0;
-        while first < frame.slices.len() {
-            let mut slices = [IoSlice::new(&[]); limits::WRITE_SLICES];
-            let left = &frame.slices[first..];
-            let count = left.len().min(slices.len());
-            for (at, (slice, bytes)) in slices.iter_mut().zip(left).enumerate() {
-                *slice = IoSlice::new(if at == 0 { &bytes[skip..] } else { bytes });
+    /// Keeps in mind what the request says of its sender.
+    fn meet<'a>(
+        &mut self,
+        api: Api,
+        client_id: Option<&str>,
+        request: impl FnOnce() -> Result<ApiVersionsRequest<'a>, WireError>,
+    ) -> Result<(), End> {
+        let client_id = client_id.unwrap_or("");
+        let mut software = None;
+        if api == Api::ApiVersions {
+            let request = request().map_err(End::Malformed)?;
+            let told = [
+                request.client_software_name,
+                request.client_software_version,
+            ];
+            if told != ["", ""] {
+                let [name, version] = told.map(|word| kept(word).to_owned());
+                software = Some((name, version));
             }
-            match self.stream.try_write_vectored(&slices[..count]) {
-                Ok(0) => return Err(End::Closed),
-                Ok(written) => (first, skip) = advance(&frame.slices, first, skip + written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    timeout(limits::WRITE_STALL_MAX, self.stream.writable())
-                        .await
-                        .map_err(|_| End::TimedOut)??;
+        }
+        if *self.caller.client_id != *client_id || software.is_some() {
+            let caller = Arc::make_mut(&mut self.caller);
+            if *caller.client_id != *client_id {
+                caller.client_id = client_id.into();
+            }
+            caller.software = software.or(caller.software.take());
+            self.place.is_now(&self.caller);
+        }
+        Ok(())
+    }
+
+    /// Takes the answers that may leave now.
+    fn gather(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        while let Some(front) = self.waiting.front_mut() {
+            if !front.reply.poll_ready(cx) {
+                break;
+            }
+            if matches!(front.reply, Reply::Ready(Err(_))) && !self.out.is_empty() {
+                // First what was answered before.
+                break;
+            }
+            let Some(done) = self.waiting.pop_front() else {
+                break;
+            };
+            self.since = Instant::now();
+            self.waiting_bytes -= done.size_bytes;
+            self.place.answered();
+            self.door
+                .counters
+                .answered(done.api, self.since.duration_since(done.since));
+            let Reply::Ready(outcome) = done.reply else {
+                break;
+            };
+            match outcome {
+                Ok(answer) => self.out.extend(answer),
+                Err(WireError::Unsupported) => {
+                    let (api_key, version) = done.header;
+                    return Err(End::Unsupported { api_key, version });
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(End::Malformed(error)),
             }
         }
         Ok(())
     }
+
+    /// Reads on, as far as the bounds let it.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let there = self.buffer.len();
+        if !self.may_begin() && there >= limits::READ_BYTES {
+            return Poll::Pending;
+        }
+        let mut room = self.read_bytes;
+        if let Some(size) = self.buffer.first_chunk::<4>() {
+            let total = i32::from_be_bytes(*size) as usize + 4;
+            if total > there && there >= limits::READ_BYTES {
+                // A giant that is only announced takes nothing from anybody.
+                ready!(self.poll_memory(cx, total));
+                room = total - there;
+            }
+        }
+        let spare = self.buffer.capacity() - there;
+        if spare >= room / 4 && spare > 0 {
+            room = room.min(spare);
+        }
+        self.transport.poll_read(cx, &mut self.buffer, room)
+    }
+
+    /// Ready when the request at the front of the buffer has its share of the memory.
+    fn poll_memory(&mut self, cx: &mut Context<'_>, total: usize) -> Poll<()> {
+        loop {
+            match &mut self.memory {
+                Memory::Held(_) => return Poll::Ready(()),
+                Memory::Awaited(share) => {
+                    let share = ready!(share.as_mut().poll(cx));
+                    self.memory = Memory::Held(share);
+                    // The time until now was not the peer's.
+                    self.since = Instant::now();
+                }
+                Memory::None => {
+                    let memory = self.door.request_memory.clone();
+                    let kib = total.div_ceil(1024) as u32;
+                    self.memory = Memory::Awaited(Box::pin(async move {
+                        // The semaphore is never closed.
+                        memory.acquire_many_owned(kib).await.ok()
+                    }));
+                }
+            }
+        }
+    }
+
+    /// Writes all answers that were gathered.
+    async fn write(&mut self) -> Result<(), End> {
+        while !self.out.is_empty() {
+            let step = poll_fn(|cx| self.poll_write(cx));
+            let written = match timeout(limits::WRITE_STALL_MAX, step).await {
+                Ok(Ok(written)) if written > 0 => written,
+                Ok(_) => return Err(End::Closed),
+                Err(_) => return Err(End::TimedOut),
+            };
+            self.door.counters.bytes_out.add(written as u64);
+            self.written(written);
+        }
+        self.since = Instant::now();
+        Ok(())
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut slices = [IoSlice::new(&[]); limits::WRITE_SLICES];
+        let all = self.out.iter().flat_map(|answer| &answer.frame.slices);
+        let mut count = 0;
+        for (slice, bytes) in slices.iter_mut().zip(all) {
+            *slice = IoSlice::new(bytes);
+            count += 1;
+        }
+        self.transport.poll_write(cx, &slices[..count])
+    }
+
+    /// Forgets what was written.
+    fn written(&mut self, mut size: usize) {
+        while let Some(answer) = self.out.front_mut() {
+            let slices = &mut answer.frame.slices;
+            let whole = slices
+                .iter()
+                .take_while(|slice| {
+                    let fits = slice.len() <= size;
+                    size -= if fits { slice.len() } else { 0 };
+                    fits
+                })
+                .count();
+            if whole < slices.len() {
+                slices.drain(..whole);
+                slices[0].advance(size);
+                return;
+            }
+            self.out.pop_front();
+        }
+        self.out.shrink_to(limits::KEPT_ANSWERS);
+    }
 }
 
-/// The slice, and the place in it, that lies `skip` bytes behind the start of slice `first`.
-fn advance(slices: &[Bytes], mut first: usize, mut skip: usize) -> (usize, usize) {
-    while let Some(slice) = slices.get(first)
-        && skip >= slice.len()
-    {
-        skip -= slice.len();
-        first += 1;
+/// What is kept of a name that a peer gives itself.
+fn kept(name: &str) -> &str {
+    let mut end = name.len().min(limits::SOFTWARE_NAME_BYTES_MAX);
+    while !name.is_char_boundary(end) {
+        end -= 1;
     }
-    (first, skip)
+    &name[..end]
 }

@@ -1,6 +1,7 @@
 //! What the Kafka front door counts about itself, for `/metrics`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use ::kafka::api::Api;
 
@@ -8,10 +9,19 @@ use ::kafka::api::Api;
 macro_rules! counts {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// The counts of the front door.
-        #[derive(Debug, Default)]
+        #[derive(Debug)]
         pub struct KafkaCounters {
             $($(#[$doc])* pub(super) $name: Count,)*
-            apis: [ApiCounters; Api::ALL.len()],
+            apis: Box<[ApiCounters]>,
+        }
+
+        impl Default for KafkaCounters {
+            fn default() -> Self {
+                Self {
+                    $($name: Count::default(),)*
+                    apis: Api::ALL.iter().map(|_| ApiCounters::default()).collect(),
+                }
+            }
         }
 
         /// A plain copy of the counts.
@@ -55,6 +65,11 @@ counts! {
     timed_out,
 }
 
+/// Upper bounds of the buckets of the times from a request to its answer, in microseconds.
+pub const ANSWER_BOUNDS_US: [u64; 12] = [
+    200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000, 500_000, 1_000_000, 5_000_000,
+];
+
 /// One figure.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
@@ -92,10 +107,12 @@ impl Drop for Level<'_> {
 struct ApiCounters {
     requests: Count,
     errors: Count,
+    buckets: [Count; ANSWER_BOUNDS_US.len() + 1],
+    sum_us: Count,
 }
 
 /// The figures of one API.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ApiValues {
     /// Kafka's name of the API.
     pub api: &'static str,
@@ -103,6 +120,11 @@ pub struct ApiValues {
     pub requests: u64,
     /// Error codes in the responses.
     pub errors: u64,
+    /// Requests by the time to their answer, each bucket for itself; the last is beyond all of
+    /// [`ANSWER_BOUNDS_US`].
+    pub buckets: Vec<u64>,
+    /// Sum of all times, in microseconds.
+    pub sum_us: u64,
 }
 
 impl KafkaCounters {
@@ -114,12 +136,22 @@ impl KafkaCounters {
         self.apis[api.index()].errors.add(1);
     }
 
+    /// A request was answered, or needs no answer, so long after it was begun.
+    pub(super) fn answered(&self, api: Api, took: Duration) {
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let counters = &self.apis[api.index()];
+        counters.buckets[ANSWER_BOUNDS_US.partition_point(|&bound| bound < us)].add(1);
+        counters.sum_us.add(us);
+    }
+
     fn api_values(&self, api: Api) -> ApiValues {
         let counters = &self.apis[api.index()];
         ApiValues {
             api: api.name(),
             requests: counters.requests.get(),
             errors: counters.errors.get(),
+            buckets: counters.buckets.iter().map(Count::get).collect(),
+            sum_us: counters.sum_us.get(),
         }
     }
 }

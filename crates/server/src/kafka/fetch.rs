@@ -13,6 +13,7 @@ use commitlog::{BatchHead, PartitionId};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 
+use super::caller::Caller;
 use super::parking::Parked;
 use super::topics::read_error;
 use super::{Answer, FrontDoor, Watermarks, limits};
@@ -23,6 +24,7 @@ const TOPIC_ID_VERSION: i16 = 13;
 /// Answers a Fetch request, at the latest when its time to wait is over.
 pub(super) async fn answer(
     door: &FrontDoor,
+    _caller: &Caller,
     version: i16,
     correlation_id: i32,
     request: &FetchRequest<'_>,

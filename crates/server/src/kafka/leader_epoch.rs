@@ -7,11 +7,13 @@ use ::kafka::api::{
 };
 use ::kafka::{ErrorCode, Frame, encode_response};
 
+use super::caller::Caller;
 use super::{FrontDoor, Stream};
 
 /// Answers an OffsetForLeaderEpoch request.
 pub(super) fn answer(
     door: &FrontDoor,
+    _caller: &Caller,
     version: i16,
     correlation_id: i32,
     request: &OffsetForLeaderEpochRequest<'_>,

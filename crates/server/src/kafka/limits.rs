@@ -18,11 +18,31 @@ pub(super) const REQUEST_MAX: Duration = Duration::from_mins(1);
 /// Time in which a peer takes at least one byte of its answer.
 pub(super) const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
 
-/// What is read from a socket at once, in bytes.
+/// What is read from a socket at once, in bytes, and what of a request is held without a share of
+/// [`REQUEST_MEMORY_KIB_MAX`].
 pub(super) const READ_BYTES: usize = 8 * 1024;
+
+/// The same of a connection whose requests are large, in bytes.
+pub(super) const BUSY_READ_BYTES: usize = 64 * 1024;
+
+/// Requests held in memory until they are answered, of all connections together, in KiB: when the
+/// disk is slow no more is read.
+pub(super) const REQUEST_MEMORY_KIB_MAX: u32 = 256 * 1024;
+
+/// Requests of one connection that are begun and not answered, in bytes; one request more may be.
+pub(super) const OUTSTANDING_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Answers that a connection keeps room for, so that it need not allocate for each.
+pub(super) const KEPT_ANSWERS: usize = 4;
+
+/// What is kept of the name of a client's software and of its version, in bytes each.
+pub(super) const SOFTWARE_NAME_BYTES_MAX: usize = 64;
 
 /// Slices of a response that are handed to the system at once.
 pub(super) const WRITE_SLICES: usize = 64;
+
+// The largest request can always be read, whoever else holds memory.
+const _: () = assert!(::kafka::limits::REQUEST_BYTES_MAX / 1024 < REQUEST_MEMORY_KIB_MAX);
 
 // A response can always be built, whoever else holds memory.
 const _: () = assert!(FETCH_BYTES_MAX / 1024 <= FETCH_MEMORY_KIB_MAX);

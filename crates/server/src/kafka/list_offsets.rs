@@ -7,6 +7,7 @@ use ::kafka::api::{
 use ::kafka::{ErrorCode, Frame, encode_response};
 use commitlog::{PartitionId, ReadError};
 
+use super::caller::Caller;
 use super::topics::read_error;
 use super::{FrontDoor, Stream, Watermarks};
 
@@ -18,6 +19,7 @@ const NOWHERE: Place = (-1, -1, -1);
 /// Answers a ListOffsets request.
 pub(super) async fn answer(
     door: &FrontDoor,
+    _caller: &Caller,
     version: i16,
     correlation_id: i32,
     request: &ListOffsetsRequest<'_>,

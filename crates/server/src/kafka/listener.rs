@@ -7,6 +7,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::caller::{Caller, ListenerFacts};
+use super::transport::Transport;
 use super::{FrontDoor, connection};
 
 /// Pause after the system had no descriptor or memory for a new connection.
@@ -16,6 +18,9 @@ impl FrontDoor {
     /// Serves the connections of a listener until `stop` is true or its sender gone; then all are
     /// closed, each behind the answer that it is writing.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, stop: watch::Receiver<bool>) {
+        let facts = Arc::new(ListenerFacts {
+            advertised: self.settings.advertised.clone(),
+        });
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
@@ -32,17 +37,27 @@ impl FrontDoor {
                     continue;
                 }
             };
-            let Ok(place) = self.places.clone().try_acquire_owned() else {
+            let Ok(local) = stream.local_addr() else {
+                continue;
+            };
+            let caller = Arc::new(Caller::new(peer, local, facts.clone()));
+            let Some(place) = self.roster.admit(
+                &caller,
+                self.settings.connections_max,
+                self.settings.connections_max_per_address,
+            ) else {
                 self.counters.connections_refused.add(1);
                 continue;
             };
+            // Answers are written whole, so nothing is won by waiting for more.
+            let _ = stream.set_nodelay(true);
             self.counters.connections_total.add(1);
-            let door = self.clone();
-            let stop = stop.clone();
+            let (door, stop) = (self.clone(), stop.clone());
             connections.spawn(async move {
-                let _place = place;
-                let _level = door.counters.connections.level(1);
-                connection::serve(door.clone(), stream, peer, stop).await;
+                let counters = door.clone();
+                let _level = counters.counters.connections.level(1);
+                let transport = Transport::Plain(stream);
+                connection::serve(door, transport, caller, place, stop).await;
             });
         }
         drop(listener);

@@ -5,14 +5,17 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use ::kafka::Uuid;
 use bytes::Bytes;
-use commitlog::{Ack, LogReader, Lsn, PartitionId, ReadError, StreamMeta};
+use commitlog::{Ack, Entry, LogReader, Lsn, PartitionId, ReadError, StreamMeta};
 use tokio::sync::watch;
 
+use super::source::Appends;
 use super::{Source, Stream, Watermarks};
+use crate::node::{Flushing, Submitted};
 
 /// Reads the log of this node.
 pub(super) struct LogSource {
     log: LogReader,
+    appends: Arc<dyn Appends>,
     commits: watch::Receiver<Lsn>,
     cluster_id: String,
     catalogue: RwLock<Arc<Catalogue>>,
@@ -30,9 +33,15 @@ struct Catalogue {
 }
 
 impl LogSource {
-    pub(super) fn new(log: LogReader, commits: watch::Receiver<Lsn>, cluster_id: String) -> Self {
+    pub(super) fn new(
+        log: LogReader,
+        appends: Arc<dyn Appends>,
+        commits: watch::Receiver<Lsn>,
+        cluster_id: String,
+    ) -> Self {
         Self {
             log,
+            appends,
             commits,
             cluster_id,
             catalogue: RwLock::default(),
@@ -70,6 +79,7 @@ impl Catalogue {
                 topic_id: meta.settings.topic_id,
                 partitions: meta.partitions.clone(),
                 internal: meta.settings.internal,
+                settings: meta.settings.clone(),
             });
             let flushed_only = meta.settings.ack >= Ack::Flush;
             catalogue.flushed_only.extend(
@@ -161,5 +171,12 @@ impl Source for LogSource {
 
     fn commits(&self) -> watch::Receiver<Lsn> {
         self.commits.clone()
+    }
+    fn submit(&self, entry: Entry) -> Submitted {
+        self.appends.submit(entry)
+    }
+
+    fn flushed(&self, lsn: Lsn) -> Flushing {
+        self.appends.flushed(lsn)
     }
 }

@@ -9,8 +9,8 @@ use ::kafka::api::{
 };
 use ::kafka::{ErrorCode, Frame, Uuid, encode_response};
 
+use super::caller::Caller;
 use super::{FrontDoor, Stream};
-use crate::settings::HostPort;
 
 /// This node among brokers.
 const NODE_ID: i32 = 1;
@@ -28,15 +28,16 @@ enum Found<'a> {
     NoId(Uuid, ErrorCode),
 }
 
-/// Answers a Metadata request on a connection that is told to come to `advertised`.
+/// Answers a Metadata request.
 pub(super) fn answer(
     door: &FrontDoor,
-    advertised: &HostPort,
+    caller: &Caller,
     version: i16,
     correlation_id: i32,
     request: &MetadataRequest<'_>,
 ) -> Frame {
     let found = find(door, version, request);
+    let advertised = caller.advertised();
     let topic_operations = if request.include_topic_authorized_operations {
         TOPIC_OPERATIONS
     } else {

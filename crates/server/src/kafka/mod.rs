@@ -7,6 +7,7 @@ mod api_versions;
 mod caller;
 mod connection;
 mod counters;
+mod dispatch;
 mod fetch;
 mod leader_epoch;
 mod limits;
@@ -16,10 +17,13 @@ mod log_source;
 mod metadata;
 mod parking;
 mod produce;
+mod roster;
 mod source;
 mod topics;
+mod transport;
 
 pub use counters::{ApiValues, KafkaCounters, KafkaValues};
+pub use roster::ConnectionRow;
 pub use source::{Source, Stream, Watermarks};
 
 use std::sync::Arc;
@@ -29,14 +33,16 @@ use ::kafka::Frame;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::node::Node;
-use crate::settings::{HostPort, KafkaSettings};
+use crate::settings::KafkaSettings;
 use log_source::LogSource;
 use parking::Parking;
+use roster::Roster;
 
 /// The front door of this node, for all its Kafka listeners. To be called inside the runtime.
 pub fn front_door(node: &Node) -> Arc<FrontDoor> {
     let source = LogSource::new(
         node.log.clone(),
+        Arc::new(node.appender()),
         node.commit_watch(),
         node.cluster_id.clone(),
     );
@@ -51,8 +57,10 @@ pub struct FrontDoor {
     parking: Arc<Parking>,
     /// KiB of records that Fetch responses on their way may hold.
     fetch_memory: Arc<Semaphore>,
-    /// Connections that may still be opened.
-    places: Arc<Semaphore>,
+    /// KiB of requests that may be held until they are answered.
+    request_memory: Arc<Semaphore>,
+    /// The connections.
+    roster: Arc<Roster>,
 }
 
 impl FrontDoor {
@@ -70,13 +78,19 @@ impl FrontDoor {
             counters: KafkaCounters::default(),
             parking,
             fetch_memory: Arc::new(Semaphore::new(limits::FETCH_MEMORY_KIB_MAX as usize)),
-            places: Arc::new(Semaphore::new(settings.connections_max as usize)),
+            request_memory: Arc::new(Semaphore::new(limits::REQUEST_MEMORY_KIB_MAX as usize)),
+            roster: Arc::default(),
         })
     }
 
     /// What was counted.
     pub fn counters(&self) -> &KafkaCounters {
         &self.counters
+    }
+
+    /// A page of at most `limit` connections behind the number `after`, oldest first.
+    pub fn connections(&self, after: u64, limit: usize) -> Vec<ConnectionRow> {
+        self.roster.rows(after, limit)
     }
 
     /// Size of the largest request, once the peer is known to speak the protocol, in bytes.
@@ -89,17 +103,6 @@ impl FrontDoor {
     /// How long a connection may be idle.
     fn idle_max(&self) -> Duration {
         Duration::from_millis(self.settings.idle_ms_max)
-    }
-
-    /// The address that clients are told, on a connection that arrived at `local`.
-    fn advertised(&self, local: std::net::SocketAddr) -> HostPort {
-        self.settings
-            .advertised
-            .clone()
-            .unwrap_or_else(|| HostPort {
-                host: local.ip().to_canonical().to_string(),
-                port: local.port(),
-            })
     }
 }
 

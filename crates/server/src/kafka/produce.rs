@@ -4,17 +4,19 @@
 use ::kafka::api::{
     Api, ProducePartitionResponse, ProduceRequest, ProduceResponse, ProduceTopicResponse,
 };
-use ::kafka::{ErrorCode, Frame, encode_response};
+use ::kafka::{ErrorCode, WireError, encode_response};
 
 use super::FrontDoor;
+use super::dispatch::{Asked, Outcome, Reply};
 
-/// Refuses a Produce request; `None` where the client asks for no answer.
-pub(super) fn answer(
-    door: &FrontDoor,
-    version: i16,
-    correlation_id: i32,
-    request: &ProduceRequest<'_>,
-) -> Option<Frame> {
+/// Begins a Produce request.
+pub(super) fn begin(asked: &Asked) -> Reply {
+    Reply::Ready(answer(asked))
+}
+
+fn answer(asked: &Asked) -> Outcome {
+    let request: ProduceRequest<'_> = asked.request()?;
+    let door: &FrontDoor = &asked.door;
     let refused = |index| {
         door.counters.error(Api::Produce);
         ProducePartitionResponse {
@@ -32,10 +34,16 @@ pub(super) fn answer(
             .iter()
             .map(|row| refused(row.index))
             .collect(),
+        ..Default::default()
     });
     let response = ProduceResponse {
         topics: topics.collect(),
-        throttle_time_ms: 0,
+        ..Default::default()
     };
-    (request.acks != 0).then(|| encode_response(Api::Produce, version, correlation_id, &response))
+    if request.acks == 0 {
+        // Who asks for no answer learns of a failure by the end of the connection.
+        return Err(WireError::Unsupported);
+    }
+    let frame = encode_response(Api::Produce, asked.version, asked.correlation_id, &response);
+    Ok(Some(frame.into()))
 }

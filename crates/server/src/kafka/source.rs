@@ -1,11 +1,14 @@
-//! What the front door needs of the node: streams, watermarks, batches, and to be told of commits.
+//! What the front door needs of the node: streams, watermarks, batches, to append, and to be told
+//! of commits.
 
 use std::sync::Arc;
 
 use ::kafka::Uuid;
 use bytes::Bytes;
-use commitlog::{Lsn, PartitionId, ReadError};
+use commitlog::{Entry, Lsn, PartitionId, ReadError, StreamSettings};
 use tokio::sync::watch;
+
+use crate::node::{Appender, Flushing, Submitted};
 
 /// A stream as Kafka clients see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +21,8 @@ pub struct Stream {
     pub partitions: Vec<PartitionId>,
     /// Whether it is the node's own, and therefore not shown.
     pub internal: bool,
+    /// What was said about it.
+    pub settings: StreamSettings,
 }
 
 /// How far a partition reaches. All are offsets of the record that comes next.
@@ -87,4 +92,31 @@ pub trait Source: Send + Sync + 'static {
 
     /// Changes with every append and every flush.
     fn commits(&self) -> watch::Receiver<Lsn>;
+
+    /// Hands in an entry. Entries are appended in the order in which they were handed in, also
+    /// where nobody waits for what became of them.
+    fn submit(&self, entry: Entry) -> Submitted;
+
+    /// Waits until everything up to `lsn` survives a power cut; asks for a flush.
+    fn flushed(&self, lsn: Lsn) -> Flushing;
+}
+
+/// Where entries are appended and flushed: the log thread of a node.
+pub trait Appends: Send + Sync + 'static {
+    /// As [`Source::submit`].
+    fn submit(&self, entry: Entry) -> Submitted;
+
+    /// As [`Source::flushed`].
+    fn flushed(&self, lsn: Lsn) -> Flushing;
+}
+
+impl Appends for Appender {
+    fn submit(&self, entry: Entry) -> Submitted {
+        Self::submit(self, entry)
+    }
+
+    fn flushed(&self, lsn: Lsn) -> Flushing {
+        let appender = self.clone();
+        Box::pin(async move { Self::flushed(&appender, lsn, true).await })
+    }
 }

@@ -32,6 +32,8 @@ pub(crate) fn settings() -> KafkaSettings {
     KafkaSettings {
         advertised: None,
         connections_max: 10,
+        connections_max_per_address: 10,
+        requests_outstanding_max: 8,
         request_bytes_max: 1 << 20,
         fetch_bytes_max: 50 << 20,
         fetch_wait_ms_max: 60_000,

@@ -23,6 +23,7 @@ fn snapshot() -> Snapshot {
         api: "Fetch",
         requests: 9,
         errors: 1,
+        ..ApiValues::default()
     }];
     let partition = PartitionRow {
         log_start: 2,

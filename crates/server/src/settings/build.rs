@@ -282,6 +282,18 @@ impl Builder {
             advertised,
             connections_max: self.integer("kafka.connections_max", said.connections_max, 1, 100_000)
                 as u32,
+            connections_max_per_address: self.integer(
+                "kafka.connections_max_per_address",
+                said.connections_max_per_address,
+                1,
+                100_000,
+            ) as u32,
+            requests_outstanding_max: self.integer(
+                "kafka.requests_outstanding_max",
+                said.requests_outstanding_max,
+                1,
+                1000,
+            ) as u32,
             request_bytes_max: self.size(
                 "kafka.request_bytes_max",
                 said.request_bytes_max,

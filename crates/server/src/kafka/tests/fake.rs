@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex};
 use ::kafka::Uuid;
 use bytes::Bytes;
 use commitlog::batch::{BatchView, set_base_offset, set_leader_epoch};
-use commitlog::{BatchBuilder, Lsn, PartitionId, ReadError};
-use tokio::sync::watch;
+use commitlog::{Ack, BatchBuilder, Entry, Lsn, PartitionId, ReadError, Refusal, StreamSettings};
+use tokio::sync::{oneshot, watch};
 
 use crate::kafka::{Source, Stream, Watermarks};
+use crate::node::{AppendError, Appended, Flushing, Submitted};
 
 pub(crate) const CLUSTER_ID: &str = "c2x1aWNlLXRlc3QtY2x1c3";
 
@@ -26,7 +27,7 @@ pub(crate) fn topic_id(name: &str) -> Uuid {
 }
 
 pub(crate) struct FakeLog {
-    inside: Mutex<Inside>,
+    inside: Arc<Mutex<Inside>>,
     commits: watch::Sender<Lsn>,
 }
 
@@ -36,6 +37,8 @@ struct Inside {
     partitions: Vec<Partition>,
     on_file: bool,
     failing: bool,
+    refusing: Option<AppendError>,
+    entries: Lsn,
 }
 
 #[derive(Default)]
@@ -51,7 +54,7 @@ struct Partition {
 impl FakeLog {
     pub(crate) fn new() -> Self {
         Self {
-            inside: Mutex::default(),
+            inside: Arc::default(),
             commits: watch::channel(0).0,
         }
     }
@@ -82,6 +85,17 @@ impl FakeLog {
                 .map(|id| id as PartitionId)
                 .collect(),
             internal,
+            settings: StreamSettings {
+                partitions: partitions as u32,
+                ack: if flushed.is_some() {
+                    Ack::Flush
+                } else {
+                    Ack::Append
+                },
+                internal,
+                topic_id: topic_id(name),
+                ..StreamSettings::new(name)
+            },
         });
         inside.streams.insert(stream.name.clone(), stream);
     }
@@ -95,13 +109,10 @@ impl FakeLog {
         self.append_batch(name, index, builder.finish())
     }
 
-    pub(crate) fn append_batch(&self, name: &str, index: usize, mut batch: Vec<u8>) -> usize {
+    pub(crate) fn append_batch(&self, name: &str, index: usize, batch: Vec<u8>) -> usize {
         let size = batch.len();
         self.change(name, index, |partition| {
-            set_base_offset(&mut batch, partition.appended);
-            set_leader_epoch(&mut batch, LEADER_EPOCH);
-            partition.appended = BatchView::parse(&batch).unwrap().0.next_offset();
-            partition.batches.push(batch.into());
+            partition.append(batch);
         });
         size
     }
@@ -126,6 +137,32 @@ impl FakeLog {
         self.inside.lock().unwrap().on_file = !in_tail;
     }
 
+    /// What every entry is answered with from now on, instead of being appended.
+    pub(crate) fn refuse(&self, error: AppendError) {
+        self.inside.lock().unwrap().refusing = Some(error);
+    }
+
+    fn append_entry(&self, entry: Entry) -> Result<Appended, AppendError> {
+        let mut inside = self.inside.lock().unwrap();
+        if let Some(error) = &inside.refusing {
+            return Err(error.clone());
+        }
+        let mut base_offsets = Vec::new();
+        for append in entry.appends {
+            base_offsets.push(match inside.partitions.get_mut(append.partition as usize) {
+                Some(partition) => Ok(partition.append(append.batch)),
+                None => Err(Refusal::UnknownPartition),
+            });
+        }
+        assert!(entry.ops.is_empty(), "the fake log has no ops");
+        inside.entries += 1;
+        Ok(Appended {
+            lsn: inside.entries,
+            base_offsets,
+            ops: Vec::new(),
+        })
+    }
+
     pub(crate) fn fail_reads(&self) {
         self.inside.lock().unwrap().failing = true;
     }
@@ -140,6 +177,15 @@ impl FakeLog {
 }
 
 impl Partition {
+    fn append(&mut self, mut batch: Vec<u8>) -> u64 {
+        let base_offset = self.appended;
+        set_base_offset(&mut batch, base_offset);
+        set_leader_epoch(&mut batch, LEADER_EPOCH);
+        self.appended = BatchView::parse(&batch).unwrap().0.next_offset();
+        self.batches.push(batch.into());
+        base_offset
+    }
+
     fn visible(&self) -> u64 {
         self.flushed.unwrap_or(self.appended)
     }
@@ -269,5 +315,27 @@ impl Source for FakeLog {
 
     fn commits(&self) -> watch::Receiver<Lsn> {
         self.commits.subscribe()
+    }
+    fn submit(&self, entry: Entry) -> Submitted {
+        let (answer, result) = oneshot::channel();
+        let _ = answer.send(self.append_entry(entry));
+        self.commits.send_modify(|lsn| *lsn += 1);
+        Submitted::new(result)
+    }
+
+    /// Everything is flushed only where a test says so; streams of `flush` wait for that.
+    fn flushed(&self, _lsn: Lsn) -> Flushing {
+        let waits = |inside: &Inside| {
+            let mut partitions = inside.partitions.iter();
+            partitions.any(|it| it.flushed.is_some_and(|flushed| flushed < it.appended))
+        };
+        let mut commits = self.commits.subscribe();
+        let inside = self.inside.clone();
+        Box::pin(async move {
+            while waits(&inside.lock().unwrap()) {
+                commits.changed().await.map_err(|_| AppendError::Stopping)?;
+            }
+            Ok(())
+        })
     }
 }

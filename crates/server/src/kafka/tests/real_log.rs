@@ -1,19 +1,58 @@
 //! The front door before the real log, on a disk in memory.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use commitlog::{Ack, Append, BatchBuilder, Entry, Log, LogConfig, MemoryDisk, StreamSettings};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::*;
 use crate::kafka::log_source::LogSource;
+use crate::kafka::source::Appends;
+use crate::node::{AppendError, Appended, Flushing, Submitted};
 
 /// A log, and the watch through which its node tells of commits.
 struct Node {
-    log: Log,
+    log: Arc<Mutex<Log>>,
     disk: MemoryDisk,
     commits: watch::Sender<u64>,
 }
+
+/// Appends as the log thread does; flushes when the test says so.
+struct Thread {
+    log: Arc<Mutex<Log>>,
+    commits: watch::Sender<u64>,
+}
+
+impl Appends for Thread {
+    fn submit(&self, entry: Entry) -> Submitted {
+        let (answer, result) = oneshot::channel();
+        let mut log = self.log.lock().unwrap();
+        let staged = log.stage(entry, NOW_MS).map_err(|_| AppendError::Full);
+        let lsn = log.write().unwrap();
+        drop(log);
+        let _ = answer.send(staged.map(|staged| Appended {
+            lsn: staged.lsn,
+            base_offsets: staged.base_offsets,
+            ops: staged.ops,
+        }));
+        self.commits.send_replace(lsn);
+        Submitted::new(result)
+    }
+
+    fn flushed(&self, lsn: u64) -> Flushing {
+        let reader = self.log.lock().unwrap().reader();
+        let mut commits = self.commits.subscribe();
+        Box::pin(async move {
+            while reader.flushed_to() < lsn {
+                commits.changed().await.map_err(|_| AppendError::Stopping)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The time at which everything happens, ms since 1970.
+const NOW_MS: u64 = 1_000_000;
 
 impl Node {
     fn new(disk: MemoryDisk) -> Self {
@@ -27,7 +66,7 @@ impl Node {
         };
         let log = Log::open(Arc::new(disk.clone()), config, 0).unwrap();
         Self {
-            log,
+            log: Arc::new(Mutex::new(log)),
             disk,
             commits: watch::channel(0).0,
         }
@@ -39,12 +78,14 @@ impl Node {
         settings.ack = ack;
         settings.topic_id = fake::topic_id(name);
         settings.internal = name.starts_with("__");
-        self.log.create_stream(settings, 0).unwrap();
+        let mut log = self.log.lock().unwrap();
+        log.create_stream(settings, 0).unwrap();
     }
 
     /// Appends a batch of 10 records to the first partition; returns how it lies there.
     fn append(&mut self, name: &str, time: i64) -> Vec<u8> {
-        let partition = self.log.reader().stream(name).unwrap().partitions[0];
+        let mut log = self.log.lock().unwrap();
+        let partition = log.reader().stream(name).unwrap().partitions[0];
         let mut builder = BatchBuilder::new();
         for _ in 0..10 {
             builder.push(time, Some(b"key"), Some(&[b'x'; 100]), &[]);
@@ -53,8 +94,7 @@ impl Node {
             partition,
             batch: builder.finish(),
         };
-        let staged = self
-            .log
+        let staged = log
             .stage(
                 Entry {
                     appends: vec![append],
@@ -63,20 +103,33 @@ impl Node {
                 0,
             )
             .unwrap();
-        self.commits.send_replace(self.log.write().unwrap());
+        self.commits.send_replace(log.write().unwrap());
         staged.batches[0].to_vec()
     }
 
     fn flush(&mut self) {
-        if let Some(ticket) = self.log.flush_ticket() {
-            self.log.flushed(ticket.run().unwrap());
+        let mut log = self.log.lock().unwrap();
+        if let Some(ticket) = log.flush_ticket() {
+            log.flushed(ticket.run().unwrap());
             self.commits.send_modify(|_| {});
+        }
+    }
+
+    fn appends(&self) -> Thread {
+        Thread {
+            log: self.log.clone(),
+            commits: self.commits.clone(),
         }
     }
 
     async fn serve(&self) -> (Client, Arc<FrontDoor>, watch::Sender<bool>) {
         let commits = self.commits.subscribe();
-        let source = LogSource::new(self.log.reader(), commits, fake::CLUSTER_ID.into());
+        let source = LogSource::new(
+            self.log.lock().unwrap().reader(),
+            Arc::new(self.appends()),
+            commits,
+            fake::CLUSTER_ID.into(),
+        );
         let door = FrontDoor::new(Arc::new(source), &settings());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -1,0 +1,111 @@
+//! From a request to the one who answers it: one line for each API. It knows no sockets.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use ::kafka::api::Api;
+use ::kafka::{RequestHeader, Wire, WireError, decode_request};
+use bytes::Bytes;
+
+use super::caller::Caller;
+use super::{
+    Answer, FrontDoor, api_versions, fetch, leader_epoch, list_offsets, metadata, produce,
+};
+
+/// A request as it came.
+pub(super) struct Asked {
+    pub door: Arc<FrontDoor>,
+    pub caller: Arc<Caller>,
+    pub api: Api,
+    pub version: i16,
+    pub correlation_id: i32,
+    /// The frame behind its size.
+    pub frame: Bytes,
+}
+
+impl Asked {
+    /// The request, borrowed from the frame.
+    pub fn request<'a, T: Wire<'a>>(&'a self) -> Result<T, WireError> {
+        let (_, _, body) = RequestHeader::read(&self.frame)?;
+        decode_request(body)
+    }
+}
+
+/// What comes of a request: an answer, nothing where none is asked for, or the end of the
+/// connection where the bytes are no request.
+pub(super) type Outcome = Result<Option<Answer>, WireError>;
+
+/// An answer that is still being made. Dropped with its connection.
+pub(super) type Later = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+
+/// A request that was begun.
+pub(super) enum Reply {
+    /// It is answered.
+    Ready(Outcome),
+    /// It will be.
+    Later(Later),
+}
+
+impl Reply {
+    /// Whether there is an outcome now; goes on making it.
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Self::Later(later) = self {
+            match later.as_mut().poll(cx) {
+                Poll::Ready(outcome) => *self = Self::Ready(outcome),
+                Poll::Pending => return false,
+            }
+        }
+        true
+    }
+}
+
+/// Answers at once.
+macro_rules! now {
+    ($asked:ident, $answer:path) => {{
+        let answer = |asked: &Asked| {
+            let (version, id) = (asked.version, asked.correlation_id);
+            let request = asked.request()?;
+            Ok(Some(
+                $answer(&asked.door, &asked.caller, version, id, &request).into(),
+            ))
+        };
+        Reply::Ready(answer(&$asked))
+    }};
+}
+
+/// Answers with a future. What it does before it waits for the first time is done before the next
+/// request of the connection is begun.
+macro_rules! later {
+    ($asked:ident, $answer:path) => {
+        Reply::Later(Box::pin(async move {
+            let (version, id) = ($asked.version, $asked.correlation_id);
+            let request = $asked.request()?;
+            let answer = $answer(&$asked.door, &$asked.caller, version, id, &request).await;
+            Ok(Some(answer.into()))
+        }))
+    };
+}
+
+/// The APIs that are answered, which ApiVersions tells.
+pub(super) const SERVED: &[Api] = &[
+    Api::Produce,
+    Api::Fetch,
+    Api::ListOffsets,
+    Api::Metadata,
+    Api::ApiVersions,
+    Api::OffsetForLeaderEpoch,
+];
+
+/// Begins a request. A later one must be polled before the next request is begun.
+pub(super) fn begin(asked: Asked) -> Reply {
+    match asked.api {
+        Api::Produce => produce::begin(&asked),
+        Api::Fetch => later!(asked, fetch::answer),
+        Api::ListOffsets => later!(asked, list_offsets::answer),
+        Api::Metadata => now!(asked, metadata::answer),
+        Api::ApiVersions => now!(asked, api_versions::answer),
+        Api::OffsetForLeaderEpoch => now!(asked, leader_epoch::answer),
+        _ => Reply::Ready(Err(WireError::Unsupported)),
+    }
+}
