@@ -11,6 +11,7 @@ mod error_code;
 mod framing;
 pub mod group;
 pub mod limits;
+pub mod offsets;
 mod primitives;
 
 pub use error_code::ErrorCode;

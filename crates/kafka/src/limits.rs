@@ -38,7 +38,7 @@ pub const MEMBER_PROTOCOLS_MAX: usize = 64;
 pub const MEMBER_METADATA_BYTES_MAX: usize = 512 * 1024;
 
 /// Most bytes of the assignment of one group.
-pub const GROUP_ASSIGNMENT_BYTES_MAX: usize = REQUEST_BYTES_MAX as usize;
+pub const GROUP_ASSIGNMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Most bytes of metadata and assignments of all groups together.
 pub const GROUPS_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -52,3 +52,15 @@ pub const REBALANCE_TIMEOUT_MS_MAX: u32 = 24 * 60 * 60 * 1000;
 const _: () = assert!(MEMBER_METADATA_BYTES_MAX <= REQUEST_BYTES_MAX as usize);
 const _: () = assert!(GROUP_ASSIGNMENT_BYTES_MAX <= GROUPS_BYTES_MAX);
 const _: () = assert!(MEMBER_NAME_BYTES_MAX + 37 <= MEMBER_ID_BYTES_MAX);
+
+/// Longest text that a client stores with a committed offset, in bytes
+/// (`offset.metadata.max.bytes` of Apache Kafka).
+pub const OFFSET_METADATA_BYTES_MAX: usize = 4096;
+
+/// Most committed offsets of all groups together.
+pub const OFFSETS_MAX: usize = 1_000_000;
+
+/// Most bytes of the texts stored with committed offsets, together.
+pub const OFFSETS_METADATA_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+const _: () = assert!(OFFSET_METADATA_BYTES_MAX <= i16::MAX as usize);
