@@ -14,3 +14,4 @@ pub mod logging;
 pub mod metrics;
 pub mod node;
 pub mod settings;
+pub mod tls;

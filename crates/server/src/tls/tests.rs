@@ -1,0 +1,225 @@
+//! Handshakes over loopback with certificates made on the spot, and files that are wrong.
+
+use std::path::Path;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsConnector;
+
+use super::*;
+
+/// A certificate authority, and what it signs.
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    pub(crate) fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().unwrap();
+        Self(CertifiedIssuer::self_signed(params, key).unwrap())
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// Certificate and key in PEM for `localhost`, with that common name.
+    pub(crate) fn sign(&self, common_name: &str) -> (String, String) {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, common_name);
+        let key = KeyPair::generate().unwrap();
+        let made = params.signed_by(&key, &self.0).unwrap();
+        (made.pem(), key.serialize_pem())
+    }
+}
+
+/// Settings with files below `dir`.
+fn settings(dir: &Path, authority: &Authority, client_ca: Option<&Authority>) -> TlsSettings {
+    let (certificate, key) = authority.sign("node");
+    let put = |name: &str, text: &str| {
+        let path = dir.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    TlsSettings {
+        certificate: put("node.pem", &certificate),
+        key: put("node.key", &key),
+        client_ca: client_ca.map(|authority| put("clients.pem", &authority.pem())),
+        client_certificate: ClientCertificate::Required,
+        principal: CertificatePrincipal::CommonName,
+    }
+}
+
+fn client(trusted: &Authority, identity: Option<(String, String)>) -> ClientConfig {
+    use rustls::pki_types::pem::PemObject as _;
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(trusted.pem().as_bytes()).unwrap())
+        .unwrap();
+    let builder = ClientConfig::builder_with_provider(files::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    match identity {
+        None => builder.with_no_client_auth(),
+        Some((certificate, key)) => builder
+            .with_client_auth_cert(
+                vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()],
+                PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
+            )
+            .unwrap(),
+    }
+}
+
+/// One connection: what the server says of it, and whether the client could send a byte and get it
+/// back.
+async fn meet(tls: &Tls, client: ClientConfig) -> (Result<Option<String>, String>, bool) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let asking = tokio::spawn(async move {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut stream = TlsConnector::from(Arc::new(client))
+            .connect(name, stream)
+            .await?;
+        stream.write_all(b"x").await?;
+        let mut byte = [0];
+        stream.read_exact(&mut byte).await?;
+        io::Result::Ok(byte == *b"x")
+    });
+    let (stream, _) = listener.accept().await.unwrap();
+    let handshakes = Handshakes::default();
+    let accepted = match tls.accept(stream, &handshakes).await {
+        Ok((mut stream, name)) => {
+            assert_eq!(handshakes.counts(), (1, 0));
+            let mut byte = [0];
+            stream.read_exact(&mut byte).await.unwrap();
+            stream.write_all(&byte).await.unwrap();
+            stream.shutdown().await.unwrap();
+            Ok(name)
+        }
+        Err(error) => {
+            assert_eq!(handshakes.counts(), (0, 1));
+            Err(error.to_string())
+        }
+    };
+    (accepted, asking.await.unwrap().unwrap_or(false))
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_asked_for_and_names_the_client() {
+    let dir = tempfile::tempdir().unwrap();
+    let (servers, clients) = (Authority::new("servers"), Authority::new("clients"));
+    let mut settings = settings(dir.path(), &servers, Some(&clients));
+    let tls = Tls::open(&settings).unwrap();
+    let known = client(&servers, Some(clients.sign("lock-7")));
+    assert_eq!(
+        meet(&tls, known).await,
+        (Ok(Some("lock-7".to_owned())), true)
+    );
+    let stranger = client(&servers, Some(servers.sign("lock-7")));
+    let (told, came_in) = meet(&tls, stranger).await;
+    assert!(told.is_err() && !came_in, "{told:?}");
+    let (told, came_in) = meet(&tls, client(&servers, None)).await;
+    assert!(told.is_err() && !came_in, "{told:?}");
+
+    settings.client_certificate = ClientCertificate::Optional;
+    settings.principal = CertificatePrincipal::Subject;
+    let tls = Tls::open(&settings).unwrap();
+    assert_eq!(meet(&tls, client(&servers, None)).await, (Ok(None), true));
+    let (told, _) = meet(&tls, client(&servers, Some(clients.sign("lock-7")))).await;
+    assert_eq!(told.unwrap().unwrap(), "CN=lock-7");
+}
+
+#[tokio::test]
+async fn changed_files_are_read_and_wrong_ones_change_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, new) = (Authority::new("old"), Authority::new("new"));
+    let of = settings(dir.path(), &old, None);
+    let tls = Tls::open(&of).unwrap();
+    assert_eq!(tls.reload(false), Ok(false));
+    assert!(meet(&tls, client(&old, None)).await.1);
+    std::fs::write(&of.certificate, "nothing").unwrap();
+    assert!(tls.reload(false).unwrap_err().contains("node.pem"));
+    assert!(meet(&tls, client(&old, None)).await.1);
+    settings(dir.path(), &new, None);
+    assert_eq!(tls.reload(true), Ok(true));
+    assert!(!meet(&tls, client(&old, None)).await.1);
+    assert!(meet(&tls, client(&new, None)).await.1);
+}
+
+#[tokio::test]
+async fn who_speaks_no_tls_does_not_come_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new("servers");
+    let tls = Tls::open(&settings(dir.path(), &authority, None)).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut peer = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    peer.write_all(&[0, 0, 0, 10, 0, 18, 0, 3, 0, 0, 0, 1, 0, 0])
+        .await
+        .unwrap();
+    let (stream, _) = listener.accept().await.unwrap();
+    let told = tls.accept(stream, &Handshakes::default()).await;
+    assert!(matches!(told, Err(HandshakeError::Failed(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_says_nothing_is_not_waited_for_long() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new("servers");
+    let tls = Tls::open(&settings(dir.path(), &authority, None)).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let _peer = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    let (stream, _) = listener.accept().await.unwrap();
+    let handshakes = Handshakes::default();
+    let told = tls.accept(stream, &handshakes).await;
+    assert!(matches!(told, Err(HandshakeError::TimedOut)));
+    assert_eq!(handshakes.counts(), (0, 1));
+}
+
+#[test]
+fn what_is_wrong_with_a_file_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new("servers");
+    let good = settings(dir.path(), &authority, Some(&authority));
+    let told = |change: &dyn Fn(&mut TlsSettings)| {
+        let mut bad = good.clone();
+        change(&mut bad);
+        Tls::open(&bad).map(|_| ()).unwrap_err()
+    };
+    let absent = told(&|bad| bad.key = dir.path().join("absent.key"));
+    assert!(
+        absent.contains("absent.key") && absent.contains("No such file"),
+        "{absent}"
+    );
+    let swapped = told(&|bad| bad.certificate.clone_from(&good.key));
+    assert!(
+        swapped.contains("node.key holds no certificate"),
+        "{swapped}"
+    );
+    let no_key = told(&|bad| bad.key.clone_from(&good.certificate));
+    assert!(no_key.contains("node.pem holds no private key"), "{no_key}");
+    let other = dir.path().join("other.key");
+    std::fs::write(&other, authority.sign("x").1).unwrap();
+    let mismatched = told(&|bad| bad.key.clone_from(&other));
+    assert!(mismatched.contains("does not belong"), "{mismatched}");
+    let encrypted = dir.path().join("locked.key");
+    let text = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    std::fs::write(&encrypted, text).unwrap();
+    let locked = told(&|bad| bad.key.clone_from(&encrypted));
+    assert!(locked.contains("openssl pkey"), "{locked}");
+    let empty = dir.path().join("empty.pem");
+    std::fs::write(&empty, "").unwrap();
+    let no_ca = told(&|bad| bad.client_ca = Some(empty.clone()));
+    assert!(no_ca.contains("empty.pem holds no certificate"), "{no_ca}");
+}
