@@ -42,7 +42,8 @@ pub struct BrokerSettings {
     pub send_buffer_bytes_max: u32,
     /// Which member of a shared group gets a message.
     pub shared_strategy: SharedStrategy,
-    /// Bytes of recent commits that a shard keeps so that short backlogs need no read.
+    /// Bytes of recent commits that a shard keeps so that short backlogs need no read; as many again
+    /// of messages that were read back for an event, and of messages read ahead of a window.
     pub recent_bytes_max: u64,
 }
 

@@ -2,6 +2,7 @@
 //! [`Shard::handle`]; knows neither sockets nor clocks, and of the log only what it commits.
 
 mod acks;
+mod ahead;
 mod answers;
 mod connect;
 mod connection;
@@ -37,6 +38,7 @@ use crate::outbox::Outbox;
 use crate::retained::RetainedIndex;
 use crate::session::{SessionRef, Sessions};
 use crate::settings::BrokerSettings;
+use ahead::Ahead;
 use answers::Progress;
 use commitlog::{Lsn, PartitionId};
 use connection::Connections;
@@ -96,6 +98,7 @@ pub struct Shard {
     /// Subscription changes whose turn is not committed yet, in order.
     pending: VecDeque<PendingChange>,
     recent: Recent,
+    ahead: Ahead,
     /// Commits with messages whose delivery waits for the flush, in order.
     held: VecDeque<Arc<Commit>>,
     /// QoS 2 deliveries whose record is on its way into the log, by turn.
@@ -141,6 +144,7 @@ impl Shard {
         );
         Self {
             recent: Recent::new(settings.recent_bytes_max),
+            ahead: Ahead::new(settings.recent_bytes_max),
             settings,
             worker,
             workers,
@@ -210,7 +214,7 @@ impl Shard {
             Input::Closed { conn, why } => self.closed(conn, why, now, out),
             Input::Drained { conn } => self.drained(conn, now, out),
             Input::Refused { turn, why } => self.refused(turn, why, now, out),
-            Input::Read { token, messages } => self.read(token, &messages, now, out),
+            Input::Read { token, messages } => self.read(token, messages, now, out),
             Input::RetainedFound {
                 token,
                 page,

@@ -8,7 +8,7 @@ use super::matches::{Target, own_message};
 use crate::hooks::Event;
 use crate::inbox::{IdList, Owed};
 use crate::input::Now;
-use crate::message::{Commit, MessageView, Position, REFUSED};
+use crate::message::{Commit, MessageView, OwnedMessage, Position, REFUSED};
 use crate::outbox::Outbox;
 use crate::session::Session;
 use crate::turn::{Delivery, DropReason, EventFacts};
@@ -278,8 +278,11 @@ impl Shard {
         let packet_id = session.outbound.insert(owed.qos, owed);
         let packet_id = packet_id.expect("the caller has seen room in the window");
         if wait {
-            if let Some((commit, _)) = live.commit {
-                self.recent.keep(commit);
+            match live.commit {
+                Some((commit, _)) => self.recent.keep(commit),
+                None => self
+                    .recent
+                    .keep_read(owed.position, OwnedMessage::new(live.message)),
             }
             self.journal_delivery(slot, packet_id, now, out);
             return;

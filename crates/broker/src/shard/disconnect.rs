@@ -133,6 +133,7 @@ impl Shard {
         session.disconnected = now;
         session.backlog.transmit.clear();
         session.backlog.reading = 0;
+        self.ahead.forget(slot);
         let facts = EventFacts::Disconnected {
             client_id: &session.client_id,
             username: session.username(),

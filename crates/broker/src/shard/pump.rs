@@ -1,6 +1,6 @@
 //! The backlog of a session on its way out: what is in flight from an earlier connection first,
 //! then the inbox, as far as the client's window and the send buffer have room. Messages that are
-//! not in memory any more are read back.
+//! not in memory any more are read back, more of them than the window has room for.
 
 use super::Shard;
 use super::deliver::{Live, delivered_event, is_slow};
@@ -46,7 +46,10 @@ enum Step {
     Again,
     Read(Reading, Vec<Position>),
     Transmit(u16, Arc<Commit>, u32),
+    TransmitRead(u16, OwnedMessage),
     Inbox(Arc<Commit>, u32),
+    /// The front of the inbox, which was read ahead; without a message it is gone.
+    InboxRead(Position, Option<OwnedMessage>),
 }
 
 impl Shard {
@@ -96,9 +99,20 @@ impl Shard {
                     let message = commit.messages.get(index);
                     self.transmit(slot, packet_id, Some((&commit, index)), &message, now, out);
                 }
+                Step::TransmitRead(packet_id, message) => {
+                    self.sessions[slot].backlog.transmit.pop_front();
+                    self.transmit(slot, packet_id, None, &message.view(), now, out);
+                }
                 Step::Inbox(commit, index) => {
                     let message = commit.messages.get(index);
                     self.deliver_front(slot, Some((&commit, index)), Some(&message), now, out);
+                }
+                Step::InboxRead(position, message) => {
+                    let view = message.as_ref().map(OwnedMessage::view);
+                    if let Some(view) = &view {
+                        self.keep_for_event(position, view, out);
+                    }
+                    self.deliver_front(slot, None, view.as_ref(), now, out);
                 }
             }
         }
@@ -141,6 +155,9 @@ impl Shard {
                     if let Some(commit) = self.recent.commit(owed.lsn) {
                         return Step::Transmit(packet_id, commit.clone(), owed.index);
                     }
+                    if let Some(message) = self.recent.read(owed.position) {
+                        return Step::TransmitRead(packet_id, message.clone());
+                    }
                     let mut packet_ids = Vec::new();
                     let mut positions = Vec::new();
                     for &packet_id in backlog.transmit.iter().take(READ_POSITIONS_MAX) {
@@ -168,7 +185,10 @@ impl Shard {
             if let Some(commit) = self.recent.commit(owed.lsn) {
                 return Step::Inbox(commit.clone(), owed.index);
             }
-            let many = READ_POSITIONS_MAX.min(usize::from(session.outbound.free()));
+            if let Some(message) = self.ahead.take(slot, owed.position) {
+                return Step::InboxRead(owed.position, message);
+            }
+            let many = self.ahead.positions(session.outbound.free());
             let positions: Vec<Position> = backlog
                 .inbox
                 .iter()
@@ -189,7 +209,7 @@ impl Shard {
     pub(super) fn read(
         &mut self,
         token: u64,
-        messages: &[Option<OwnedMessage>],
+        messages: Vec<Option<OwnedMessage>>,
         now: Now,
         out: &mut Outbox,
     ) {
@@ -217,7 +237,7 @@ impl Shard {
                 let Some(slot) = self.read_for(session, token) else {
                     return;
                 };
-                for (&packet_id, message) in packet_ids.iter().zip(messages) {
+                for (&packet_id, message) in packet_ids.iter().zip(&messages) {
                     let session = &mut self.sessions[slot];
                     if session.backlog.transmit.front() != Some(&packet_id)
                         || !may_send_again(session)
@@ -242,29 +262,11 @@ impl Shard {
                 let Some(slot) = self.read_for(session, token) else {
                     return;
                 };
-                for (&position, message) in positions.iter().zip(messages) {
-                    if self.is_held_up(slot) {
-                        break;
-                    }
-                    let session = &mut self.sessions[slot];
-                    let conn = session.conn.and_then(|conn| self.conns.get_mut(conn));
-                    let go = conn.is_some_and(|conn| !is_slow(conn, &self.settings, out))
-                        && session.outbound.free() > 0
-                        && session
-                            .backlog
-                            .inbox
-                            .front()
-                            .is_some_and(|o| o.position == position);
-                    if !go {
-                        break;
-                    }
-                    let view = message.as_ref().map(OwnedMessage::view);
-                    if let Some(view) = &view {
-                        self.keep_for_event(position, view, out);
-                    }
-                    self.deliver_front(slot, None, view.as_ref(), now, out);
-                }
+                // Only a front of what was asked for may have come.
+                let read = positions.into_iter().zip(messages).collect();
+                self.ahead.fill(slot, read);
                 self.pump(slot, now, out);
+                self.ahead.trim();
             }
         }
     }

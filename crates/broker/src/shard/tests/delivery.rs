@@ -183,6 +183,124 @@ fn a_long_backlog_is_read_back() {
     assert!(world.reads >= 100);
 }
 
+/// A session with 100 messages in its inbox and none in memory, whose client takes two at a time.
+/// It acknowledges only when its window is full. How many positions were read, at first and in all.
+fn reads_of_a_backlog(recent_bytes_max: u64, qos: QoS) -> (usize, usize) {
+    let settings = BrokerSettings {
+        recent_bytes_max,
+        ..BrokerSettings::default()
+    };
+    let mut world = World::with(1, &[(Event::MessagePublish, "h/#", "state")], settings);
+    let from = world.connect("from", &v5());
+    let to = world.connect("to", &lasting(60));
+    world.subscribe(to, "#", Q2);
+    world.lose(to);
+    for number in 0..100 {
+        let topic = if number % 2 == 0 { "h/t" } else { "t" };
+        world.publish(from, topic, qos, &number.to_string());
+        world.pubrel(from, 10);
+    }
+    world.restart(1, 0);
+    let mut hello = lasting(60);
+    hello.properties.receive_maximum = Some(2);
+    let to = world.open("to", &hello);
+    let at_first = world.reads;
+    let mut got = world.got(to).split_off(1);
+    for number in (0..100).step_by(2) {
+        let mut ids = Vec::new();
+        for (line, number) in got.iter().zip(number..) {
+            let words: Vec<&str> = line.split(' ').collect();
+            assert_eq!(words[1], number.to_string(), "{line}");
+            ids.push(words[3][1..].parse::<u16>().unwrap());
+        }
+        assert_eq!(ids.len(), 2, "{got:?}");
+        for &id in &ids {
+            if qos == Q1 {
+                world.puback(to, id);
+            } else {
+                world.pubrec(to, id);
+                world.pubcomp(to, id);
+            }
+        }
+        got = world.got(to);
+        got.retain(|line| !line.starts_with("PUBREL"));
+    }
+    assert!(got.is_empty(), "{got:?}");
+    (at_first, world.reads)
+}
+
+#[test]
+fn a_backlog_is_read_ahead_of_a_small_window() {
+    for qos in [Q1, Q2] {
+        assert_eq!(reads_of_a_backlog(1 << 20, qos), (100, 100), "{qos:?}");
+    }
+}
+
+#[test]
+fn what_was_read_ahead_and_driven_out_is_read_again() {
+    let (at_first, in_all) = reads_of_a_backlog(0, Q1);
+    assert_eq!((at_first, in_all), (2, 100), "no room for anything");
+    let (at_first, in_all) = reads_of_a_backlog(4_000, Q1);
+    assert!(2 < at_first && at_first < 100, "{at_first}");
+    assert_eq!(in_all, 100);
+}
+
+#[test]
+fn what_was_read_ahead_goes_with_the_connection_and_comes_again_in_order() {
+    let mut world = World::new();
+    let from = world.connect("from", &v5());
+    let to = world.connect("to", &lasting(60));
+    world.subscribe(to, "t", Q1);
+    world.lose(to);
+    for payload in ["1", "2", "3", "4"] {
+        world.publish(from, "t", Q1, payload);
+    }
+    world.restart(1, 0);
+    let mut hello = lasting(60);
+    hello.properties.receive_maximum = Some(1);
+    let to = world.open("to", &hello);
+    assert_eq!(world.got(to)[1..], ["t 1 q1 #1"]);
+    world.puback(to, 1);
+    assert_eq!(world.got(to), ["t 2 q1 #2"]);
+    assert_eq!(world.reads, 4);
+    // A takeover: the message in flight comes again, then the rest, and what comes live is last.
+    let to = world.open("to", &hello);
+    let from = world.connect("from", &v5());
+    world.publish(from, "t", Q1, "5");
+    assert_eq!(world.got(to)[1..], ["t 2 q1 #2 dup"]);
+    for (id, next) in [(2, "t 3 q1 #3"), (3, "t 4 q1 #4"), (4, "t 5 q1 #5")] {
+        world.puback(to, id);
+        assert_eq!(world.got(to), [next]);
+    }
+}
+
+#[test]
+fn what_expires_while_it_waits_read_ahead_is_not_sent() {
+    let mut world = World::new();
+    let from = world.connect("from", &v5());
+    let to = world.connect("to", &lasting(60));
+    world.subscribe(to, "t", Q1);
+    world.lose(to);
+    for (payload, expiry_s) in [("1", 100), ("2", 5), ("3", 100)] {
+        let properties = PublishProperties {
+            expiry_s: Some(expiry_s),
+            ..PublishProperties::default()
+        };
+        world.send(from, &publish_with("t", Q1, false, payload, properties));
+    }
+    world.restart(1, 0);
+    let mut hello = lasting(60);
+    hello.properties.receive_maximum = Some(1);
+    let to = world.open("to", &hello);
+    assert!(world.got(to)[1].starts_with("t 1 q1 #1"));
+    world.pass(10_000);
+    world.puback(to, 1);
+    assert!(world.got(to)[0].starts_with("t 3 q1 #2"));
+    assert_eq!(world.reads, 3);
+    let dropped = world.shards[0].stats().dropped[DropReason::Expired as usize];
+    assert_eq!(dropped, 1);
+}
+
 #[test]
 fn a_client_that_exceeds_our_receive_maximum_is_disconnected() {
     let settings = BrokerSettings {
