@@ -23,6 +23,7 @@ pub use partition::{
 pub use partitioner::{murmur2, partition_for_key};
 pub use segment::{Rewritten, SegmentRewrite};
 
+mod aborted;
 mod catalogue;
 mod checkpoint;
 mod compaction;
@@ -31,6 +32,7 @@ mod fields;
 mod flush;
 mod journal;
 mod log;
+mod producers;
 mod reader;
 mod recovery;
 mod retention;
@@ -40,12 +42,14 @@ pub mod table;
 mod tail;
 mod watermark;
 
+pub use aborted::AbortedRange;
 pub use checkpoint::Checkpoint;
 pub use compaction::Compaction;
 pub use entry::{Append, Entry, Op, Refusal, Staged};
 pub use flush::{FlushAdvice, FlushPolicy, FlushTicket, Flushed};
 pub use journal::part::PartPreparation;
 pub use log::{Log, LogConfig};
+pub use producers::ProducerState;
 pub use reader::{LogReader, Sizes};
 pub use recovery::{Recovery, Replay, ReplayedEntry};
 pub use retention::Dropped;
