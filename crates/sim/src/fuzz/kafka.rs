@@ -1,10 +1,7 @@
 //! The Kafka decoder: any bytes as a frame from a client. What it accepts must encode to something
 //! that it accepts again and finds equal.
 
-use kafka::api::{
-    Api, ApiVersionsRequest, FetchRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetForLeaderEpochRequest, ProduceRequest,
-};
+use kafka::api::{self, Api};
 use kafka::{RequestHeader, Wire, WireError, decode_request, encode_request};
 
 use super::Target;
@@ -14,6 +11,52 @@ pub(super) const TARGET: Target = Target {
     seeds,
     run,
 };
+
+/// Hands every API with its request to a macro.
+macro_rules! requests {
+    ($act:ident) => {
+        $act! {
+            Produce: ProduceRequest,
+            Fetch: FetchRequest,
+            ListOffsets: ListOffsetsRequest,
+            Metadata: MetadataRequest,
+            ApiVersions: ApiVersionsRequest,
+            OffsetForLeaderEpoch: OffsetForLeaderEpochRequest,
+            FindCoordinator: FindCoordinatorRequest,
+            JoinGroup: JoinGroupRequest,
+            Heartbeat: HeartbeatRequest,
+            LeaveGroup: LeaveGroupRequest,
+            SyncGroup: SyncGroupRequest,
+            OffsetCommit: OffsetCommitRequest,
+            OffsetFetch: OffsetFetchRequest,
+            OffsetDelete: OffsetDeleteRequest,
+            ListGroups: ListGroupsRequest,
+            DescribeGroups: DescribeGroupsRequest,
+            DeleteGroups: DeleteGroupsRequest,
+            InitProducerId: InitProducerIdRequest,
+            AddPartitionsToTxn: AddPartitionsToTxnRequest,
+            AddOffsetsToTxn: AddOffsetsToTxnRequest,
+            EndTxn: EndTxnRequest,
+            WriteTxnMarkers: WriteTxnMarkersRequest,
+            TxnOffsetCommit: TxnOffsetCommitRequest,
+            DescribeProducers: DescribeProducersRequest,
+            DescribeTransactions: DescribeTransactionsRequest,
+            ListTransactions: ListTransactionsRequest,
+            SaslHandshake: SaslHandshakeRequest,
+            SaslAuthenticate: SaslAuthenticateRequest,
+            CreateTopics: CreateTopicsRequest,
+            DeleteTopics: DeleteTopicsRequest,
+            DeleteRecords: DeleteRecordsRequest,
+            DescribeConfigs: DescribeConfigsRequest,
+            AlterConfigs: AlterConfigsRequest,
+            DescribeLogDirs: DescribeLogDirsRequest,
+            CreatePartitions: CreatePartitionsRequest,
+            IncrementalAlterConfigs: IncrementalAlterConfigsRequest,
+            DescribeCluster: DescribeClusterRequest,
+            DescribeTopicPartitions: DescribeTopicPartitionsRequest,
+        }
+    };
+}
 
 const REQUEST_BYTES_MAX: u32 = 1 << 20;
 
@@ -31,23 +74,21 @@ fn request(frame: &[u8]) {
     };
     let (version, client_id) = (header.api_version, header.client_id.unwrap_or_default());
     macro_rules! again {
-        ($request:ident) => {{
-            let Ok(first) = body::<$request<'_>>(frame) else {
-                return;
-            };
-            let bytes = encode_request(api, version, 1, client_id, &first).to_vec();
-            let second = body::<$request<'_>>(&bytes[4..]).expect("an encoded request is valid");
-            assert_eq!(first, second);
-        }};
+        ($($api:ident: $request:ident,)*) => {
+            match api {
+                $(Api::$api => {
+                    let Ok(first) = body::<api::$request>(frame) else {
+                        return;
+                    };
+                    let bytes = encode_request(api, version, 1, client_id, &first).to_vec();
+                    let second = body::<api::$request>(&bytes[4..])
+                        .expect("an encoded request is valid");
+                    assert_eq!(first, second);
+                })*
+            }
+        };
     }
-    match api {
-        Api::ApiVersions => again!(ApiVersionsRequest),
-        Api::Produce => again!(ProduceRequest),
-        Api::Metadata => again!(MetadataRequest),
-        Api::ListOffsets => again!(ListOffsetsRequest),
-        Api::Fetch => again!(FetchRequest),
-        Api::OffsetForLeaderEpoch => again!(OffsetForLeaderEpochRequest),
-    }
+    requests!(again);
 }
 
 fn body<'a, T: Wire<'a>>(frame: &'a [u8]) -> Result<T, WireError> {
@@ -59,18 +100,15 @@ fn seeds() -> Vec<Vec<u8>> {
     for api in Api::ALL {
         for version in api.versions() {
             macro_rules! seed {
-                ($request:ident) => {
-                    encode_request(*api, version, 1, "seed", &$request::default())
+                ($($name:ident: $request:ident,)*) => {
+                    match api {
+                        $(Api::$name => {
+                            encode_request(*api, version, 1, "seed", &api::$request::default())
+                        })*
+                    }
                 };
             }
-            let frame = match api {
-                Api::ApiVersions => seed!(ApiVersionsRequest),
-                Api::Produce => seed!(ProduceRequest),
-                Api::Metadata => seed!(MetadataRequest),
-                Api::ListOffsets => seed!(ListOffsetsRequest),
-                Api::Fetch => seed!(FetchRequest),
-                Api::OffsetForLeaderEpoch => seed!(OffsetForLeaderEpochRequest),
-            };
+            let frame = requests!(seed);
             seeds.push(frame.to_vec());
         }
     }
