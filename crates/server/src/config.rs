@@ -125,6 +125,35 @@ table!(
         fetch_bytes_max: Size,
         fetch_wait_ms_max: Span,
         idle_ms_max: Span,
+        session_lifetime_ms: Span,
+        super_users: Vec<String>,
+        permission: Vec<PermissionTable>,
+        quota: Vec<QuotaTable>,
+        auto_create: bool,
+        topic_partitions: i64,
+        topic_ack: String,
+        topics_max: i64,
+        partitions_max: i64,
+    }
+);
+table!(
+    /// `[[kafka.permission]]`
+    PermissionTable {
+        effect: String,
+        principal: String,
+        operations: Vec<String>,
+        resource: String,
+        name: String,
+    }
+);
+table!(
+    /// `[[kafka.quota]]`
+    QuotaTable {
+        principal: String,
+        client_id: String,
+        bytes_in_per_s: Size,
+        bytes_out_per_s: Size,
+        requests_per_s: i64,
     }
 );
 table!(
@@ -137,7 +166,20 @@ table!(
 );
 table!(
     /// `[[listener]]`
-    ListenerTable { kind: String, bind: String, anonymous: bool }
+    ListenerTable {
+        kind: String,
+        bind: String,
+        anonymous: bool,
+        advertised: String,
+        authentication: String,
+        sasl_mechanisms: Vec<String>,
+        plain_in_clear: bool,
+        certificate: String,
+        key: String,
+        client_ca: String,
+        client_certificate: String,
+        certificate_principal: String,
+    }
 );
 table!(
     /// `[[stream]]`

@@ -1,6 +1,7 @@
 //! What the program uses: configuration that has been checked, typed and built once. Every other
 //! module of the server reads these; none of them ever sees the text that the user wrote.
 
+mod access;
 mod build;
 mod listeners;
 mod meant;
@@ -13,6 +14,9 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub use self::access::{
+    AccessSettings, Effect, KafkaOperation, Pattern, PermissionSettings, QuotaSettings, ResourceKind,
+};
 pub use self::build::{Flags, build};
 pub use self::streams::{
     DEFAULT_KEY, DEFAULT_QOS0_STREAM, DEFAULT_STREAM, has_payload, needs_topic,
@@ -20,6 +24,8 @@ pub use self::streams::{
 pub use self::words::{INTERNAL_PREFIX, Word, bad_filter, bad_stream_name};
 pub use broker::{Event as HookEvent, PayloadEncoding, SharedStrategy};
 pub use commitlog::{Ack, Storage};
+
+pub use crate::tls::{CertificatePrincipal, ClientCertificate, TlsSettings};
 
 /// All settings of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,6 +150,22 @@ pub struct KafkaSettings {
     pub fetch_wait_ms_max: u64,
     /// Connections without a request for this long are closed, ms.
     pub idle_ms_max: u64,
+    /// How long a SASL authentication holds, ms; `None`: as long as its connection.
+    pub session_lifetime_ms: Option<u64>,
+    /// Who may do what.
+    pub access: AccessSettings,
+    /// How fast clients may be, in the order written: the first that concerns a request counts.
+    pub quotas: Vec<QuotaSettings>,
+    /// Whether Metadata creates the topics that it is asked for.
+    pub auto_create: bool,
+    /// Partitions of a topic created over Kafka that names no number of them.
+    pub topic_partitions: u32,
+    /// Ack level of a topic created over Kafka.
+    pub topic_ack: Ack,
+    /// Streams of the node beyond which none is created over Kafka.
+    pub topics_max: u32,
+    /// Partitions of the node beyond which none is created over Kafka.
+    pub partitions_max: u32,
 }
 
 /// A host name or address, and a port.
@@ -208,6 +230,12 @@ pub struct ListenerSettings {
     pub bind: SocketAddr,
     /// The operator has written that anyone who reaches the address may come in.
     pub anonymous: bool,
+    /// The address that Kafka clients of this listener are told; `None`: that of [`KafkaSettings`].
+    pub advertised: Option<HostPort>,
+    /// The SASL mechanisms, one of which a client must log in by; none: nobody logs in.
+    pub sasl: Vec<SaslMechanism>,
+    /// TLS; `None`: bytes travel in the clear.
+    pub tls: Option<TlsSettings>,
     /// What an operator changes to move the listener, for messages: `--mqtt ADDR` or
     /// `[[listener]] number 1: bind (sluice.toml, line 12)`.
     pub option: String,
@@ -220,8 +248,21 @@ pub enum ListenerKind {
     Mqtt,
     /// The Kafka protocol over TCP.
     Kafka,
+    /// The Kafka protocol over TLS.
+    Kafkas,
     /// HTTP/1.1: metrics, health, API.
     Http,
+}
+
+/// How a client logs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SaslMechanism {
+    /// The password travels (RFC 4616).
+    Plain,
+    /// SCRAM-SHA-256 (RFC 7677).
+    ScramSha256,
+    /// SCRAM-SHA-512.
+    ScramSha512,
 }
 
 /// One stream.
@@ -246,6 +287,9 @@ pub struct StreamSettings {
     pub storage: Storage,
     /// Size at which a segment is closed and the next begun, bytes.
     pub segment_bytes: u64,
+    /// Nobody wrote it: it is there because a hook writes to it, or because every node has it. Its
+    /// settings are those that it is created with; they may be altered over Kafka and stay so.
+    pub implied: bool,
 }
 
 /// One rule "on this event, append a record to that stream".

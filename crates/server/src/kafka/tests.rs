@@ -38,6 +38,11 @@ pub(crate) fn settings() -> KafkaSettings {
         fetch_bytes_max: 50 << 20,
         fetch_wait_ms_max: 60_000,
         idle_ms_max: 600_000,
+        auto_create: false,
+        topic_partitions: 1,
+        topic_ack: commitlog::Ack::Append,
+        topics_max: 100,
+        partitions_max: 1000,
     }
 }
 

@@ -11,7 +11,7 @@ mod flush_thread;
 mod gathering;
 mod log_thread;
 mod mailbox;
-mod random;
+pub(crate) mod random;
 mod readers;
 mod reception;
 mod restore;

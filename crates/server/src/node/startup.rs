@@ -161,11 +161,12 @@ fn open_log(settings: &Settings, disk: &FileDisk) -> anyhow::Result<OpenLog> {
         entries = recovery.entries,
         "log opened in {dir}"
     );
-    for mut stream in settings
-        .streams
-        .iter()
-        .map(crate::settings::StreamSettings::to_log)
-    {
+    for said in &settings.streams {
+        if said.implied && log.reader().stream(&said.name).is_some() {
+            // Nobody wrote what it should be like, so what was altered over Kafka stays.
+            continue;
+        }
+        let mut stream = said.to_log();
         stream.topic_id = random::bytes();
         let name = stream.name.clone();
         log.ensure_stream(stream, now_ms)

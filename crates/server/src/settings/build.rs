@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::listeners::host_port;
 use super::{
-    HttpSettings, KafkaSettings, Level, ListenerKind, LogFormat, LogSettings, LoggingSettings,
+    Ack, HttpSettings, KafkaSettings, Level, ListenerKind, LogFormat, LogSettings, LoggingSettings,
     MqttSettings, NodeSettings, Settings, SharedStrategy,
 };
 use crate::config::{self, Fault, Said, StreamTable};
@@ -309,7 +309,27 @@ impl Builder {
                 5 * MINUTE,
             ),
             idle_ms_max: self.millis("kafka.idle_ms_max", said.idle_ms_max, SECOND, 24 * HOUR),
+            auto_create: said.auto_create.unwrap_or(true),
+            topic_partitions: self.integer(
+                "kafka.topic_partitions",
+                said.topic_partitions,
+                1,
+                1_024,
+            ) as u32,
+            topic_ack: self.topic_ack(said.topic_ack.as_deref().unwrap_or("append")),
+            topics_max: self.integer("kafka.topics_max", said.topics_max, 1, 100_000) as u32,
+            partitions_max: self.integer("kafka.partitions_max", said.partitions_max, 1, 100_000)
+                as u32,
         }
+    }
+
+    /// The level of topics that are created over Kafka, which are on disk.
+    fn topic_ack(&mut self, word: &str) -> Ack {
+        let ack = self.word::<Ack>("kafka.topic_ack", word);
+        if ack.is_some_and(|ack| ack != Ack::Append && ack != Ack::Flush) {
+            self.fault("kafka.topic_ack", "must be \"append\" or \"flush\"");
+        }
+        ack.unwrap_or_default()
     }
 
     fn logging(&mut self, flags: &Flags) -> LoggingSettings {

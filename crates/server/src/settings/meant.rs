@@ -57,6 +57,7 @@ impl StreamSettings {
             retention_bytes: self.retention_bytes,
             size_max_bytes: self.size_bytes_max,
             compact: self.compaction,
+            delete: !self.compaction,
             storage: self.storage,
             segment_bytes: self.segment_bytes,
             ..commitlog::StreamSettings::new(self.name.as_str())

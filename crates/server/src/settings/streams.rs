@@ -58,7 +58,10 @@ impl Builder {
                     &format!("a message.publish hook writes {}, so that it cannot be compacted: sessions point into it", stream.name),
                 );
             }
-            streams.push(stream);
+            streams.push(StreamSettings {
+                implied: self.default_streams.contains(&stream.name),
+                ..stream
+            });
         }
         let targets = hooks.iter().map(|hook| hook.stream.as_str());
         for name in targets.chain([DEFAULT_STREAM, DEFAULT_QOS0_STREAM]) {
@@ -119,6 +122,7 @@ impl Builder {
             compaction,
             storage,
             segment_bytes: self.segment_bytes,
+            implied: path.is_empty(),
         };
         self.retention(path, table.retention.as_ref(), &mut stream);
         Some(stream)

@@ -1,7 +1,9 @@
 //! Words and small grammars in values: enums as the file spells them, stream names, MQTT filters.
 
+use super::listeners::Authentication;
 use super::{
-    Ack, HookEvent, Level, ListenerKind, LogFormat, PayloadEncoding, SharedStrategy, Storage,
+    Ack, CertificatePrincipal, ClientCertificate, Effect, HookEvent, KafkaOperation, Level,
+    ListenerKind, LogFormat, PayloadEncoding, ResourceKind, SaslMechanism, SharedStrategy, Storage,
 };
 
 /// Streams whose names begin so are the node's own.
@@ -50,7 +52,36 @@ words!(Level {
     Trace = "trace",
 });
 words!(LogFormat { Text = "text", Json = "json" });
-words!(ListenerKind { Mqtt = "mqtt", Kafka = "kafka", Http = "http" });
+words!(ListenerKind { Mqtt = "mqtt", Kafka = "kafka", Kafkas = "kafkas", Http = "http" });
+words!(SaslMechanism {
+    Plain = "PLAIN",
+    ScramSha256 = "SCRAM-SHA-256",
+    ScramSha512 = "SCRAM-SHA-512",
+});
+words!(Authentication { None = "none", Sasl = "sasl" });
+words!(ClientCertificate { None = "none", Optional = "optional", Required = "required" });
+words!(CertificatePrincipal { Subject = "subject", CommonName = "common_name" });
+words!(Effect { Allow = "allow", Deny = "deny" });
+words!(ResourceKind {
+    Topic = "topic",
+    Group = "group",
+    TransactionalId = "transactional_id",
+    Cluster = "cluster",
+    Any = "any",
+});
+words!(KafkaOperation {
+    All = "all",
+    Read = "read",
+    Write = "write",
+    Create = "create",
+    Delete = "delete",
+    Alter = "alter",
+    Describe = "describe",
+    ClusterAction = "cluster_action",
+    DescribeConfigs = "describe_configs",
+    AlterConfigs = "alter_configs",
+    IdempotentWrite = "idempotent_write",
+});
 words!(Ack { Memory = "memory", Append = "append", Flush = "flush", Kafka = "kafka" });
 words!(Storage { Disk = "disk", Memory = "memory" });
 words!(PayloadEncoding { Base64 = "base64", Plain = "plain" });
