@@ -1,9 +1,12 @@
 //! What a session is owed but has not been sent: positions in the log, in the order of the log.
 //! Knows how to hold them, not when to send them.
 
+pub(crate) mod packed;
+
 use crate::message::Position;
 use commitlog::Lsn;
 use mqtt::QoS;
+use packed::{Block, Packer, Unpacker};
 use std::collections::VecDeque;
 
 /// Owed messages of one chunk record of the session table.
@@ -52,6 +55,11 @@ impl IdList {
         IdList(LIST | index)
     }
 
+    /// Whether it is a list of the session.
+    pub(crate) const fn is_list(self) -> bool {
+        self.0 & LIST != 0
+    }
+
     /// The identifiers, given the session's lists.
     pub(crate) fn get<'a>(&'a self, lists: &'a [Box<[u32]>]) -> &'a [u32] {
         match self.0 {
@@ -62,11 +70,16 @@ impl IdList {
     }
 }
 
+/// Entries of a block. What is being delivered is unpacked a block at a time.
+const BLOCK_ENTRIES: usize = 64;
+
 /// The owed messages of one session, oldest first. Numbered without gaps from `head`, so that only
-/// chunks that changed are written again.
+/// chunks that changed are written again. What may soon be served from memory stays as it is, up to
+/// a block; everything behind it is packed (docs/decisions/0004).
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
-    entries: VecDeque<Owed>,
+    front: VecDeque<Owed>,
+    packed: Option<Box<Packed>>,
     head: u64,
     /// Number of the oldest entry that no chunk record holds yet.
     unsaved: u64,
@@ -76,79 +89,229 @@ pub(crate) struct Inbox {
     chunks_before: (u64, u64),
 }
 
+/// What lies behind the front. Never empty.
+#[derive(Debug, Default)]
+struct Packed {
+    blocks: VecDeque<Block>,
+    /// Bytes and entries of the blocks.
+    bytes: usize,
+    count: usize,
+    /// The newest entries.
+    open: Packer,
+}
+
+impl Packed {
+    fn len(&self) -> usize {
+        self.count + self.open.count()
+    }
+
+    fn size_bytes(&self) -> usize {
+        let blocks = self.blocks.capacity() * size_of::<Block>() + self.bytes;
+        size_of::<Self>() + blocks + self.open.capacity()
+    }
+
+    fn push(&mut self, owed: &Owed) {
+        self.open.push(owed);
+        if self.open.count() == BLOCK_ENTRIES {
+            let block = self.open.take();
+            self.bytes += block.bytes().len();
+            self.count += block.count();
+            self.blocks.push_back(block);
+        }
+    }
+
+    fn pop_block(&mut self) -> Option<Block> {
+        let block = match self.blocks.pop_front() {
+            Some(block) => block,
+            None if self.open.count() > 0 => return Some(self.open.take()),
+            None => return None,
+        };
+        self.bytes -= block.bytes().len();
+        self.count -= block.count();
+        Some(block)
+    }
+
+    /// Takes the message at `position` out; answers its index, too.
+    fn take(&mut self, position: Position) -> Option<(usize, Owed)> {
+        if let Some((at, owed, rest)) = without(self.open.bytes(), position) {
+            self.open = rest;
+            return Some((self.count + at, owed));
+        }
+        let mut before = 0;
+        for number in 0..self.blocks.len() {
+            let block = self.blocks.get_mut(number)?;
+            if let Some((at, owed, mut rest)) = without(block.bytes(), position) {
+                let whole = std::mem::replace(block, rest.take());
+                self.bytes = self.bytes - whole.bytes().len() + block.bytes().len();
+                self.count -= 1;
+                if block.count() == 0 {
+                    self.blocks.remove(number);
+                }
+                return Some((before + at, owed));
+            }
+            before += block.count();
+        }
+        None
+    }
+
+    /// The entries behind the first `skip`.
+    fn iter(&self, mut skip: usize) -> impl Iterator<Item = Owed> {
+        let mut first = 0;
+        while let Some(block) = self.blocks.get(first)
+            && block.count() <= skip
+        {
+            skip -= block.count();
+            first += 1;
+        }
+        self.blocks
+            .range(first..)
+            .map(Block::bytes)
+            .chain(std::iter::once(self.open.bytes()))
+            .flat_map(Unpacker::new)
+            .skip(skip)
+    }
+}
+
+/// Packed entries without the one at `position`: its index, itself, and the others.
+fn without(bytes: &[u8], position: Position) -> Option<(usize, Owed, Packer)> {
+    let at = Unpacker::new(bytes).position(|owed| owed.position == position)?;
+    let mut rest = Packer::default();
+    let mut taken = None;
+    for (number, owed) in Unpacker::new(bytes).enumerate() {
+        if number == at {
+            taken = Some(owed);
+        } else {
+            rest.push(&owed);
+        }
+    }
+    taken.map(|owed| (at, owed, rest))
+}
+
 impl Inbox {
     pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+        self.front.len() + self.packed.as_ref().map_or(0, |packed| packed.len())
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.front.is_empty() && self.packed.is_none()
     }
 
-    pub(crate) fn front(&self) -> Option<&Owed> {
-        self.entries.front()
+    /// Bytes of memory that it takes.
+    pub(crate) fn size_bytes(&self) -> usize {
+        let packed = self.packed.as_ref().map_or(0, |packed| packed.size_bytes());
+        self.front.capacity() * size_of::<Owed>() + packed
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Owed> {
-        self.entries.iter()
+    pub(crate) fn front(&self) -> Option<Owed> {
+        self.iter().next()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Owed> {
+        self.iter_behind(0)
+    }
+
+    fn iter_behind(&self, skip: usize) -> impl Iterator<Item = Owed> {
+        let front = skip.min(self.front.len());
+        let packed = self.packed.as_ref();
+        self.front.range(front..).copied().chain(
+            packed
+                .into_iter()
+                .flat_map(move |packed| packed.iter(skip - front)),
+        )
     }
 
     pub(crate) fn push(&mut self, owed: Owed) {
-        self.entries.push_back(owed);
+        let soon = owed.lsn != 0 && self.front.len() < BLOCK_ENTRIES;
+        if soon && self.packed.is_none() {
+            self.front.push_back(owed);
+        } else {
+            self.packed.get_or_insert_default().push(&owed);
+        }
     }
 
     pub(crate) fn pop(&mut self) -> Option<Owed> {
-        let owed = self.entries.pop_front()?;
+        if self.front.is_empty() {
+            self.unpack();
+        }
+        let owed = self.front.pop_front()?;
         self.head += 1;
-        if self.entries.is_empty() && self.entries.capacity() > 64 {
-            self.entries = VecDeque::new();
+        if self.is_empty() && self.front.capacity() > BLOCK_ENTRIES / 2 {
+            self.front = VecDeque::new();
         }
         Some(owed)
     }
 
-    /// Takes the newest one out.
-    pub(crate) fn pop_newest(&mut self) -> Option<Owed> {
-        let owed = self.entries.pop_back()?;
-        let end = self.head + self.entries.len() as u64;
-        self.unsaved = self.unsaved.min(end);
-        Some(owed)
+    /// Unpacks the oldest block, the front being empty.
+    fn unpack(&mut self) {
+        let Some(packed) = &mut self.packed else {
+            return;
+        };
+        if let Some(block) = packed.pop_block() {
+            self.front.extend(Unpacker::new(block.bytes()));
+        }
+        if packed.len() == 0 {
+            self.packed = None;
+        }
     }
 
-    /// Takes the message at `position` out, wherever it is. Used by replay and shared groups,
-    /// where it is at or near the front.
+    /// Takes the newest ones out beyond `len_max`, oldest first.
+    pub(crate) fn cut(&mut self, len_max: usize) -> Vec<Owed> {
+        if self.len() <= len_max {
+            return Vec::new();
+        }
+        let cut = self.iter_behind(len_max).collect();
+        let kept: Vec<Owed> = self.iter().take(len_max).collect();
+        self.refill(kept.into_iter());
+        self.unsaved = self.unsaved.min(self.head + len_max as u64);
+        cut
+    }
+
+    /// Takes the message at `position` out, wherever it is. Used by replay, where it is at or near
+    /// the front, or among the newest.
     pub(crate) fn take(&mut self, position: Position) -> Option<Owed> {
-        let at = self
-            .entries
-            .iter()
-            .position(|owed| owed.position == position)?;
-        if at == 0 {
-            return self.pop();
+        if self.front.is_empty() {
+            self.unpack();
         }
-        let owed = self.entries.remove(at);
+        let found = self.front.iter().position(|owed| owed.position == position);
+        let (at, owed) = match found {
+            Some(0) => return self.pop(),
+            Some(at) => (at, self.front.remove(at)?),
+            None => {
+                let (at, owed) = self.packed.as_mut()?.take(position)?;
+                (self.front.len() + at, owed)
+            }
+        };
+        if self.packed.as_ref().is_some_and(|packed| packed.len() == 0) {
+            self.packed = None;
+        }
         // Everything behind it has another number now.
         self.unsaved = self.unsaved.min(self.head + at as u64);
-        owed
+        Some(owed)
     }
 
     /// Takes out what shared groups lent, in order.
     pub(crate) fn take_shared(&mut self) -> Vec<Position> {
-        let shared: Vec<Position> = self
-            .entries
-            .iter()
-            .filter(|owed| owed.shared)
-            .map(|owed| owed.position)
-            .collect();
+        let (shared, own): (Vec<Owed>, Vec<Owed>) = self.iter().partition(|owed| owed.shared);
         if !shared.is_empty() {
-            self.entries.retain(|owed| !owed.shared);
+            self.refill(own.into_iter());
             self.unsaved = self.head;
         }
-        shared
+        shared.into_iter().map(|owed| owed.position).collect()
+    }
+
+    /// Holds these entries instead.
+    fn refill(&mut self, entries: impl Iterator<Item = Owed>) {
+        self.front = VecDeque::new();
+        self.packed = None;
+        for owed in entries {
+            self.push(owed);
+        }
     }
 
     /// Hands the chunks that must be written so that the table holds this inbox to `write`: number,
     /// and number of the first entry with the entries, or nothing for a tombstone.
     pub(crate) fn save(&mut self, mut write: impl FnMut(u64, Option<(u64, Entries<'_>)>)) {
-        let end = self.head + self.entries.len() as u64;
+        let end = self.head + self.len() as u64;
         let (first, behind) = (self.head / CHUNK_ENTRIES, end.div_ceil(CHUNK_ENTRIES));
         for chunk in self.chunks.0..self.chunks.1 {
             if chunk < first || chunk >= behind {
@@ -157,12 +320,16 @@ impl Inbox {
         }
         self.chunks_before = self.chunks;
         self.chunks = (first, behind.max(first));
-        for chunk in self.unsaved.max(self.head) / CHUNK_ENTRIES..behind {
+        let begin = self.unsaved.max(self.head) / CHUNK_ENTRIES;
+        let skip = (begin * CHUNK_ENTRIES).saturating_sub(self.head);
+        let mut entries = self.iter_behind(skip as usize);
+        for chunk in begin..behind {
             let start = (chunk * CHUNK_ENTRIES).max(self.head);
             let stop = ((chunk + 1) * CHUNK_ENTRIES).min(end);
-            let range = (start - self.head) as usize..(stop - self.head) as usize;
-            write(chunk, Some((start, self.entries.range(range))));
+            let mut part = entries.by_ref().take((stop - start) as usize);
+            write(chunk, Some((start, &mut part)));
         }
+        drop(entries);
         self.unsaved = end;
     }
 
@@ -186,20 +353,20 @@ impl Inbox {
         self.head
     }
 
-    /// Puts the entries of a chunk record back, in the order of the chunks, before anything was
-    /// pushed. `head` is the number of the oldest one still owed; those that `keep` refuses are
-    /// left out, which gives the rest other numbers.
-    pub(crate) fn restore(&mut self, chunks: (u64, u64), entries: Vec<Owed>) {
-        self.head = chunks.1 * CHUNK_ENTRIES;
-        self.entries = entries.into();
-        // All of it has new numbers, so all of it is written again by the next snapshot.
-        self.unsaved = self.head;
-        self.chunks = chunks;
+    /// Begins behind the chunks that have a record in the table; what they hold is pushed then, in
+    /// order, and gets new numbers, so all of it is written again by the next snapshot.
+    pub(crate) fn restore(&mut self, chunks: (u64, u64)) {
+        *self = Self {
+            head: chunks.1 * CHUNK_ENTRIES,
+            unsaved: chunks.1 * CHUNK_ENTRIES,
+            chunks,
+            ..Self::default()
+        };
     }
 }
 
-/// Entries of one chunk.
-pub(crate) type Entries<'a> = std::collections::vec_deque::Iter<'a, Owed>;
+/// Entries of one chunk; all of them are to be taken.
+pub(crate) type Entries<'a> = &'a mut dyn Iterator<Item = Owed>;
 
 #[cfg(test)]
 mod tests {
@@ -232,7 +399,7 @@ mod tests {
             inbox.save(|chunk, entries| {
                 written += 1;
                 match entries {
-                    None => assert!(self.0.remove(&chunk).is_some(), "a tombstone for nothing"),
+                    None => drop(self.0.remove(&chunk)),
                     Some((start, entries)) => {
                         let offsets = entries.map(|owed| owed.position.offset).collect();
                         self.0.insert(chunk, (start, offsets));
@@ -304,5 +471,72 @@ mod tests {
         while inbox.pop().is_some() {}
         table.save(&mut inbox);
         assert!(table.offsets(inbox.head()).is_empty());
+    }
+
+    #[test]
+    fn it_holds_what_a_plain_list_would_hold() {
+        proptest::proptest!(|(steps in proptest::collection::vec((0..100_u8, 0..400_u64), 0..600))| {
+            let mut inbox = Inbox::default();
+            let mut model: Vec<Owed> = Vec::new();
+            let mut table = Table::default();
+            let mut next = 0;
+            for (step, number) in steps {
+                match step {
+                    0..70 => {
+                        next += 1 + number % 3;
+                        let mut one = owed(next);
+                        one.lsn = if step < 35 { next } else { 0 };
+                        one.shared = number == 7;
+                        inbox.push(one);
+                        model.push(one);
+                    }
+                    70..84 => {
+                        let first = (!model.is_empty()).then(|| model.remove(0));
+                        proptest::prop_assert_eq!(inbox.pop(), first);
+                    }
+                    84..94 => {
+                        let at = model.iter().position(|it| it.position.offset == number);
+                        let taken = at.map(|at| model.remove(at));
+                        proptest::prop_assert_eq!(inbox.take(owed(number).position), taken);
+                    }
+                    94 => {
+                        let len = model.len().min(number as usize);
+                        let cut = model.split_off(len);
+                        proptest::prop_assert_eq!(inbox.cut(len), cut);
+                    }
+                    95 => {
+                        let shared: Vec<Position> =
+                            model.extract_if(.., |it| it.shared).map(|it| it.position).collect();
+                        proptest::prop_assert_eq!(inbox.take_shared(), shared);
+                    }
+                    96 => {
+                        inbox.save(|_, _| {});
+                        inbox.save_refused();
+                    }
+                    _ => {
+                        table.save(&mut inbox);
+                        let offsets: Vec<u64> = model.iter().map(|it| it.position.offset).collect();
+                        proptest::prop_assert_eq!(table.offsets(inbox.head()), offsets);
+                    }
+                }
+                proptest::prop_assert_eq!(inbox.len(), model.len());
+                proptest::prop_assert_eq!(inbox.is_empty(), model.is_empty());
+                proptest::prop_assert_eq!(inbox.front(), model.first().copied());
+                proptest::prop_assert_eq!(&inbox.iter().collect::<Vec<_>>(), &model);
+            }
+        });
+    }
+
+    #[test]
+    fn a_thousand_owed_messages_take_a_few_bytes_each() {
+        let mut inbox = Inbox::default();
+        for offset in 0..1_000 {
+            let mut one = owed(7_000_000 + 3 * offset);
+            one.position.partition = (offset % 4) as u32;
+            inbox.push(one);
+        }
+        assert!(inbox.size_bytes() < 4_000, "{}", inbox.size_bytes());
+        while inbox.pop().is_some() {}
+        assert!(inbox.size_bytes() < 100 * 40, "{}", inbox.size_bytes());
     }
 }

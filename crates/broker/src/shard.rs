@@ -116,8 +116,9 @@ pub struct Shard {
     snapshots: Snapshots,
     unconfirmed: Unconfirmed,
     restoring: Restoring,
-    /// Owed messages in all inboxes.
+    /// Owed messages in all inboxes, and what they take in memory.
     owed: u64,
+    owed_bytes: u64,
     stats: ShardStats,
     draining: bool,
     /// A write of the log has failed: it takes nothing any more until the node is restarted.
@@ -174,6 +175,7 @@ impl Shard {
             unconfirmed: Unconfirmed::default(),
             restoring: Restoring::default(),
             owed: 0,
+            owed_bytes: 0,
             stats: ShardStats::default(),
             draining: false,
             latched: false,

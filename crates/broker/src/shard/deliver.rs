@@ -6,7 +6,7 @@ use super::connection::Connection;
 use super::frames::Form;
 use super::matches::{Target, own_message};
 use crate::hooks::Event;
-use crate::inbox::{IdList, Owed};
+use crate::inbox::{IdList, Inbox, Owed};
 use crate::input::Now;
 use crate::message::{Commit, MessageView, OwnedMessage, Position, REFUSED};
 use crate::outbox::Outbox;
@@ -210,7 +210,7 @@ impl Shard {
     pub(super) fn owe(
         &mut self,
         slot: u32,
-        owed: Owed,
+        mut owed: Owed,
         live: Live<'_>,
         now: Now,
         out: &mut Outbox,
@@ -222,17 +222,29 @@ impl Shard {
         let inbox_max = self.settings.inbox_max as usize;
         let session = &mut self.sessions[slot];
         let room = self.settings.inbox_bytes_max / u64::from(self.workers);
-        let full = (self.owed + 1) * size_of::<Owed>() as u64 > room;
+        let full = self.owed_bytes + size_of::<Owed>() as u64 > room;
         if full || session.backlog.inbox.len() >= inbox_max {
             self.drop_owed(slot, &owed, Some(live), DropReason::QueueFull, now, out);
             return;
         }
-        if let Some((commit, _)) = live.commit {
+        session.dirty = true;
+        if session.conn.is_none() {
+            // By the time its client is back the copy in memory is gone.
+            (owed.lsn, owed.index) = (0, 0);
+        } else if let Some((commit, _)) = live.commit {
             self.recent.keep(commit);
         }
-        session.backlog.inbox.push(owed);
-        session.dirty = true;
-        self.owed += 1;
+        self.inbox(slot, |inbox| inbox.push(owed));
+    }
+
+    /// Changes an inbox; every change goes through here, so that the bound on all of them holds.
+    pub(super) fn inbox<R>(&mut self, slot: u32, change: impl FnOnce(&mut Inbox) -> R) -> R {
+        let inbox = &mut self.sessions[slot].backlog.inbox;
+        let (len, bytes) = (inbox.len() as u64, inbox.size_bytes() as u64);
+        let result = change(inbox);
+        self.owed = self.owed + inbox.len() as u64 - len;
+        self.owed_bytes = self.owed_bytes + inbox.size_bytes() as u64 - bytes;
+        result
     }
 
     /// Whether a delivery to this session can be started now, nothing being before it.

@@ -175,7 +175,7 @@ impl Shard {
         for subscription in &subscriptions {
             self.detach(slot, &subscription.filter, out);
         }
-        let session = self.sessions.remove(slot);
-        self.owed -= session.map_or(0, |session| session.backlog.inbox.len() as u64);
+        self.inbox(slot, std::mem::take);
+        self.sessions.remove(slot);
     }
 }

@@ -6,7 +6,7 @@ use super::deliver::Live;
 use super::matches::{Subscriber, Who};
 use super::table::{Kind, write_positions};
 use super::{Shard, home_of};
-use crate::inbox::{IdList, Owed};
+use crate::inbox::{IdList, Inbox, Owed};
 use crate::input::{GroupJoin, GroupName, Loan, Now, ShardMessage};
 use crate::message::{MessageRef, Position};
 use crate::outbox::Outbox;
@@ -334,8 +334,7 @@ impl Shard {
             self.frames.begin();
             self.owe(slot, owed, live, now, out);
         } else {
-            session.backlog.inbox.push(owed);
-            self.owed += 1;
+            self.inbox(slot, |inbox| inbox.push(owed));
             self.pump(slot, now, out);
         }
     }
@@ -477,10 +476,8 @@ impl Shard {
                 self.settle_loan(slot, owed.position, now, out);
             }
         }
+        returned.extend(self.inbox(slot, Inbox::take_shared));
         let session = &mut self.sessions[slot];
-        let before = session.backlog.inbox.len();
-        returned.extend(session.backlog.inbox.take_shared());
-        self.owed -= (before - session.backlog.inbox.len()) as u64;
         let mut by_group: Vec<(GroupName, Vec<Position>)> =
             names.into_iter().map(|name| (name, Vec::new())).collect();
         for position in returned {

@@ -137,7 +137,7 @@ impl Shard {
             connections: self.conns.len() as u64,
             sessions: self.sessions.len() as u64,
             inbox_messages: self.owed,
-            inbox_bytes: self.owed * size_of::<crate::inbox::Owed>() as u64,
+            inbox_bytes: self.owed_bytes,
             ..self.stats.clone()
         }
     }

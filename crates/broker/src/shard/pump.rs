@@ -6,6 +6,7 @@ use super::Shard;
 use super::deliver::{Live, delivered_event, is_slow};
 use super::frames::Form;
 use crate::hooks::Event;
+use crate::inbox::Inbox;
 use crate::input::{ConnId, Now, ReadRequest};
 use crate::message::{Commit, MessageView, OwnedMessage, Position};
 use crate::outbox::Outbox;
@@ -298,12 +299,10 @@ impl Shard {
         now: Now,
         out: &mut Outbox,
     ) {
-        let session = &mut self.sessions[slot];
-        let Some(owed) = session.backlog.inbox.pop() else {
+        let Some(owed) = self.inbox(slot, Inbox::pop) else {
             return;
         };
-        session.dirty = true;
-        self.owed -= 1;
+        self.sessions[slot].dirty = true;
         let Some(message) = message else {
             self.drop_owed(slot, &owed, None, DropReason::Retention, now, out);
             return;

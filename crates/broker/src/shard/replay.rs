@@ -3,7 +3,7 @@
 
 use super::matches::{Subscriber, Who, own_message};
 use super::table::{
-    Chunk, InflightRecord, Key, Kind, Marker, SessionRecord, WillRecord, read_chunk, read_number,
+    InflightRecord, Key, Kind, Marker, SessionRecord, WillRecord, read_chunk, read_number,
     read_positions, read_subscription,
 };
 use super::{Shard, home_of};
@@ -46,7 +46,8 @@ pub(super) struct Restoring {
 #[derive(Debug, Default)]
 struct Chunks {
     head: u64,
-    chunks: BTreeMap<u64, Chunk>,
+    /// Their values, to be read when the last has come.
+    chunks: BTreeMap<u64, Box<[u8]>>,
 }
 
 impl Restoring {
@@ -398,9 +399,7 @@ impl Shard {
         match (key.kind, key.number(), value) {
             (Kind::Head, _, Some(value)) => chunks.head = read_number(value).unwrap_or(0),
             (Kind::Chunk, Some(number), Some(value)) => {
-                if let Some(chunk) = read_chunk(value) {
-                    chunks.chunks.insert(number, chunk);
-                }
+                chunks.chunks.insert(number, value.into());
             }
             (Kind::Chunk, Some(number), None) => {
                 chunks.chunks.remove(&number);
@@ -427,17 +426,17 @@ impl Shard {
                     .next_back()
                     .map_or(first, |&number| (number + 1).max(first)),
             );
-            let mut entries = Vec::new();
-            for (start, owed) in chunks.chunks.into_values() {
+            session.backlog.inbox.restore(range);
+            for value in chunks.chunks.into_values() {
+                let (start, owed) = read_chunk(&value).unwrap_or_default();
                 for (at, (owed, ids)) in owed.into_iter().enumerate() {
                     // What groups had lent they lend again.
                     if start + at as u64 >= chunks.head && !owed.shared {
                         let ids = session.list_ids(&ids);
-                        entries.push(Owed { ids, ..owed });
+                        session.backlog.inbox.push(Owed { ids, ..owed });
                     }
                 }
             }
-            session.backlog.inbox.restore(range, entries);
             session.dirty = true;
         }
         for (name, queue) in std::mem::take(&mut self.restoring.queues) {

@@ -28,9 +28,11 @@ impl Shard {
             }
             self.sessions.remove(slot);
         }
-        self.owed = 0;
+        (self.owed, self.owed_bytes) = (0, 0);
         for slot in self.sessions.slots().collect::<Vec<_>>() {
-            self.owed += self.sessions[slot].backlog.inbox.len() as u64;
+            let inbox = &self.sessions[slot].backlog.inbox;
+            self.owed += inbox.len() as u64;
+            self.owed_bytes += inbox.size_bytes() as u64;
             self.stats.subscriptions += self.sessions[slot].subscriptions.len() as u64;
             self.announce_member(slot, out);
         }
@@ -102,12 +104,7 @@ impl Shard {
     /// Replay knows no bound; the newest messages beyond it are given up now.
     fn shorten_inbox(&mut self, slot: u32, now: Now, out: &mut Outbox) {
         let inbox_max = self.settings.inbox_max as usize;
-        while self.sessions[slot].backlog.inbox.len() > inbox_max {
-            let inbox = &mut self.sessions[slot].backlog.inbox;
-            let Some(owed) = inbox.pop_newest() else {
-                return;
-            };
-            self.owed -= 1;
+        for owed in self.inbox(slot, |inbox| inbox.cut(inbox_max)) {
             let no_message: Option<Live<'_>> = None;
             self.drop_owed(slot, &owed, no_message, DropReason::QueueFull, now, out);
         }

@@ -169,9 +169,9 @@ impl Shard {
                     let owner = self.sessions[slot].client_id.clone();
                     self.erase_for(Kind::Chunk, &owner, &number, now, out);
                 }
-                Some((start, mut entries)) => {
+                Some((start, entries)) => {
                     let lists = self.sessions[slot].id_lists();
-                    write_chunk(&mut self.value, start, &mut entries, lists);
+                    write_chunk(&mut self.value, start, entries, lists);
                     self.put(slot, Kind::Chunk, &number, now, out);
                 }
             }
@@ -187,7 +187,7 @@ impl Shard {
             if group.dirty && group.is_persistent() && home_of(&group.name) == home {
                 group.dirty = false;
                 let lent = group.lent.iter().map(|(owed, _)| owed);
-                let mut unsettled = lent.chain(&group.queue);
+                let mut unsettled = lent.chain(&group.queue).copied();
                 let mut value = Vec::new();
                 write_chunk(&mut value, 0, &mut unsettled, &[]);
                 names.push((group.name.clone(), value));

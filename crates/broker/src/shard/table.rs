@@ -1,6 +1,7 @@
 //! The records of the session table: keys by a kind byte, fine-grained so that one packet changes
 //! one record. Bytes only; what they mean for a session is decided elsewhere.
 
+use crate::inbox::packed::{Packer, Unpacker};
 use crate::inbox::{IdList, Owed};
 use crate::message::Position;
 use crate::will::OwnedWill;
@@ -9,6 +10,9 @@ use mqtt::{QoS, SubscribeOptions};
 
 /// Version byte that opens every value.
 const FORMAT: u8 = 1;
+
+/// The same of a chunk whose entries are packed; chunks of the first format are still read.
+const PACKED: u8 = 2;
 
 /// What a record is about. The numbers are stored and stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -268,19 +272,41 @@ impl InflightRecord {
     }
 }
 
-/// Writes a chunk of an inbox, whose first entry has the number `start`.
+/// Writes a chunk of an inbox, whose first entry has the number `start`: the lists of identifiers
+/// in use, then the entries, packed.
 pub(crate) fn write_chunk(
     out: &mut Vec<u8>,
     start: u64,
-    entries: &mut dyn Iterator<Item = &Owed>,
+    entries: &mut dyn Iterator<Item = Owed>,
     lists: &[Box<[u32]>],
 ) {
-    out.clear();
-    out.push(FORMAT);
-    put_u64(out, start);
-    for owed in entries {
-        put_owed(out, owed, lists);
+    let mut used: Vec<IdList> = Vec::new();
+    let mut packer = Packer::default();
+    for mut owed in entries {
+        // The way to a copy in memory ends with the process.
+        (owed.lsn, owed.index) = (0, 0);
+        if owed.ids.is_list() {
+            let at = used.iter().position(|&ids| ids == owed.ids);
+            let at = at.unwrap_or_else(|| {
+                used.push(owed.ids);
+                used.len() - 1
+            });
+            owed.ids = IdList::listed(at as u32);
+        }
+        packer.push(&owed);
     }
+    out.clear();
+    out.push(PACKED);
+    put_u64(out, start);
+    put_u32(out, used.len() as u32);
+    for list in used {
+        let ids = list.get(lists);
+        put_u32(out, ids.len() as u32);
+        for &id in ids {
+            put_u32(out, id);
+        }
+    }
+    out.extend_from_slice(packer.bytes());
 }
 
 /// A chunk, read: number of the first entry, and the entries with their identifiers.
@@ -288,6 +314,9 @@ pub(crate) type Chunk = (u64, Vec<(Owed, Vec<u32>)>);
 
 /// Reads a chunk: number of the first entry, and the entries with their identifiers.
 pub(crate) fn read_chunk(value: &[u8]) -> Option<Chunk> {
+    if value.first() == Some(&PACKED) {
+        return read_packed(&value[1..]);
+    }
     let mut fields = Fields::open(value)?;
     let start = fields.u64()?;
     let mut entries = Vec::new();
@@ -295,6 +324,27 @@ pub(crate) fn read_chunk(value: &[u8]) -> Option<Chunk> {
         entries.push(fields.owed()?);
     }
     Some((start, entries))
+}
+
+fn read_packed(value: &[u8]) -> Option<Chunk> {
+    let mut fields = Fields { rest: value };
+    let start = fields.u64()?;
+    let mut lists: Vec<Box<[u32]>> = Vec::new();
+    for _ in 0..fields.u32()? {
+        let mut ids = Vec::new();
+        for _ in 0..fields.u32()? {
+            ids.push(fields.u32()?);
+        }
+        lists.push(ids.into());
+    }
+    let mut packed = Unpacker::new(fields.rest);
+    let entries = packed.by_ref().map(|mut owed| {
+        let ids = owed.ids.get(&lists).to_vec();
+        owed.ids = IdList::NONE;
+        (owed, ids)
+    });
+    let entries = entries.collect();
+    packed.is_done().then_some((start, entries))
 }
 
 /// How far a home has come: what its snapshot holds.
