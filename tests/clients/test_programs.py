@@ -12,6 +12,8 @@ SCENARIOS = {
         "admin_producers", "admin_log_dirs",
     ],
 }
+SCENARIOS["kafkajs"] = [*COMMON, "compressed", "transactions", "admin_groups"]
+SCENARIOS["platformatic"] = SCENARIOS["kafkajs"]
 SCENARIOS["java-old"] = SCENARIOS["java"]
 
 
