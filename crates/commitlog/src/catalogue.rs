@@ -6,7 +6,8 @@ use crate::error::Error;
 use crate::fields::{Fields, Malformed, Put};
 use crate::journal::JournalMark;
 use crate::limits::CATALOGUE_BYTES_MAX;
-use crate::partition::PartitionMark;
+use crate::partition::{AbortedMark, PartitionMark};
+use crate::producers::Producers;
 use crate::stream::{Lsn, Place, StreamSettings, decode_places, encode_places};
 
 /// Everything that recovery must know beside the journal.
@@ -35,12 +36,22 @@ pub(crate) struct CatalogueStream {
     pub(crate) places: Vec<Place>,
     /// One for each place; meaningless for memory streams.
     pub(crate) marks: Vec<PartitionMark>,
+    /// One for each place; empty ones for memory streams.
+    pub(crate) transactions: Vec<Transactions>,
+}
+
+/// What the mark of a partition leaves out: its producers, and its aborted transactions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Transactions {
+    pub(crate) producers: Producers,
+    pub(crate) aborted: Vec<AbortedMark>,
 }
 
 pub(crate) const CATALOGUE: &str = "catalogue";
 const CATALOGUE_NEW: &str = "catalogue.new";
 const MAGIC: [u8; 8] = *b"SLUICECT";
-const VERSION: u16 = 1;
+/// Version 2 has producers and aborted transactions beside version 1.
+const VERSION: u16 = 2;
 
 impl Catalogue {
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -66,13 +77,16 @@ impl Catalogue {
                 out.put_u64(mark.next_offset);
                 out.put_u64(mark.log_start);
             }
+            for transactions in &stream.transactions {
+                transactions.encode(&mut out);
+            }
         }
         let crc = crc_fast::crc32_iscsi(&out);
         out.put_u32(crc);
         out
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    fn decode(bytes: &[u8], version: u16) -> Result<Self, Malformed> {
         let (body, crc) = bytes
             .split_at_checked(bytes.len().wrapping_sub(4))
             .unwrap_or_default();
@@ -107,10 +121,18 @@ impl Catalogue {
                     log_start: fields.u64()?,
                 });
             }
+            let mut transactions = Vec::with_capacity(places.len());
+            for _ in &places {
+                transactions.push(match version {
+                    1 => Transactions::default(),
+                    _ => Transactions::decode(&mut fields)?,
+                });
+            }
             catalogue.streams.push(CatalogueStream {
                 settings,
                 places,
                 marks,
+                transactions,
             });
         }
         if fields.is_empty() {
@@ -134,16 +156,38 @@ impl Catalogue {
             return Err(Error::corrupt(CATALOGUE, 0, "this is not a catalogue"));
         }
         let version = u16::from_le_bytes([bytes[MAGIC.len()], bytes[MAGIC.len() + 1]]);
-        if version != VERSION {
-            let what = format!("the catalogue has format version {version}, not {VERSION}");
+        if !(1..=VERSION).contains(&version) {
+            let what = format!("the catalogue has format version {version}, not 1 to {VERSION}");
             return Err(Error::Unsupported {
                 path: CATALOGUE.into(),
                 what: what.into(),
             });
         }
-        Self::decode(&bytes)
+        Self::decode(&bytes, version)
             .map(Some)
             .map_err(|what| Error::corrupt(CATALOGUE, 0, what))
+    }
+}
+
+impl Transactions {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.producers.encode(out);
+        out.put_u32(u32::try_from(self.aborted.len()).expect("segments are bounded"));
+        for (base, count) in &self.aborted {
+            out.put_u64(*base);
+            out.put_u64(*count);
+        }
+    }
+
+    fn decode(fields: &mut Fields<'_>) -> Result<Self, Malformed> {
+        let mut transactions = Self {
+            producers: Producers::decode(fields)?,
+            aborted: Vec::new(),
+        };
+        for _ in 0..fields.u32()? {
+            transactions.aborted.push((fields.u64()?, fields.u64()?));
+        }
+        Ok(transactions)
     }
 }
 
@@ -194,6 +238,10 @@ mod tests {
                     next_offset: 7,
                     log_start: 4,
                 }],
+                transactions: vec![Transactions {
+                    producers: Producers::default(),
+                    aborted: vec![(5, 2)],
+                }],
             }],
         }
     }
@@ -206,6 +254,33 @@ mod tests {
         replace(&disk, &sample().encode()).unwrap();
         disk.crash(true);
         assert_eq!(Catalogue::read(&disk).unwrap(), Some(sample()));
+    }
+
+    /// Bytes that the first release wrote: one stream with one partition.
+    #[test]
+    fn a_catalogue_of_version_1_is_read() {
+        let mut bytes = b"SLUICECT".to_vec();
+        bytes.extend([1, 0, 7, 0, 0, 0, 0, 0, 0, 0, 1, 3, 0, 0, 0, 12, 0, 0, 0]);
+        for number in [9u64, 100, 8, 4096, 90, 1_700_000_000_000] {
+            bytes.extend(number.to_le_bytes());
+        }
+        bytes.extend([1, 0, 0, 0]);
+        bytes.extend([1, 1, 0, 0, 0, b's', 1, 0, 0, 0, 1]);
+        bytes.extend([0; 27]);
+        bytes.extend([0, 0]);
+        bytes.extend((128u64 << 20).to_le_bytes());
+        bytes.extend([0; 17]);
+        bytes.extend([1, 0, 0, 0, 11, 0, 0, 0, 2, 0, 0, 0]);
+        for number in [5u64, 6, 7, 4] {
+            bytes.extend(number.to_le_bytes());
+        }
+        let crc = crc_fast::crc32_iscsi(&bytes);
+        bytes.extend(crc.to_le_bytes());
+        let disk = MemoryDisk::new();
+        replace(&disk, &bytes).unwrap();
+        let mut expected = sample();
+        expected.streams[0].transactions = vec![Transactions::default()];
+        assert_eq!(Catalogue::read(&disk).unwrap(), Some(expected));
     }
 
     #[test]

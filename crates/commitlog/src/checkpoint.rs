@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::catalogue::{self, Catalogue, CatalogueStream};
+use crate::catalogue::{self, Catalogue, CatalogueStream, Transactions};
 use crate::disk::DiskFile;
 use crate::error::Error;
 use crate::flush::Flushed;
@@ -240,6 +240,11 @@ impl Log {
                 .iter()
                 .map(|place| marks.get(&place.id).copied().unwrap_or_default())
                 .collect(),
+            transactions: stream
+                .places
+                .iter()
+                .map(|place| self.transactions(place.id))
+                .collect(),
         });
         Catalogue {
             log_id: self.id,
@@ -252,6 +257,16 @@ impl Log {
             time_ms: self.time_ms,
             streams: streams.collect(),
         }
+    }
+
+    /// What the catalogue keeps of a partition's producers; nothing for memory streams.
+    fn transactions(&self, id: PartitionId) -> Transactions {
+        let owned = self.partitions.get(&id);
+        let disk = owned.and_then(|owned| Some((owned, owned.disk()?)));
+        disk.map_or_else(Transactions::default, |(owned, partition)| Transactions {
+            producers: owned.state.producers().clone(),
+            aborted: partition.aborted_marks(),
+        })
     }
 
     /// Removes files that the catalogue on disk no longer needs.

@@ -11,6 +11,8 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
+use crate::aborted::AbortedEntry;
+use crate::batch::BatchView;
 use crate::checkpoint::Durable;
 use crate::compaction::Cleaning;
 use crate::disk::Disk;
@@ -22,6 +24,7 @@ use crate::journal::part::PartPreparation;
 use crate::journal::replay::Leniency;
 use crate::limits;
 use crate::partition::{MemoryPartition, Partition, PartitionReader, StagedBatch};
+use crate::producers::{Producers, names_producer};
 use crate::reader::LogReader;
 use crate::recovery::Recovery;
 use crate::space::SpaceGuard;
@@ -130,6 +133,8 @@ pub(crate) struct OwnedPartition {
     staged: Vec<StagedBatch>,
     touched: bool,
     unflushed: bool,
+    /// Transactions began or ended in what is staged.
+    transactions: bool,
 }
 
 pub(crate) enum Store {
@@ -143,10 +148,11 @@ impl Store {
         batch: Vec<u8>,
         epoch: i32,
         now_ms: u64,
+        aborts: Option<AbortedEntry>,
     ) -> Result<StagedBatch, Error> {
         match self {
-            Self::Disk(partition) => partition.stage(batch, epoch, now_ms),
-            Self::Memory(partition) => partition.stage(batch, epoch, now_ms),
+            Self::Disk(partition) => partition.stage_aborting(batch, epoch, now_ms, aborts),
+            Self::Memory(partition) => partition.stage_aborting(batch, epoch, aborts),
         }
     }
 
@@ -201,7 +207,42 @@ impl OwnedPartition {
             staged: Vec::new(),
             touched: false,
             unflushed: false,
+            transactions: false,
         }
+    }
+
+    /// Remembers these producers, as a checkpoint knew them.
+    pub(crate) fn restore_producers(&mut self, producers: Producers) {
+        *self.state.producers() = producers;
+    }
+
+    /// Takes note of a producer's batch that the log took before, when `time_ms` was; what it
+    /// aborts.
+    pub(crate) fn replay_producer(
+        &mut self,
+        batch: &[u8],
+        time_ms: u64,
+        expiry_ms: u64,
+    ) -> Option<AbortedEntry> {
+        let (batch, _) = BatchView::parse(batch).ok()?;
+        let base_offset = self.store.next_offset();
+        let mut producers = self.state.producers();
+        producers.appended(&batch.head(), batch.marker(), base_offset, time_ms, expiry_ms)
+    }
+
+    /// Checks a producer's batch and takes note of it; what it aborts.
+    fn admit_producer(
+        &mut self,
+        batch: &[u8],
+        now_ms: u64,
+        expiry_ms: u64,
+    ) -> Result<Option<AbortedEntry>, Refusal> {
+        let (batch, _) = BatchView::parse(batch).map_err(|_| Refusal::MalformedBatch)?;
+        let base_offset = self.store.next_offset();
+        let mut producers = self.state.producers();
+        let marker = producers.judge(&batch, now_ms, expiry_ms)?;
+        self.transactions |= batch.is_transactional();
+        Ok(producers.appended(&batch.head(), marker, base_offset, now_ms, expiry_ms))
     }
 
     pub(crate) fn disk_mut(&mut self) -> Option<&mut Partition> {
@@ -264,7 +305,7 @@ impl Log {
         for partition in log.partitions.values() {
             // Replay went on behind what the states were made with.
             let next_offset = partition.store.next_offset();
-            partition.state.publish_appended(next_offset);
+            partition.state.publish_transactions(next_offset);
             partition.state.publish_flushed(next_offset);
         }
         log.publish_directory();
@@ -362,7 +403,11 @@ impl Log {
                 );
             }
             let next_offset = partition.store.next_offset();
-            partition.state.publish_appended(next_offset);
+            if std::mem::take(&mut partition.transactions) {
+                partition.state.publish_transactions(next_offset);
+            } else {
+                partition.state.publish_appended(next_offset);
+            }
             if matches!(partition.store, Store::Memory(_)) {
                 partition.state.publish_flushed(next_offset);
                 partition
@@ -524,15 +569,31 @@ impl Log {
         let Some(partition) = self.partitions.get_mut(&append.partition) else {
             return Ok((Err(Refusal::UnknownPartition), false));
         };
-        let staged = partition.store.stage(append.batch, self.epoch, now_ms)?;
+        let mut aborts = None;
+        let stream = self.streams.get(&partition.state.meta.stream);
+        let level = stream.map_or(Ack::Memory, |stream| stream.settings.ack);
+        if names_producer(&append.batch) {
+            let expiry_ms = self.config.producer_expiry_ms;
+            match partition.admit_producer(&append.batch, now_ms, expiry_ms) {
+                Ok(entry) => aborts = entry,
+                Err(refusal) => {
+                    if matches!(refusal, Refusal::DuplicateSequence { .. }) {
+                        // Its answer is that of the batch that is there.
+                        *ack = (*ack).max(level);
+                    }
+                    return Ok((Err(refusal), false));
+                }
+            }
+        }
+        let store = &mut partition.store;
+        let staged = store.stage(append.batch, self.epoch, now_ms, aborts)?;
         partition.staged.push(staged.clone());
         if !partition.touched {
             partition.touched = true;
             self.touched.push(append.partition);
         }
         let on_disk = matches!(partition.store, Store::Disk(_));
-        let stream = self.streams.get(&partition.state.meta.stream);
-        *ack = (*ack).max(stream.map_or(Ack::Memory, |stream| stream.settings.ack));
+        *ack = (*ack).max(level);
         Ok((Ok(staged), on_disk))
     }
 

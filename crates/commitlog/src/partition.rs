@@ -1,6 +1,7 @@
 //! A partition: a folder of segments with one writer and any number of readers. Offsets are assigned
 //! here. When to write, to sync and to delete is decided elsewhere, and time is an argument.
 
+mod aborted;
 mod epochs;
 mod memory;
 mod metadata;
@@ -15,12 +16,14 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
+use crate::aborted::AbortedEntry;
 use crate::batch::{BatchHead, BatchView, set_base_offset, set_leader_epoch};
 use crate::disk::{Disk, DiskFile};
 use crate::error::Error;
 use crate::limits::SEGMENT_BYTES_MAX;
-use crate::segment::{CLEANED, IndexBytes, Rewritten, Segment, Tail};
+use crate::segment::{CLEANED, IndexBytes, Rewritten, Segment, TXNINDEX, Tail};
 
+pub(crate) use aborted::AbortedMark;
 pub use memory::MemoryPartition;
 pub use reader::PartitionReader;
 
@@ -112,6 +115,10 @@ pub struct Partition {
     epochs_changed: bool,
     dirty_segments: Vec<Arc<Segment>>,
     dirty: Dirty,
+    /// Whether any segment has aborted transactions.
+    has_aborted: bool,
+    /// Segments with a `.txnindex` that opening found; until they are restored.
+    txnindexes: Vec<u64>,
     latched: Option<(String, u64, String)>,
 }
 
@@ -120,6 +127,8 @@ struct Staged {
     bytes: Bytes,
     /// Begins a new segment.
     rolls: bool,
+    /// The transaction that this marker aborts.
+    aborts: Option<AbortedEntry>,
 }
 
 #[derive(Clone, Copy)]
@@ -155,9 +164,20 @@ impl Partition {
     /// must have been validated: its records and checksum are not looked at.
     pub fn stage(
         &mut self,
+        batch: Vec<u8>,
+        epoch: i32,
+        now_ms: u64,
+    ) -> Result<StagedBatch, Error> {
+        self.stage_aborting(batch, epoch, now_ms, None)
+    }
+
+    /// As [`stage`](Self::stage); the batch may be a marker that aborts a transaction.
+    pub(crate) fn stage_aborting(
+        &mut self,
         mut batch: Vec<u8>,
         epoch: i32,
         now_ms: u64,
+        aborts: Option<AbortedEntry>,
     ) -> Result<StagedBatch, Error> {
         self.check_latch()?;
         let refused = |source| Error::Batch {
@@ -199,6 +219,7 @@ impl Partition {
             head,
             bytes: bytes.clone(),
             rolls,
+            aborts,
         });
         Ok(StagedBatch {
             base_offset,
@@ -266,6 +287,9 @@ impl Partition {
                 dirty
                     .files
                     .push((segment.path(extension), Arc::clone(file)));
+            }
+            if let Some(file) = segment.txnindex() {
+                dirty.files.push((segment.path(TXNINDEX), Arc::clone(file)));
             }
         }
         dirty
@@ -367,6 +391,7 @@ impl Partition {
             (at, Arc::clone(&segments[at]))
         };
         new.end_at(old.end_offset());
+        new.keep_aborted_of(&old);
         let freed = old.size_bytes().saturating_sub(new.size_bytes());
         self.dirty_segments
             .retain(|segment| !Arc::ptr_eq(segment, &old));
@@ -467,9 +492,15 @@ impl Partition {
             tail.add(segment.base(), &staged.head, &mut out);
         }
         segment.write_indexes(&out, &self.tail)?;
+        let aborted: Vec<_> = run.iter().filter_map(|staged| staged.aborts).collect();
+        let made = !aborted.is_empty() && segment.append_aborted(&aborted)?;
         segment.publish(&tail);
         self.tail = tail;
+        self.has_aborted |= !aborted.is_empty();
         self.dirty_active();
+        if made {
+            self.dirty_dir();
+        }
         Ok(())
     }
 
@@ -514,6 +545,11 @@ impl Partition {
             segment.base(),
             Some((position, next_offset)),
         )?;
+        if segments[keep - 1].aborted_entries() > 0 {
+            let aborted = segments[keep - 1].aborted_before(next_offset)?;
+            let cut = segment.restore_aborted(Some(aborted), true)?;
+            cut.expect("the entries were just read");
+        }
         self.active = Arc::new(segment);
         self.tail = tail;
         self.shared
@@ -535,7 +571,7 @@ impl Partition {
     fn remove_segment(&mut self, segment: &Arc<Segment>) -> Result<(), Error> {
         self.dirty_segments
             .retain(|dirty| !Arc::ptr_eq(dirty, segment));
-        for extension in ["log", "index", "timeindex"] {
+        for extension in ["log", "index", "timeindex", TXNINDEX] {
             self.remove_file(&segment.path(extension))?;
         }
         self.dirty_dir();

@@ -5,7 +5,9 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
+use crate::aborted::AbortedRange;
 use crate::error::{Error, ReadError};
+use crate::producers::ProducerState;
 use crate::stream::{Lsn, PartitionId};
 use crate::watermark::{PartitionMeta, PartitionState, Shared, StreamMeta, Watermarks};
 
@@ -146,6 +148,26 @@ impl LogReader {
             .state(id)
             .ok_or(ReadError::UnknownPartition { partition: id })?;
         state.reader.newest()
+    }
+
+    /// Aborted transactions that have to do with the offsets from `from` up to `to` (exclusive), by
+    /// their first offsets: what a `read_committed` reader of these offsets must know. Complete for
+    /// what lies below the last stable offset. May read files.
+    pub fn aborted(
+        &self,
+        id: PartitionId,
+        from: u64,
+        to: u64,
+    ) -> Result<Vec<AbortedRange>, ReadError> {
+        let state = self
+            .state(id)
+            .ok_or(ReadError::UnknownPartition { partition: id })?;
+        state.reader.aborted(from, to)
+    }
+
+    /// The idempotent and transactional producers that the partition remembers, by their ids.
+    pub fn producers(&self, id: PartitionId) -> Option<Vec<ProducerState>> {
+        self.state(id).map(|state| state.producers().states())
     }
 
     /// The last entry that is appended.

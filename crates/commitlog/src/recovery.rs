@@ -20,6 +20,7 @@ use crate::log::{
     partition_settings,
 };
 use crate::partition::{Notice, Partition};
+use crate::producers::names_producer;
 use crate::stream::{Lsn, PartitionId, STREAMS_DIR, Storage};
 
 /// What a start found.
@@ -174,23 +175,29 @@ impl Recovering {
         };
         for stream in std::mem::take(&mut recovering.catalogue.streams) {
             let settings = &stream.settings;
-            for (index, (place, mark)) in stream.places.iter().zip(&stream.marks).enumerate() {
+            let marks = stream.marks.iter().zip(stream.transactions);
+            for (index, (place, (mark, transactions))) in
+                stream.places.iter().zip(marks).enumerate()
+            {
                 let store = match settings.storage {
                     Storage::Memory => memory_store(settings),
                     Storage::Disk => {
                         let dir = place.dir(&settings.name, index);
-                        let (partition, notices) = Partition::open(
+                        let (mut partition, notices) = Partition::open(
                             Arc::clone(&recovering.disk),
                             &dir,
                             partition_settings(settings),
                             Some(*mark),
                         )?;
                         recovering.recovery.notices.extend(notices);
+                        let notices = partition.restore_aborted(Some(&transactions.aborted))?;
+                        recovering.recovery.notices.extend(notices);
                         Store::Disk(Box::new(partition))
                     }
                 };
                 let index = u32::try_from(index).expect("partitions are bounded");
-                let owned = OwnedPartition::new(&settings.name, index, place.id, store);
+                let mut owned = OwnedPartition::new(&settings.name, index, place.id, store);
+                owned.restore_producers(transactions.producers);
                 recovering.partitions.insert(place.id, owned);
             }
             let name = settings.name.clone();
@@ -306,7 +313,7 @@ impl Recovering {
                 &format!("it appends to partition {id}, which is unknown"),
             ));
         };
-        let Store::Disk(partition) = &mut owned.store else {
+        let Some(partition) = owned.disk_mut() else {
             return Err(unusable(
                 raw,
                 &format!("it appends to partition {id} in memory"),
@@ -326,13 +333,16 @@ impl Recovering {
                 return Err(unusable(raw, &what));
             }
         }
-        partition
-            .stage(
-                batch.to_vec(),
-                head.partition_leader_epoch(),
-                raw.head.time_ms,
-            )
-            .map_err(|error| unusable(raw, &error.to_string()))?;
+        let time_ms = raw.head.time_ms;
+        let aborts = if names_producer(batch) {
+            owned.replay_producer(batch, time_ms, self.config.producer_expiry_ms)
+        } else {
+            None
+        };
+        let epoch = head.partition_leader_epoch();
+        let staged = owned.store.stage(batch.to_vec(), epoch, time_ms, aborts);
+        staged.map_err(|error| unusable(raw, &error.to_string()))?;
+        let partition = owned.disk_mut().expect("it is on disk");
         if partition.staged_bytes() >= STAGED_BYTES_MAX {
             partition.write()?;
         }

@@ -27,8 +27,10 @@ impl Log {
     /// written first.
     pub fn housekeeping(&mut self, now_ms: u64) -> Result<Vec<Dropped>, Error> {
         self.write()?;
+        let expiry_ms = self.config.producer_expiry_ms;
         let mut dropped = Vec::new();
         for (id, owned) in &mut self.partitions {
+            owned.state.producers().expire(now_ms, expiry_ms);
             let Some(stream) = self.streams.get(&owned.state.meta.stream) else {
                 continue;
             };

@@ -1,6 +1,7 @@
 //! A segment: one `.log` of batches with its two indexes. The published size divides what readers may
 //! see from what the one writer is at; readers come through `&self` from any thread.
 
+mod aborted;
 mod rewrite;
 mod tail;
 mod walk;
@@ -18,6 +19,7 @@ use crate::index::{
 };
 use crate::limits::BATCH_BYTES_MAX;
 
+pub(crate) use aborted::TXNINDEX;
 pub(crate) use rewrite::CLEANED;
 pub use rewrite::{Rewritten, SegmentRewrite};
 pub(crate) use tail::{IndexBytes, Tail};
@@ -43,6 +45,9 @@ pub(crate) struct Segment {
     offset_entries: AtomicU64,
     time_entries: AtomicU64,
     newest: Mutex<Option<TimeEntry>>,
+    /// Opened with the first use, as most segments have none.
+    txnindex: OnceLock<Arc<dyn DiskFile>>,
+    aborted_entries: AtomicU64,
     /// No offset here reaches this: base offset of the next segment, or what an index can express.
     /// Offsets lie outside the checksum of a batch, so they need a bound of their own.
     end_offset: AtomicU64,
@@ -82,6 +87,11 @@ impl Segment {
                     .map_err(|source| segment.failed(file.0, "truncate", source))?;
             }
         }
+        let path = segment.path(TXNINDEX);
+        if disk.exists(&path) {
+            disk.remove_file(&path)
+                .map_err(|source| Error::disk(path, "remove", source))?;
+        }
         Ok(segment)
     }
 
@@ -96,6 +106,8 @@ impl Segment {
             offset_entries: AtomicU64::new(0),
             time_entries: AtomicU64::new(0),
             newest: Mutex::new(None),
+            txnindex: OnceLock::new(),
+            aborted_entries: AtomicU64::new(0),
             end_offset: AtomicU64::new(base.saturating_add(i32::MAX as u64)),
         }
     }
@@ -160,6 +172,7 @@ impl Segment {
     /// Closes the files again; those who hold them keep them.
     pub fn close_files(&mut self) {
         self.files = OnceLock::new();
+        self.txnindex = OnceLock::new();
     }
 
     /// Shows readers what the writer has written.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use crate::disk::Disk;
 use crate::error::Error;
 use crate::partition::PartitionReader;
+use crate::producers::Producers;
 use crate::stream::{Lsn, PartitionId, Storage, StreamSettings};
 use crate::tail::Tail;
 
@@ -53,7 +54,11 @@ pub(crate) struct PartitionState {
     log_start: AtomicU64,
     appended: AtomicU64,
     flushed: AtomicU64,
+    /// First offset of the oldest open transaction; the greatest number without one.
+    unstable: AtomicU64,
     tail: Mutex<Tail>,
+    /// Changed by the owner only.
+    producers: Mutex<Producers>,
 }
 
 impl PartitionState {
@@ -65,7 +70,9 @@ impl PartitionState {
             log_start,
             appended: AtomicU64::new(next_offset),
             flushed: AtomicU64::new(next_offset),
+            unstable: AtomicU64::new(u64::MAX),
             tail: Mutex::default(),
+            producers: Mutex::default(),
         }
     }
 
@@ -73,17 +80,28 @@ impl PartitionState {
         // Ends are read before starts are, so that no end is below a start.
         let flushed = self.flushed.load(Ordering::Acquire);
         let appended = self.appended.load(Ordering::Acquire);
+        // Behind the end: a transaction is published before the end that contains it.
+        let unstable = self.unstable.load(Ordering::Acquire);
         let log_start = self.log_start.load(Ordering::Acquire);
         Watermarks {
             log_start,
             appended: appended.max(log_start),
             flushed: flushed.max(log_start),
-            stable: appended.max(log_start),
+            stable: appended.min(unstable).max(log_start),
         }
     }
 
     pub(crate) fn publish_appended(&self, next_offset: u64) {
         self.appended.store(next_offset, Ordering::Release);
+    }
+
+    /// As [`publish_appended`](Self::publish_appended) where transactions began or ended: no reader
+    /// ever sees a stable end beyond one that is open.
+    pub(crate) fn publish_transactions(&self, next_offset: u64) {
+        let unstable = self.producers().first_unstable().unwrap_or(u64::MAX);
+        self.unstable.fetch_min(unstable, Ordering::AcqRel);
+        self.publish_appended(next_offset);
+        self.unstable.store(unstable, Ordering::Release);
     }
 
     pub(crate) fn publish_flushed(&self, next_offset: u64) {
@@ -92,6 +110,12 @@ impl PartitionState {
 
     pub(crate) fn publish_log_start(&self, offset: u64) {
         self.log_start.store(offset, Ordering::Release);
+    }
+
+    pub(crate) fn producers(&self) -> MutexGuard<'_, Producers> {
+        self.producers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn tail(&self) -> MutexGuard<'_, Tail> {

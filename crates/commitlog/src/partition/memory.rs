@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
 
+use crate::aborted::{AbortedEntry, AbortedRange};
 use crate::batch::{BatchHead, set_base_offset, set_leader_epoch};
 use crate::error::{Error, ReadError};
 use crate::segment::first_as_new;
@@ -33,12 +34,16 @@ struct Ring {
     next_offset: u64,
     log_start: u64,
     epochs: Epochs,
+    /// Aborted transactions with a marker that is still here, in the order of the markers.
+    aborted: VecDeque<AbortedRange>,
 }
 
 #[derive(Clone)]
 struct Kept {
     head: BatchHead,
     bytes: Bytes,
+    /// The transaction that this marker aborts.
+    aborts: Option<AbortedRange>,
 }
 
 impl MemoryPartition {
@@ -53,6 +58,7 @@ impl MemoryPartition {
             next_offset: 0,
             log_start: 0,
             epochs: Epochs::default(),
+            aborted: VecDeque::new(),
         };
         let shared = Arc::new(MemoryShared {
             ring: RwLock::new(ring),
@@ -68,9 +74,19 @@ impl MemoryPartition {
     /// As [`Partition::stage`](super::Partition::stage); time plays no part.
     pub fn stage(
         &mut self,
-        mut batch: Vec<u8>,
+        batch: Vec<u8>,
         epoch: i32,
         _now_ms: u64,
+    ) -> Result<StagedBatch, Error> {
+        self.stage_aborting(batch, epoch, None)
+    }
+
+    /// As [`stage`](Self::stage); the batch may be a marker that aborts a transaction.
+    pub(crate) fn stage_aborting(
+        &mut self,
+        mut batch: Vec<u8>,
+        epoch: i32,
+        aborts: Option<AbortedEntry>,
     ) -> Result<StagedBatch, Error> {
         let refused = |source| Error::Batch {
             path: "a memory stream".into(),
@@ -90,6 +106,7 @@ impl MemoryPartition {
         self.staged.push(Kept {
             head,
             bytes: bytes.clone(),
+            aborts: aborts.map(|entry| entry.range),
         });
         Ok(StagedBatch {
             base_offset,
@@ -112,6 +129,7 @@ impl MemoryPartition {
             ring.size_bytes += kept.bytes.len() as u64;
             ring.epochs
                 .add(kept.head.partition_leader_epoch(), kept.head.base_offset());
+            ring.aborted.extend(kept.aborts);
             ring.batches.push_back(kept);
         }
         ring.next_offset = self.next_offset;
@@ -139,6 +157,7 @@ impl MemoryPartition {
             ring.drop_oldest();
         }
         ring.log_start = ring.log_start.max(offset);
+        ring.forget_aborted();
         Ok(())
     }
 
@@ -221,6 +240,20 @@ impl MemoryShared {
         Ok(None)
     }
 
+    pub fn aborted(&self, from: u64, to: u64) -> Vec<AbortedRange> {
+        let ring = self.ring();
+        let first = ring
+            .aborted
+            .partition_point(|range| range.last_offset < from);
+        let ranges = ring.aborted.range(first..);
+        let mut found: Vec<_> = ranges
+            .filter(|range| range.first_offset < to)
+            .copied()
+            .collect();
+        found.sort_unstable_by_key(|range| range.first_offset);
+        found
+    }
+
     pub fn newest(&self) -> Result<Option<(u64, i64)>, ReadError> {
         let newest = self
             .ring()
@@ -248,7 +281,17 @@ impl Ring {
         if let Some(dropped) = self.batches.pop_front() {
             self.size_bytes -= dropped.bytes.len() as u64;
             self.log_start = self.log_start.max(dropped.head.next_offset());
+            self.forget_aborted();
         }
+    }
+
+    fn forget_aborted(&mut self) {
+        let log_start = self.log_start;
+        while self
+            .aborted
+            .pop_front_if(|range| range.last_offset < log_start)
+            .is_some()
+        {}
     }
 
     fn out_of_range(&self, offset: u64) -> ReadError {

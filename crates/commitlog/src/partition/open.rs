@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile, Open, read_whole};
 use crate::error::Error;
-use crate::segment::{CLEANED, Segment, Tail};
+use crate::segment::{CLEANED, Segment, TXNINDEX, Tail};
 
 use super::epochs::{EPOCHS_FILE, Epochs};
 use super::metadata::{METADATA_FILE, metadata_text};
@@ -56,7 +56,7 @@ impl Partition {
         mark: Option<PartitionMark>,
     ) -> Result<(Self, Vec<Notice>), Error> {
         let mut notices = Vec::new();
-        let mut bases = tidy(&*disk, dir, mark.map(|mark| mark.segment_base))?;
+        let (mut bases, txnindexes) = tidy(&*disk, dir, mark.map(|mark| mark.segment_base))?;
         check_metadata(&*disk, dir, &settings, &mut notices)?;
         let (active, tail) =
             match bases.pop_if(|base| mark.is_none_or(|mark| mark.segment_base == *base)) {
@@ -91,8 +91,12 @@ impl Partition {
         let shared = Shared::new(dir, segments, log_start, tail.next_offset, epochs);
         let mut partition = Self::assemble(disk, settings, shared, tail);
         partition.epochs_changed = epochs_changed;
+        partition.txnindexes = txnindexes;
         partition.dirty_active();
         partition.dirty_dir();
+        if mark.is_none() {
+            notices.extend(partition.restore_aborted(None)?);
+        }
         Ok((partition, notices))
     }
 
@@ -116,6 +120,8 @@ impl Partition {
             epochs_changed: false,
             dirty_segments: Vec::new(),
             dirty: Dirty::default(),
+            has_aborted: false,
+            txnindexes: Vec::new(),
             epoch,
             latched: None,
         }
@@ -252,8 +258,13 @@ fn begin_anew(
 }
 
 /// Removes what is no part of the partition: half-made files, segments behind `last_base`, indexes
-/// without a log. Returns the base offsets of the segments that are there, rising.
-fn tidy(disk: &dyn Disk, dir: &str, last_base: Option<u64>) -> Result<Vec<u64>, Error> {
+/// without a log. Returns the base offsets of the segments that are there, rising, and of those with
+/// a `.txnindex`.
+fn tidy(
+    disk: &dyn Disk,
+    dir: &str,
+    last_base: Option<u64>,
+) -> Result<(Vec<u64>, Vec<u64>), Error> {
     let names = disk
         .list(dir)
         .map_err(|source| Error::disk(dir, "list", source))?;
@@ -264,8 +275,11 @@ fn tidy(disk: &dyn Disk, dir: &str, last_base: Option<u64>) -> Result<Vec<u64>, 
     bases.sort_unstable();
     bases.dedup();
     bases.retain(|&base| last_base.is_none_or(|last| base <= last));
+    let mut txnindexes = Vec::new();
     for name in &names {
+        let txnindex_of = base_of(name, TXNINDEX);
         let index_of = base_of(name, "index").or_else(|| base_of(name, "timeindex"));
+        let index_of = index_of.or(txnindex_of);
         let orphan = index_of
             .or(base_of(name, "log"))
             .is_some_and(|base| !bases.contains(&base));
@@ -276,9 +290,11 @@ fn tidy(disk: &dyn Disk, dir: &str, last_base: Option<u64>) -> Result<Vec<u64>, 
             let path = format!("{dir}/{name}");
             disk.remove_file(&path)
                 .map_err(|source| Error::disk(&path, "remove", source))?;
+        } else {
+            txnindexes.extend(txnindex_of);
         }
     }
-    Ok(bases)
+    Ok((bases, txnindexes))
 }
 
 /// Added to the name of a file that replaces another.

@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
 
+use crate::aborted::AbortedRange;
 use crate::error::ReadError;
 use crate::segment::{Found, Segment};
 
@@ -91,6 +92,15 @@ impl PartitionReader {
         match &self.source {
             Source::Disk(shared) => shared.newest(),
             Source::Memory(shared) => shared.newest(),
+        }
+    }
+
+    /// Aborted transactions that have to do with the offsets from `from` up to `to` (exclusive), by
+    /// their first offsets. Complete for what lies below the last stable offset.
+    pub fn aborted(&self, from: u64, to: u64) -> Result<Vec<AbortedRange>, ReadError> {
+        match &self.source {
+            Source::Disk(shared) => shared.aborted(from, to),
+            Source::Memory(shared) => Ok(shared.aborted(from, to)),
         }
     }
 
@@ -266,7 +276,7 @@ impl Shared {
         segments.get(at).cloned()
     }
 
-    fn holds(&self, segment: &Arc<Segment>) -> bool {
+    pub fn holds(&self, segment: &Arc<Segment>) -> bool {
         self.segments()
             .iter()
             .any(|held| Arc::ptr_eq(held, segment))
