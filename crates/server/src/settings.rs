@@ -150,6 +150,18 @@ pub struct KafkaSettings {
     pub fetch_wait_ms_max: u64,
     /// Connections without a request for this long are closed, ms.
     pub idle_ms_max: u64,
+    /// Shortest session timeout that a member of a group may ask for, ms.
+    pub group_session_timeout_ms_min: u32,
+    /// Longest session timeout that a member of a group may ask for, ms.
+    pub group_session_timeout_ms_max: u32,
+    /// How long the first rebalance of an empty group waits for more members, ms.
+    pub group_rebalance_delay_ms: u32,
+    /// Members of one group.
+    pub group_members_max: u32,
+    /// Groups of the node.
+    pub groups_max: u32,
+    /// How long the committed offsets of a group without members are kept, ms.
+    pub offsets_retention_ms: u64,
     /// How long a SASL authentication holds, ms; `None`: as long as its connection.
     pub session_lifetime_ms: Option<u64>,
     /// Who may do what.

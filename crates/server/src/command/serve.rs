@@ -251,6 +251,7 @@ fn greeting(settings: &Settings, bound: &[(ListenerSettings, SocketAddr)]) -> St
         let name = match listener.kind {
             ListenerKind::Mqtt => "MQTT",
             ListenerKind::Kafka => "Kafka",
+            ListenerKind::Kafkas => "Kafkas",
             ListenerKind::Http => "HTTP",
         };
         let note = match listener.kind {
@@ -328,6 +329,9 @@ mod tests {
                 kind,
                 bind,
                 anonymous,
+                advertised: None,
+                sasl: Vec::new(),
+                tls: None,
                 option: "--mqtt ADDR".to_owned(),
             },
             bind,

@@ -4,9 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::listeners::host_port;
 use super::{
-    Ack, HttpSettings, KafkaSettings, Level, ListenerKind, LogFormat, LogSettings, LoggingSettings,
+    Ack, HttpSettings, KafkaSettings, Level, ListenerKind, ListenerSettings, LogFormat, LogSettings, LoggingSettings,
     MqttSettings, NodeSettings, Settings, SharedStrategy,
 };
 use crate::config::{self, Fault, Said, StreamTable};
@@ -120,11 +119,13 @@ impl Builder {
         let hooks = self.hooks();
         let log = self.log(flags);
         self.segment_bytes = log.segment_bytes;
+        let listeners = self.listeners(flags);
+        let asked = listeners.iter().any(ListenerSettings::asks_kafka_clients);
         Settings {
             node: self.node(flags),
             log,
             mqtt: self.mqtt(),
-            kafka: self.kafka(),
+            kafka: self.kafka(asked),
             http: HttpSettings {
                 page_rows_max: self.integer(
                     "http.page_rows_max",
@@ -134,7 +135,7 @@ impl Builder {
                 ) as u32,
             },
             logging: self.logging(flags),
-            listeners: self.listeners(flags),
+            listeners,
             streams: self.streams(&hooks),
             hooks,
         }
@@ -266,18 +267,10 @@ impl Builder {
         }
     }
 
-    fn kafka(&mut self) -> KafkaSettings {
+    /// `asked`: a Kafka listener asks who is there.
+    fn kafka(&mut self, asked: bool) -> KafkaSettings {
         let said = self.said.kafka.clone();
-        let advertised = said.advertised.and_then(|text| {
-            let parsed = host_port(&text);
-            if parsed.is_none() {
-                self.fault(
-                    "kafka.advertised",
-                    &format!("\"{text}\" is not host:port, such as \"10.0.0.5:9092\""),
-                );
-            }
-            parsed
-        });
+        let advertised = self.advertised("kafka.advertised", said.advertised.as_deref());
         KafkaSettings {
             advertised,
             connections_max: self.integer("kafka.connections_max", said.connections_max, 1, 100_000)
@@ -309,6 +302,46 @@ impl Builder {
                 5 * MINUTE,
             ),
             idle_ms_max: self.millis("kafka.idle_ms_max", said.idle_ms_max, SECOND, 24 * HOUR),
+            group_session_timeout_ms_min: self.millis(
+                "kafka.group_session_timeout_ms_min",
+                said.group_session_timeout_ms_min,
+                1,
+                24 * HOUR,
+            ) as u32,
+            group_session_timeout_ms_max: self.millis(
+                "kafka.group_session_timeout_ms_max",
+                said.group_session_timeout_ms_max,
+                1,
+                24 * HOUR,
+            ) as u32,
+            group_rebalance_delay_ms: self.millis(
+                "kafka.group_rebalance_delay_ms",
+                said.group_rebalance_delay_ms,
+                0,
+                5 * MINUTE,
+            ) as u32,
+            group_members_max: self.integer(
+                "kafka.group_members_max",
+                said.group_members_max,
+                1,
+                10_000,
+            ) as u32,
+            groups_max: self.integer("kafka.groups_max", said.groups_max, 1, 1_000_000) as u32,
+            offsets_retention_ms: self.millis(
+                "kafka.offsets_retention",
+                said.offsets_retention,
+                MINUTE,
+                10 * 365 * 24 * HOUR,
+            ),
+            session_lifetime_ms: self.span_or_none(
+                "kafka.session_lifetime_ms",
+                said.session_lifetime_ms,
+                1,
+                SECOND,
+                7 * 24 * HOUR,
+            ),
+            access: self.kafka_access(asked),
+            quotas: self.kafka_quotas(),
             auto_create: said.auto_create.unwrap_or(true),
             topic_partitions: self.integer(
                 "kafka.topic_partitions",
