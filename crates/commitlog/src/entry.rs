@@ -187,7 +187,7 @@ impl JournalOp {
 /// Head of an entry, little endian:
 ///
 /// ```text
-///  0 magic "SLJE"      4 format version (2)   6 zero (2)
+///  0 magic "SLJE"      4 format version (2)   6 flags (2): 1 foreign
 ///  8 generation of the part                   16 sequence (Lsn)
 /// 24 flushed position known when written      32 time, ms since 1970
 /// 40 bytes of the body                        44 CRC-32C of bytes 0..44 and the body
@@ -200,6 +200,8 @@ pub(crate) struct EntryHead {
     pub(crate) lsn: Lsn,
     pub(crate) flushed: Lsn,
     pub(crate) time_ms: u64,
+    /// Not of those whose state is a function of the journal.
+    pub(crate) foreign: bool,
     pub(crate) body_bytes: u32,
     pub(crate) crc: u32,
 }
@@ -215,6 +217,7 @@ impl EntryHead {
         let mut head = [0; ENTRY_HEAD_BYTES];
         head[0..4].copy_from_slice(&ENTRY_MAGIC);
         head[4..6].copy_from_slice(&ENTRY_VERSION.to_le_bytes());
+        head[6..8].copy_from_slice(&u16::from(self.foreign).to_le_bytes());
         head[8..16].copy_from_slice(&self.generation.to_le_bytes());
         head[16..24].copy_from_slice(&self.lsn.to_le_bytes());
         head[24..32].copy_from_slice(&self.flushed.to_le_bytes());
@@ -233,8 +236,9 @@ impl EntryHead {
         if fields.u16()? != ENTRY_VERSION {
             return Err("the entry has an unknown format version");
         }
-        fields.u16()?;
+        let flags = fields.u16()?;
         Ok(Self {
+            foreign: flags & 1 != 0,
             generation: fields.u64()?,
             lsn: fields.u64()?,
             flushed: fields.u64()?,
@@ -428,6 +432,7 @@ mod tests {
             lsn: 9,
             flushed: 7,
             time_ms: 1234,
+            foreign: true,
             body_bytes: 0,
             crc: 0,
         }
@@ -469,6 +474,7 @@ mod tests {
             (head.generation, head.lsn, head.flushed, head.time_ms),
             (3, 9, 7, 1234)
         );
+        assert!(head.foreign);
         assert!(head.matches(&bytes));
         let end = ENTRY_HEAD_BYTES + head.body_bytes as usize;
         let body = EntryBody::decode(&Bytes::from(bytes).slice(ENTRY_HEAD_BYTES..end)).unwrap();

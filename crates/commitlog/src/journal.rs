@@ -153,6 +153,7 @@ impl Journal {
         &mut self,
         flushed: Lsn,
         time_ms: u64,
+        foreign: bool,
         ops: &OpBytes,
         appends: &[(PartitionId, Bytes)],
     ) -> Result<u64, Error> {
@@ -176,6 +177,7 @@ impl Journal {
             lsn: self.last_lsn,
             flushed,
             time_ms,
+            foreign,
             body_bytes: 0,
             crc: 0,
         };

@@ -227,7 +227,13 @@ impl OwnedPartition {
         let (batch, _) = BatchView::parse(batch).ok()?;
         let base_offset = self.store.next_offset();
         let mut producers = self.state.producers();
-        producers.appended(&batch.head(), batch.marker(), base_offset, time_ms, expiry_ms)
+        producers.appended(
+            &batch.head(),
+            batch.marker(),
+            base_offset,
+            time_ms,
+            expiry_ms,
+        )
     }
 
     /// Checks a producer's batch and takes note of it; what it aborts.
@@ -319,6 +325,16 @@ impl Log {
     /// [`Error::Full`], [`Error::JournalFull`] and [`Error::EntryTooLarge`]; any other error
     /// latches the log.
     pub fn stage(&mut self, entry: Entry, now_ms: u64) -> Result<Staged, Error> {
+        self.stage_as(entry, now_ms, false)
+    }
+
+    /// As [`Log::stage`] for an entry of those whose state is no function of the journal, such as
+    /// Kafka's producers: [`Log::replay`] does not show its batches.
+    pub fn stage_foreign(&mut self, entry: Entry, now_ms: u64) -> Result<Staged, Error> {
+        self.stage_as(entry, now_ms, true)
+    }
+
+    fn stage_as(&mut self, entry: Entry, now_ms: u64, foreign: bool) -> Result<Staged, Error> {
         self.shared.latch.check()?;
         self.admit(&entry, now_ms)?;
         self.anything_staged = true;
@@ -362,7 +378,7 @@ impl Log {
             let flushed = self.shared.flushed.load(Ordering::Acquire);
             staged.journal_bytes = self
                 .journal
-                .stage(flushed, now_ms, &op_bytes, &journalled)
+                .stage(flushed, now_ms, foreign, &op_bytes, &journalled)
                 .map_err(|e| shared.failed(e))?;
             self.staged_lsn += 1;
             staged.lsn = self.staged_lsn;

@@ -162,12 +162,7 @@ impl Partition {
     /// Gives a finished batch the next offsets and the leader epoch and keeps it for the next
     /// [`write`](Self::write). `now_ms` decides whether the segment is old enough to roll. The batch
     /// must have been validated: its records and checksum are not looked at.
-    pub fn stage(
-        &mut self,
-        batch: Vec<u8>,
-        epoch: i32,
-        now_ms: u64,
-    ) -> Result<StagedBatch, Error> {
+    pub fn stage(&mut self, batch: Vec<u8>, epoch: i32, now_ms: u64) -> Result<StagedBatch, Error> {
         self.stage_aborting(batch, epoch, now_ms, None)
     }
 

@@ -106,7 +106,8 @@ pub struct ReplayedEntry {
     pub lsn: Lsn,
     /// When it was staged, ms since 1970.
     pub time_ms: u64,
-    /// Its batches on disk streams: partition, base offset, the batch.
+    /// Its batches on disk streams: partition, base offset, the batch. None of an entry that was
+    /// staged by [`Log::stage_foreign`].
     pub batches: Vec<(PartitionId, u64, Bytes)>,
 }
 
@@ -131,8 +132,13 @@ impl Iterator for Replay {
 
 fn replayed(raw: &RawEntry) -> Result<ReplayedEntry, Error> {
     let body = decode(raw)?;
-    let mut batches = Vec::with_capacity(body.appends.len());
-    for (partition, batch) in body.appends {
+    let appends = if raw.head.foreign {
+        Vec::new()
+    } else {
+        body.appends
+    };
+    let mut batches = Vec::with_capacity(appends.len());
+    for (partition, batch) in appends {
         let head = BatchHead::read(&batch).map_err(|what| unusable(raw, &what.to_string()))?;
         batches.push((partition, head.base_offset(), batch));
     }

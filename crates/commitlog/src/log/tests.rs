@@ -280,3 +280,22 @@ fn streams_are_deleted_created_again_and_altered() {
         assert_eq!(log.reader().stream("s").unwrap().partitions, [2, 3]);
     }
 }
+
+#[test]
+fn replay_shows_no_batches_of_foreign_entries() {
+    let disk = MemoryDisk::new();
+    let mut log = open(&disk);
+    log.create_stream(StreamSettings::new("s"), 1000).unwrap();
+    log.stage(append(1, &["own"]), 1001).unwrap();
+    log.stage_foreign(append(1, &["foreign"]), 1002).unwrap();
+    log.stage(append(1, &["own"]), 1003).unwrap();
+    log.write().unwrap();
+    drop(log);
+    let log = open(&disk);
+    assert_eq!(values(&log, 1).len(), 3);
+    let replayed = log.replay(2).unwrap().map(Result::unwrap);
+    let replayed: Vec<_> = replayed
+        .map(|entry| (entry.lsn, entry.batches.len()))
+        .collect();
+    assert_eq!(replayed, [(2, 1), (3, 0), (4, 1)]);
+}

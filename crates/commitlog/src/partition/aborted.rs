@@ -142,7 +142,9 @@ fn aborted_in(
             continue;
         }
         let bytes = segment.batch_at(position, &head)?;
-        let marker = BatchView::parse(&bytes).ok().and_then(|(batch, _)| batch.marker());
+        let marker = BatchView::parse(&bytes)
+            .ok()
+            .and_then(|(batch, _)| batch.marker());
         let Some(marker) = marker else { continue };
         let Some(first_offset) = open.remove(&head.producer_id()) else {
             continue;

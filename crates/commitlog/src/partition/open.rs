@@ -260,11 +260,7 @@ fn begin_anew(
 /// Removes what is no part of the partition: half-made files, segments behind `last_base`, indexes
 /// without a log. Returns the base offsets of the segments that are there, rising, and of those with
 /// a `.txnindex`.
-fn tidy(
-    disk: &dyn Disk,
-    dir: &str,
-    last_base: Option<u64>,
-) -> Result<(Vec<u64>, Vec<u64>), Error> {
+fn tidy(disk: &dyn Disk, dir: &str, last_base: Option<u64>) -> Result<(Vec<u64>, Vec<u64>), Error> {
     let names = disk
         .list(dir)
         .map_err(|source| Error::disk(dir, "list", source))?;

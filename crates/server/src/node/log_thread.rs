@@ -186,7 +186,7 @@ impl LogThread {
             worked = true;
             match request {
                 Request::Append { entry, answer } => {
-                    match self.parts.log.stage(entry, super::clock::wall_ms()) {
+                    match self.parts.log.stage_foreign(entry, super::clock::wall_ms()) {
                         Ok(staged) => self.staged.push((staged, Source::Door(answer))),
                         Err(failure) => {
                             let _ = answer.send(Err(refusal(&failure)));
