@@ -13,6 +13,7 @@ pub mod group;
 pub mod limits;
 pub mod offsets;
 mod primitives;
+pub mod txn;
 
 pub use error_code::ErrorCode;
 pub use framing::{

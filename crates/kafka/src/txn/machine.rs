@@ -1,0 +1,669 @@
+//! The state machine of transactions: every request of a producer, every timeout, and what becomes
+//! of what was appended.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::record::{self, Key};
+use super::{
+    End, GroupOffset, Identity, MalformedTransaction, ProducerIds, Settings, Shown, State, Write,
+};
+use crate::ErrorCode;
+use crate::offsets::CommittedOffset;
+
+/// How long after a failed abort of a transaction that timed out it is tried again.
+const RETRY_MS: u64 = 1000;
+
+/// A transactional id.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Transaction {
+    pub identity: Identity,
+    /// The epoch before, by which a producer may repeat its last `InitProducerId` (KIP-360); -1
+    /// where there is none.
+    pub last_epoch: i16,
+    pub timeout_ms: i32,
+    /// When the producer last did something, ms since 1970.
+    pub used_ms: u64,
+    /// When something is due, as it stands in the alarms.
+    pub alarm_ms: Option<u64>,
+    pub stage: Stage,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Stage {
+    Empty,
+    Open(Open),
+    /// The end is being appended.
+    Ending {
+        commit: bool,
+        open: Open,
+        /// Where it was ended by its producer's next life, or expired.
+        fenced: bool,
+    },
+    Ended {
+        commit: bool,
+    },
+}
+
+/// An open transaction.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Open {
+    pub since_ms: u64,
+    pub partitions: BTreeSet<u32>,
+    /// Groups whose offsets may be committed with it, and those that will be.
+    pub groups: BTreeMap<Arc<str>, BTreeMap<(Arc<str>, i32), CommittedOffset>>,
+    /// Whether all of it is recorded, as far as was told.
+    pub recorded: bool,
+}
+
+/// What a request for an end comes to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ending {
+    /// It has ended so before: the request was repeated.
+    Already,
+    /// It ends so when this is appended.
+    Write(Write),
+}
+
+/// All transactional ids of a node, and its producer ids.
+#[derive(Clone, Debug, Default)]
+pub struct Transactions {
+    settings: Settings,
+    ids: ProducerIds,
+    by_id: HashMap<Arc<str>, Transaction>,
+    by_producer: HashMap<i64, Arc<str>>,
+    /// When the next thing is due, by time.
+    alarms: BTreeSet<(u64, Arc<str>)>,
+}
+
+impl Transactions {
+    /// None yet.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            ..Self::default()
+        }
+    }
+
+    /// Takes in the latest record of a key, at a start.
+    ///
+    /// # Errors
+    /// When the bytes are no record of the table.
+    pub fn load(&mut self, key: &[u8], value: &[u8]) -> Result<(), MalformedTransaction> {
+        match Key::decode(key)? {
+            Key::ProducerIds => self.ids = ProducerIds::new(record::decode_reserved(value)?),
+            Key::Transaction(id) => {
+                let transaction = record::decode(value)?;
+                let id: Arc<str> = id.into();
+                self.by_producer
+                    .insert(transaction.identity.producer_id, id.clone());
+                self.by_id.insert(id.clone(), transaction);
+                self.set_alarm(&id);
+            }
+        }
+        Ok(())
+    }
+
+    /// A partition of the log has an open transaction of this producer, at a start. Where the
+    /// producer has none, the end of that one is answered, which is to be appended.
+    pub fn found_open(&mut self, identity: Identity, partition: u32) -> Option<End> {
+        let id = self.by_producer.get(&identity.producer_id);
+        let transaction = id.and_then(|id| self.by_id.get_mut(id));
+        if let Some(Transaction {
+            stage: Stage::Open(open),
+            ..
+        }) = transaction
+        {
+            open.partitions.insert(partition);
+            return None;
+        }
+        Some(End {
+            commit: false,
+            identity,
+            partitions: vec![partition],
+            offsets: Vec::new(),
+        })
+    }
+
+    /// A reservation of producer ids that is to be recorded now, if any; how it went is told to
+    /// [`Transactions::ids`].
+    pub fn reservation(&mut self) -> Option<Write> {
+        self.ids.wanted().map(|to| Write {
+            key: Key::ProducerIds.encode(),
+            value: Some(record::encode_reserved(to)),
+            ..Write::default()
+        })
+    }
+
+    /// The producer ids.
+    pub fn ids(&mut self) -> &mut ProducerIds {
+        &mut self.ids
+    }
+
+    /// A producer takes a transactional id over, which fences whoever had it, and aborts what that
+    /// one left open. `expected`: who the producer thinks that it is (KIP-360).
+    ///
+    /// # Errors
+    /// `INVALID_TRANSACTION_TIMEOUT`, `CONCURRENT_TRANSACTIONS` while an end is being appended,
+    /// `PRODUCER_FENCED` where the producer is not who it thinks, `COORDINATOR_LOAD_IN_PROGRESS`
+    /// while producer ids are being reserved, `POLICY_VIOLATION` beyond the bound.
+    pub fn init(
+        &mut self,
+        id: &str,
+        timeout_ms: i32,
+        expected: Option<Identity>,
+        now_ms: u64,
+    ) -> Result<(Identity, Write), ErrorCode> {
+        if timeout_ms <= 0 || timeout_ms > self.settings.timeout_ms_max {
+            return Err(ErrorCode::InvalidTransactionTimeout);
+        }
+        let Some((id, known)) = self.by_id.get_key_value(id) else {
+            return self.init_new(id, timeout_ms, now_ms);
+        };
+        let (id, identity) = (id.clone(), known.identity);
+        if let Stage::Ending { .. } = known.stage {
+            return Err(ErrorCode::ConcurrentTransactions);
+        }
+        let is_open = matches!(known.stage, Stage::Open(_));
+        let repeated = !is_open
+            && expected.is_some_and(|expected| {
+                expected.producer_id == identity.producer_id
+                    && expected.epoch == known.last_epoch
+                    && expected.epoch != identity.epoch
+            });
+        if expected.is_some_and(|expected| expected != identity) && !repeated {
+            return Err(ErrorCode::ProducerFenced);
+        }
+        let (next, last_epoch) = if repeated {
+            (identity, known.last_epoch)
+        } else if is_open && identity.epoch == i16::MAX {
+            // Nothing can fence the one that is open; it times out.
+            return Err(ErrorCode::ConcurrentTransactions);
+        } else if !is_open && identity.epoch >= i16::MAX - 1 {
+            let producer_id = self
+                .ids
+                .take()
+                .ok_or(ErrorCode::CoordinatorLoadInProgress)?;
+            let fresh = Identity {
+                producer_id,
+                epoch: 0,
+            };
+            (fresh, -1)
+        } else {
+            let bumped = Identity {
+                epoch: identity.epoch + 1,
+                ..identity
+            };
+            (bumped, identity.epoch)
+        };
+        let transaction = self.by_id.get_mut(&id).expect("it was found above");
+        transaction.timeout_ms = timeout_ms;
+        transaction.used_ms = now_ms;
+        transaction.last_epoch = last_epoch;
+        transaction.identity = next;
+        let end = match std::mem::replace(&mut transaction.stage, Stage::Empty) {
+            Stage::Open(open) => Some(transaction.abort(open)),
+            Stage::Empty | Stage::Ended { .. } | Stage::Ending { .. } => None,
+        };
+        if next.producer_id != identity.producer_id {
+            self.by_producer.remove(&identity.producer_id);
+            self.by_producer.insert(next.producer_id, id.clone());
+        }
+        let write = self.write(&id, end);
+        self.set_alarm(&id);
+        Ok((next, write))
+    }
+
+    fn init_new(
+        &mut self,
+        id: &str,
+        timeout_ms: i32,
+        now_ms: u64,
+    ) -> Result<(Identity, Write), ErrorCode> {
+        if self.by_id.len() >= self.settings.transactions_max {
+            return Err(ErrorCode::PolicyViolation);
+        }
+        let producer_id = self
+            .ids
+            .take()
+            .ok_or(ErrorCode::CoordinatorLoadInProgress)?;
+        let identity = Identity {
+            producer_id,
+            epoch: 0,
+        };
+        let id: Arc<str> = id.into();
+        self.by_producer.insert(producer_id, id.clone());
+        self.by_id.insert(
+            id.clone(),
+            Transaction {
+                identity,
+                last_epoch: -1,
+                timeout_ms,
+                used_ms: now_ms,
+                alarm_ms: None,
+                stage: Stage::Empty,
+            },
+        );
+        self.set_alarm(&id);
+        Ok((identity, self.write(&id, None)))
+    }
+
+    /// Puts partitions into the open transaction, and opens one where there is none. Nothing is to
+    /// be appended where they are in it already.
+    ///
+    /// # Errors
+    /// `INVALID_PRODUCER_ID_MAPPING`, `PRODUCER_FENCED`, `CONCURRENT_TRANSACTIONS` while an end is
+    /// being appended, `POLICY_VIOLATION` beyond the bound.
+    pub fn add_partitions(
+        &mut self,
+        id: &str,
+        identity: Identity,
+        partitions: &[u32],
+        now_ms: u64,
+    ) -> Result<Option<Write>, ErrorCode> {
+        let partitions_max = self.settings.partitions_max;
+        let id = self.id(id)?;
+        let open = self.open(&id, identity, now_ms)?;
+        let new: BTreeSet<u32> = partitions
+            .iter()
+            .copied()
+            .filter(|partition| !open.partitions.contains(partition))
+            .collect();
+        if open.partitions.len() + new.len() > partitions_max {
+            return Err(ErrorCode::PolicyViolation);
+        }
+        if new.is_empty() && open.recorded {
+            return Ok(None);
+        }
+        open.partitions.extend(new);
+        open.recorded = true;
+        Ok(Some(self.write(&id, None)))
+    }
+
+    /// Puts the offsets of a group into the open transaction, and opens one where there is none.
+    ///
+    /// # Errors
+    /// As [`Transactions::add_partitions`].
+    pub fn add_group(
+        &mut self,
+        id: &str,
+        identity: Identity,
+        group: &str,
+        now_ms: u64,
+    ) -> Result<Option<Write>, ErrorCode> {
+        let groups_max = self.settings.partitions_max;
+        let id = self.id(id)?;
+        let open = self.open(&id, identity, now_ms)?;
+        if open.groups.contains_key(group) {
+            if open.recorded {
+                return Ok(None);
+            }
+        } else if open.groups.len() >= groups_max {
+            return Err(ErrorCode::PolicyViolation);
+        } else {
+            open.groups.insert(group.into(), BTreeMap::new());
+        }
+        open.recorded = true;
+        Ok(Some(self.write(&id, None)))
+    }
+
+    /// Keeps offsets that a group commits with the open transaction.
+    ///
+    /// # Errors
+    /// As [`Transactions::add_partitions`], and `INVALID_TXN_STATE` where the group is not in the
+    /// open transaction.
+    pub fn add_offsets(
+        &mut self,
+        id: &str,
+        identity: Identity,
+        group: &str,
+        offsets: Vec<GroupOffset>,
+        now_ms: u64,
+    ) -> Result<Write, ErrorCode> {
+        let offsets_max = self.settings.offsets_max;
+        let id = self.id(id)?;
+        let transaction = self.of(&id, identity)?;
+        transaction.used_ms = now_ms;
+        let open = match &mut transaction.stage {
+            Stage::Open(open) => open,
+            Stage::Ending { .. } => return Err(ErrorCode::ConcurrentTransactions),
+            Stage::Empty | Stage::Ended { .. } => return Err(ErrorCode::InvalidTxnState),
+        };
+        let kept: usize = open.groups.values().map(BTreeMap::len).sum();
+        let Some(of_group) = open.groups.get_mut(group) else {
+            return Err(ErrorCode::InvalidTxnState);
+        };
+        if kept + offsets.len() > offsets_max {
+            return Err(ErrorCode::PolicyViolation);
+        }
+        of_group.extend(offsets);
+        open.recorded = true;
+        Ok(self.write(&id, None))
+    }
+
+    /// Ends the open transaction. Until [`Transactions::ended`] is told, nothing else can be done
+    /// with it.
+    ///
+    /// # Errors
+    /// As [`Transactions::add_partitions`], and `INVALID_TXN_STATE` where none is open, or the
+    /// last one ended the other way.
+    pub fn end(
+        &mut self,
+        id: &str,
+        identity: Identity,
+        commit: bool,
+        now_ms: u64,
+    ) -> Result<Ending, ErrorCode> {
+        let id = self.id(id)?;
+        let transaction = self.of(&id, identity)?;
+        let open = match &mut transaction.stage {
+            Stage::Open(open) => std::mem::take(open),
+            Stage::Ended { commit: was } if *was == commit => return Ok(Ending::Already),
+            Stage::Ending { .. } => return Err(ErrorCode::ConcurrentTransactions),
+            Stage::Empty | Stage::Ended { .. } => return Err(ErrorCode::InvalidTxnState),
+        };
+        transaction.used_ms = now_ms;
+        let end = end(&open, identity, commit);
+        // The record tells of the end; it is not yet so here.
+        transaction.stage = Stage::Ended { commit };
+        let value = record::encode(transaction);
+        transaction.stage = Stage::Ending {
+            commit,
+            open,
+            fenced: false,
+        };
+        self.set_alarm(&id);
+        Ok(Ending::Write(Write {
+            key: Key::Transaction(&id).encode(),
+            value: Some(value),
+            end: Some(end),
+            id,
+        }))
+    }
+
+    /// Tells whether the entry with the end of a transaction was appended. Where it was not, the
+    /// transaction is still open.
+    pub fn ended(&mut self, id: &str, appended: bool, now_ms: u64) {
+        let Some((id, _)) = self.by_id.get_key_value(id) else {
+            return;
+        };
+        let id = id.clone();
+        let transaction = self.by_id.get_mut(&id).expect("it was found above");
+        let stage = std::mem::replace(&mut transaction.stage, Stage::Empty);
+        transaction.stage = match stage {
+            Stage::Ending { commit, fenced, .. } if appended => {
+                if fenced {
+                    Stage::Empty
+                } else {
+                    Stage::Ended { commit }
+                }
+            }
+            Stage::Ending { mut open, .. } => {
+                open.recorded = false;
+                Stage::Open(open)
+            }
+            other => other,
+        };
+        self.set_alarm(&id);
+        if !appended && let Some(transaction) = self.by_id.get(&id) {
+            let soonest = now_ms + RETRY_MS;
+            if transaction.alarm_ms.is_some_and(|at| at < soonest) {
+                self.set_alarm_at(&id, Some(soonest));
+            }
+        }
+    }
+
+    /// Tells that an entry which only recorded what is in a transaction was not appended.
+    pub fn not_recorded(&mut self, id: &str) {
+        if let Some(Transaction {
+            stage: Stage::Open(open),
+            ..
+        }) = self.by_id.get_mut(id)
+        {
+            open.recorded = false;
+        }
+    }
+
+    /// Whether a producer may append to a partition in its open transaction. `id`: the
+    /// transactional id, where it was told.
+    ///
+    /// # Errors
+    /// `INVALID_PRODUCER_ID_MAPPING`, `INVALID_PRODUCER_EPOCH`, or `INVALID_TXN_STATE` where the
+    /// partition is not in an open transaction of the producer (KIP-890).
+    pub fn admits(
+        &self,
+        id: Option<&str>,
+        identity: Identity,
+        partition: u32,
+    ) -> Result<(), ErrorCode> {
+        let known = match id {
+            Some(id) => self.by_id.get(id),
+            None => self
+                .by_producer
+                .get(&identity.producer_id)
+                .and_then(|id| self.by_id.get(id)),
+        };
+        let transaction = known
+            .filter(|known| known.identity.producer_id == identity.producer_id)
+            .ok_or(ErrorCode::InvalidProducerIdMapping)?;
+        if transaction.identity.epoch != identity.epoch {
+            return Err(ErrorCode::InvalidProducerEpoch);
+        }
+        match &transaction.stage {
+            Stage::Open(open) if open.partitions.contains(&partition) => Ok(()),
+            _ => Err(ErrorCode::InvalidTxnState),
+        }
+    }
+
+    /// When [`Transactions::due`] has something to do next, ms since 1970.
+    pub fn next_due_ms(&self) -> Option<u64> {
+        self.alarms.first().map(|(at_ms, _)| *at_ms)
+    }
+
+    /// What is due now, one thing at a time: the abort of a transaction that was open for too long,
+    /// which fences its producer, or that a transactional id is forgotten.
+    pub fn due(&mut self, now_ms: u64) -> Option<Write> {
+        let (at_ms, id) = self.alarms.first()?;
+        if *at_ms > now_ms {
+            return None;
+        }
+        let id = id.clone();
+        let transaction = self.by_id.get_mut(&id).expect("an alarm has its id");
+        match std::mem::replace(&mut transaction.stage, Stage::Empty) {
+            Stage::Open(open) => {
+                let identity = transaction.identity;
+                transaction.last_epoch = identity.epoch;
+                transaction.identity.epoch = identity.epoch.saturating_add(1);
+                let end = transaction.abort(open);
+                let write = self.write(&id, Some(end));
+                self.set_alarm(&id);
+                Some(write)
+            }
+            Stage::Ending { .. } => unreachable!("an end on its way has no alarm"),
+            Stage::Empty | Stage::Ended { .. } => {
+                self.set_alarm_at(&id, None);
+                let gone = self.by_id.remove(&id).expect("it was found above");
+                self.by_producer.remove(&gone.identity.producer_id);
+                Some(Write {
+                    key: Key::Transaction(&id).encode(),
+                    value: None,
+                    end: None,
+                    id,
+                })
+            }
+        }
+    }
+
+    /// All transactional ids, in no order.
+    pub fn all(&self) -> impl Iterator<Item = Shown> {
+        self.by_id
+            .iter()
+            .map(|(id, transaction)| transaction.shown(id))
+    }
+
+    /// A transactional id.
+    pub fn get(&self, id: &str) -> Option<Shown> {
+        let (id, transaction) = self.by_id.get_key_value(id)?;
+        Some(transaction.shown(id))
+    }
+
+    /// Offsets that are kept for groups in open transactions: producer id, group, offsets.
+    pub fn kept_offsets(&self) -> impl Iterator<Item = (i64, &Arc<str>, Vec<(&str, i32)>)> {
+        self.by_id.values().flat_map(|transaction| {
+            let groups = match &transaction.stage {
+                Stage::Open(open) | Stage::Ending { open, .. } => Some(&open.groups),
+                Stage::Empty | Stage::Ended { .. } => None,
+            };
+            groups.into_iter().flatten().map(|(group, offsets)| {
+                let places = offsets
+                    .keys()
+                    .map(|(topic, partition)| (&**topic, *partition));
+                (transaction.identity.producer_id, group, places.collect())
+            })
+        })
+    }
+
+    fn id(&self, id: &str) -> Result<Arc<str>, ErrorCode> {
+        let (id, _) = self
+            .by_id
+            .get_key_value(id)
+            .ok_or(ErrorCode::InvalidProducerIdMapping)?;
+        Ok(id.clone())
+    }
+
+    /// The transaction of a producer that is who it says.
+    fn of(&mut self, id: &str, identity: Identity) -> Result<&mut Transaction, ErrorCode> {
+        let transaction = self
+            .by_id
+            .get_mut(id)
+            .filter(|known| known.identity.producer_id == identity.producer_id)
+            .ok_or(ErrorCode::InvalidProducerIdMapping)?;
+        if transaction.identity.epoch == identity.epoch {
+            Ok(transaction)
+        } else {
+            Err(ErrorCode::ProducerFenced)
+        }
+    }
+
+    /// The open transaction; opened where there is none.
+    fn open(
+        &mut self,
+        id: &Arc<str>,
+        identity: Identity,
+        now_ms: u64,
+    ) -> Result<&mut Open, ErrorCode> {
+        let transaction = self.of(id, identity)?;
+        transaction.used_ms = now_ms;
+        match transaction.stage {
+            Stage::Ending { .. } => return Err(ErrorCode::ConcurrentTransactions),
+            Stage::Open(_) => {}
+            Stage::Empty | Stage::Ended { .. } => {
+                transaction.stage = Stage::Open(Open {
+                    since_ms: now_ms,
+                    ..Open::default()
+                });
+                self.set_alarm(id);
+            }
+        }
+        match &mut self.by_id.get_mut(id).expect("it was found above").stage {
+            Stage::Open(open) => Ok(open),
+            Stage::Empty | Stage::Ended { .. } | Stage::Ending { .. } => {
+                unreachable!("it was opened above")
+            }
+        }
+    }
+
+    /// The record of an id as it is now, with the end of a transaction.
+    fn write(&self, id: &Arc<str>, end: Option<End>) -> Write {
+        let transaction = &self.by_id[id];
+        let value = match &transaction.stage {
+            // Only fenced ends come here: what is recorded is that nothing is open.
+            Stage::Ending { .. } => record::encode(&Transaction {
+                stage: Stage::Empty,
+                ..transaction.clone()
+            }),
+            _ => record::encode(transaction),
+        };
+        Write {
+            key: Key::Transaction(id).encode(),
+            value: Some(value),
+            end,
+            id: id.clone(),
+        }
+    }
+
+    fn set_alarm(&mut self, id: &Arc<str>) {
+        let transaction = &self.by_id[id];
+        let at_ms = match &transaction.stage {
+            Stage::Open(open) => Some(open.since_ms + transaction.timeout_ms.max(0) as u64),
+            Stage::Ending { .. } => None,
+            Stage::Empty | Stage::Ended { .. } => {
+                Some(transaction.used_ms.saturating_add(self.settings.expiry_ms))
+            }
+        };
+        self.set_alarm_at(id, at_ms);
+    }
+
+    fn set_alarm_at(&mut self, id: &Arc<str>, at_ms: Option<u64>) {
+        let transaction = self.by_id.get_mut(id).expect("an alarm has its id");
+        if transaction.alarm_ms == at_ms {
+            return;
+        }
+        if let Some(was) = transaction.alarm_ms {
+            self.alarms.remove(&(was, id.clone()));
+        }
+        transaction.alarm_ms = at_ms;
+        self.alarms.extend(at_ms.map(|at_ms| (at_ms, id.clone())));
+    }
+}
+
+impl Transaction {
+    /// Goes from open to ending, by whoever has just fenced the producer with a new epoch.
+    fn abort(&mut self, open: Open) -> End {
+        let end = end(&open, self.identity, false);
+        self.stage = Stage::Ending {
+            commit: false,
+            open,
+            fenced: true,
+        };
+        end
+    }
+
+    fn shown(&self, id: &Arc<str>) -> Shown {
+        let (state, open) = match &self.stage {
+            Stage::Empty => (State::Empty, None),
+            Stage::Open(open) => (State::Ongoing, Some(open)),
+            Stage::Ending {
+                commit: true, open, ..
+            } => (State::PrepareCommit, Some(open)),
+            Stage::Ending { open, .. } => (State::PrepareAbort, Some(open)),
+            Stage::Ended { commit: true } => (State::CompleteCommit, None),
+            Stage::Ended { commit: false } => (State::CompleteAbort, None),
+        };
+        Shown {
+            id: id.clone(),
+            identity: self.identity,
+            state,
+            timeout_ms: self.timeout_ms,
+            since_ms: open.map(|open| open.since_ms),
+            partitions: open
+                .map(|open| open.partitions.iter().copied().collect())
+                .unwrap_or_default(),
+        }
+    }
+}
+
+fn end(open: &Open, identity: Identity, commit: bool) -> End {
+    let offsets = open.groups.iter().map(|(group, offsets)| {
+        let offsets = offsets
+            .iter()
+            .map(|(place, committed)| (place.clone(), committed.clone()));
+        (group.clone(), offsets.collect())
+    });
+    End {
+        commit,
+        identity,
+        partitions: open.partitions.iter().copied().collect(),
+        offsets: offsets.collect(),
+    }
+}
