@@ -1,18 +1,20 @@
 //! Compaction: closed segments of compacted streams are written anew with the latest record of each
-//! key. Offsets stay; a pin, the active segment and what is not yet durable are never passed.
+//! key, without what aborted transactions left. Offsets and markers stay; a pin, the active segment,
+//! an open transaction and what is not yet durable are never passed.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
-use crate::batch::{BatchView, Compression, HEADER_BYTES, batches, crc32c};
+use crate::aborted::AbortedRange;
+use crate::batch::{BatchView, HEADER_BYTES, batches, compress, crc32c};
 use crate::disk::Disk;
 use crate::error::{Error, ReadError};
-use crate::limits::{COMPACTION_KEYS_BYTES_MAX, DELETE_RETENTION_MS};
+use crate::limits::{COMPACTION_KEYS_BYTES_MAX, DECOMPRESSED_BYTES_MAX, DELETE_RETENTION_MS};
 use crate::log::{Log, OwnedPartition};
 use crate::partition::{PartitionReader, SegmentSummary};
 use crate::segment::{Rewritten, SegmentRewrite};
-use crate::stream::PartitionId;
+use crate::stream::{PartitionId, StreamSettings};
 use crate::varint;
 
 /// How far compaction has come in a partition; kept in memory only, so that after a start all
@@ -34,9 +36,12 @@ pub struct Compaction {
     dir: String,
     reader: PartitionReader,
     now_ms: u64,
+    delete_retention_ms: u64,
     /// Closed segments below everything that must stay, oldest first.
     segments: Vec<SegmentSummary>,
     log_start: u64,
+    /// Aborted transactions that have records in these segments, by their producers.
+    aborted: HashMap<i64, Vec<AbortedRange>, BuildHasherDefault<DefaultHasher>>,
     cleaned_to: u64,
     /// The map knows all records from `cleaned_to` up to here.
     mapped_to: u64,
@@ -48,6 +53,7 @@ pub struct Compaction {
 }
 
 enum Phase {
+    Aborted,
     Map,
     Rewrite { segment: usize },
     Done,
@@ -62,15 +68,16 @@ impl Log {
         for (id, owned) in &self.partitions {
             let stream = self.streams.get(&owned.state.meta.stream);
             let busy = owned.cleaning.running || owned.cleaning.installed;
-            if busy || !stream.is_some_and(|stream| stream.settings.compact) {
+            let settings = stream.map(|stream| &stream.settings);
+            let Some(settings) = settings.filter(|settings| settings.compact && !busy) else {
                 continue;
-            }
+            };
             let durable = self
                 .durable
                 .marks
                 .get(id)
                 .map_or(0, |mark| mark.segment_base);
-            let segments = cleanable(owned, durable);
+            let segments = cleanable(owned, settings, durable, now_ms);
             let size = |from: u64| {
                 let those = segments
                     .iter()
@@ -87,6 +94,7 @@ impl Log {
         let owned = self.partitions.get_mut(&partition)?;
         owned.cleaning.running = true;
         let cleaned_to = owned.cleaning.cleaned_to;
+        let stream = self.streams.get(&owned.state.meta.stream)?;
         let disk_partition = owned.disk()?;
         Some(Compaction {
             partition,
@@ -94,14 +102,19 @@ impl Log {
             dir: disk_partition.dir().to_owned(),
             reader: disk_partition.reader(),
             now_ms,
+            delete_retention_ms: stream
+                .settings
+                .delete_retention_ms
+                .unwrap_or(DELETE_RETENTION_MS),
             segments,
             log_start: disk_partition.log_start(),
+            aborted: HashMap::default(),
             cleaned_to,
             mapped_to: cleaned_to,
             latest: HashMap::default(),
             keys_bytes: 0,
             keys_bytes_max: COMPACTION_KEYS_BYTES_MAX,
-            phase: Phase::Map,
+            phase: Phase::Aborted,
             rewritten: Vec::new(),
         })
     }
@@ -135,18 +148,31 @@ impl Log {
     }
 }
 
-/// Closed segments that lie below the durable mark, the flushed end and every pin.
-fn cleanable(owned: &OwnedPartition, durable: u64) -> Vec<SegmentSummary> {
+/// Closed segments that lie below the durable mark, the flushed end, every open transaction and every
+/// pin, and are old enough.
+fn cleanable(
+    owned: &OwnedPartition,
+    settings: &StreamSettings,
+    durable: u64,
+    now_ms: u64,
+) -> Vec<SegmentSummary> {
     let Some(partition) = owned.disk() else {
         return Vec::new();
     };
     let pin = owned.pins.values().copied().min().unwrap_or(u64::MAX);
-    let end = durable.min(pin).min(owned.state.watermarks().flushed);
+    let marks = owned.state.watermarks();
+    let end = durable.min(pin).min(marks.flushed).min(marks.stable);
     let log_start = partition.log_start();
     let mut segments = partition.segments();
     segments.retain(|segment| {
         !segment.active && segment.next_offset <= end && segment.next_offset > log_start
     });
+    let lag_ms = settings.compaction_lag_ms_min.unwrap_or(0);
+    let young = segments.iter().position(|segment| {
+        let newest_ms = u64::try_from(segment.newest_timestamp_ms).unwrap_or(0);
+        newest_ms.saturating_add(lag_ms) > now_ms && lag_ms > 0
+    });
+    segments.truncate(young.unwrap_or(segments.len()));
     segments
 }
 
@@ -156,10 +182,14 @@ impl Compaction {
         self.partition
     }
 
-    /// Does the next piece: maps the keys of about a mebibyte, or writes one segment anew. True
-    /// when done. An error ends the run but latches nothing; the old segments stay.
+    /// Does the next piece: finds what was aborted, maps the keys of about a mebibyte, or writes one
+    /// segment anew. True when done. An error ends the run but latches nothing; the old segments stay.
     pub fn step(&mut self) -> Result<bool, Error> {
         match self.phase {
+            Phase::Aborted => {
+                self.find_aborted()?;
+                self.phase = Phase::Map;
+            }
             Phase::Map => {
                 if self.map_keys()? {
                     self.phase = Phase::Rewrite { segment: 0 };
@@ -189,6 +219,26 @@ impl Compaction {
             .map_or(self.cleaned_to, |segment| segment.next_offset)
     }
 
+    fn find_aborted(&mut self) -> Result<(), Error> {
+        let end = self.segments.last().map_or(0, |last| last.next_offset);
+        for range in self.reader.aborted(self.log_start, end)? {
+            let ranges = self.aborted.entry(range.producer_id).or_default();
+            ranges.push(range);
+        }
+        Ok(())
+    }
+
+    /// Whether the batch belongs to a transaction that was aborted.
+    fn is_aborted(&self, batch: &BatchView<'_>) -> bool {
+        let offset = batch.base_offset();
+        let ranges = self.aborted.get(&batch.producer_id());
+        batch.is_transactional()
+            && ranges.is_some_and(|ranges| {
+                let behind = ranges.partition_point(|range| range.first_offset <= offset);
+                behind > 0 && offset <= ranges[behind - 1].last_offset
+            })
+    }
+
     /// True when everything is mapped, or the map is as large as it may become.
     fn map_keys(&mut self) -> Result<bool, Error> {
         let end = self
@@ -204,10 +254,11 @@ impl Compaction {
             for batch in batches(&bytes) {
                 let batch = batch.map_err(|source| self.bad_batch(source))?;
                 self.mapped_to = batch.next_offset();
-                if !is_plain(&batch) {
+                if batch.is_control() || self.is_aborted(&batch) {
                     continue;
                 }
-                for record in batch.records() {
+                let records = batch.plain(DECOMPRESSED_BYTES_MAX);
+                for record in &records.map_err(|source| self.bad_batch(source))? {
                     let record = record.map_err(|source| self.bad_batch(source))?;
                     if let Some(key) = record.key {
                         self.keys_bytes += key.len() + KEY_OVERHEAD_BYTES;
@@ -280,15 +331,20 @@ impl Compaction {
 
     /// Keeps the records that no later one replaces.
     fn filter(&self, batch: &BatchView<'_>) -> Result<Filtered, Error> {
-        if !is_plain(batch) {
+        if batch.is_control() {
             return Ok(Filtered::Whole);
         }
+        if self.is_aborted(batch) {
+            return Ok(Filtered::Nothing);
+        }
+        let bad = |source| self.bad_batch(source);
+        let records = batch.plain(DECOMPRESSED_BYTES_MAX).map_err(bad)?;
         let mut kept = Vec::new();
         let mut kept_count = 0u32;
         let mut newest_ms = i64::MIN;
-        let mut rest = batch.record_bytes();
-        for record in batch.records() {
-            let record = record.map_err(|source| self.bad_batch(source))?;
+        let mut rest = records.bytes();
+        for record in &records {
+            let record = record.map_err(bad)?;
             let raw = take_record(&mut rest).expect("the record was just read from these bytes");
             let stays = record.offset >= self.log_start
                 && record.key.is_none_or(|key| {
@@ -304,7 +360,11 @@ impl Compaction {
         Ok(match kept_count {
             count if count == batch.count() => Filtered::Whole,
             0 => Filtered::Nothing,
-            count => Filtered::Part(with_records(batch, &kept, count, newest_ms)),
+            count => {
+                let compression = batch.compression().map_err(bad)?;
+                let kept = compress(compression, &kept);
+                Filtered::Part(with_records(batch, &kept, count, newest_ms))
+            }
         })
     }
 
@@ -314,7 +374,7 @@ impl Compaction {
         let age_ms = self
             .now_ms
             .saturating_sub(u64::try_from(timestamp_ms).unwrap_or(0));
-        value.is_none() && offset < self.cleaned_to && age_ms > DELETE_RETENTION_MS
+        value.is_none() && offset < self.cleaned_to && age_ms > self.delete_retention_ms
     }
 
     fn bad_batch(&self, source: crate::batch::BatchError) -> Error {
@@ -329,13 +389,6 @@ enum Filtered {
     Whole,
     Part(Vec<u8>),
     Nothing,
-}
-
-/// Whether records can be told apart here: compressed batches and those of transactions stay whole.
-fn is_plain(batch: &BatchView<'_>) -> bool {
-    matches!(batch.compression(), Ok(Compression::None))
-        && !batch.is_control()
-        && !batch.is_transactional()
 }
 
 /// Takes one record with its length off the front.

@@ -222,10 +222,6 @@ impl Producers {
         }
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.known.is_empty()
-    }
-
     /// All that are remembered, by their ids.
     pub fn states(&self) -> Vec<ProducerState> {
         let state = |(id, known): (&i64, &Known)| ProducerState {
@@ -322,4 +318,4 @@ fn sequence_after(sequence: i32, steps: u32) -> i32 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

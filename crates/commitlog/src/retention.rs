@@ -26,6 +26,31 @@ impl Log {
     /// partition's size. Pins hold them, up to the hard bound `size_max_bytes`. Staged entries are
     /// written first.
     pub fn housekeeping(&mut self, now_ms: u64) -> Result<Vec<Dropped>, Error> {
+        let dropped = self.overdue(now_ms)?;
+        if dropped.is_empty() {
+            return Ok(dropped);
+        }
+        let ops = dropped
+            .iter()
+            .map(|drop| Op::SetLogStart {
+                partition: drop.partition,
+                offset: drop.to,
+            })
+            .collect();
+        self.stage(
+            Entry {
+                ops,
+                appends: Vec::new(),
+            },
+            now_ms,
+        )?;
+        self.write()?;
+        Ok(dropped)
+    }
+
+    /// What [`Log::housekeeping`] would drop now, so that who is owed some of it can be told while
+    /// it is still there. Staged entries are written first.
+    pub fn overdue(&mut self, now_ms: u64) -> Result<Vec<Dropped>, Error> {
         self.write()?;
         let expiry_ms = self.config.producer_expiry_ms;
         let mut dropped = Vec::new();
@@ -49,24 +74,6 @@ impl Log {
                 pinned,
             });
         }
-        if dropped.is_empty() {
-            return Ok(dropped);
-        }
-        let ops = dropped
-            .iter()
-            .map(|drop| Op::SetLogStart {
-                partition: drop.partition,
-                offset: drop.to,
-            })
-            .collect();
-        self.stage(
-            Entry {
-                ops,
-                appends: Vec::new(),
-            },
-            now_ms,
-        )?;
-        self.write()?;
         Ok(dropped)
     }
 }

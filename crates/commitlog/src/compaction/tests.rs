@@ -1,5 +1,7 @@
 //! Compaction against a map: what stays, what goes, and crashes in between.
 
+mod kafka;
+
 use std::collections::BTreeMap;
 
 use super::*;

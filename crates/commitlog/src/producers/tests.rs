@@ -219,7 +219,7 @@ fn who_is_silent_for_long_is_forgotten_but_not_an_open_transaction() {
     assert_eq!(partition.producers.states().len(), 1);
     partition.end(2, 0, true, 0).unwrap();
     partition.producers.expire(late + 2 * DAY_MS, DAY_MS);
-    assert!(partition.producers.is_empty());
+    assert_eq!(partition.producers.states(), []);
     assert_eq!(partition.producers.open, none);
 }
 
