@@ -14,6 +14,8 @@ SCENARIOS = {
 }
 SCENARIOS["kafkajs"] = [*COMMON, "compressed", "transactions", "admin_groups"]
 SCENARIOS["platformatic"] = SCENARIOS["kafkajs"]
+SCENARIOS["franz"] = [*COMMON, "compressed", "transactions", "exactly_once", "admin_groups"]
+SCENARIOS["sarama"] = [*COMMON, "compressed", "transactions", "admin_groups"]
 SCENARIOS["java-old"] = SCENARIOS["java"]
 
 
