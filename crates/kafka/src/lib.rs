@@ -13,6 +13,7 @@ pub mod group;
 pub mod limits;
 pub mod offsets;
 mod primitives;
+mod throttle;
 pub mod txn;
 
 pub use error_code::ErrorCode;
