@@ -2,7 +2,7 @@
 
 use crate::message::{Commit, MessageRef, OwnedMessage, Position};
 use crate::retained::RetainedPage;
-use commitlog::Lsn;
+use commitlog::{Lsn, PartitionId};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -147,6 +147,13 @@ pub enum Input<'a> {
     },
     /// Write inbox snapshots and markers.
     Snapshot,
+    /// The log is about to drop a stream's oldest messages, whoever is still owed them.
+    Overdue {
+        /// Of which partition.
+        partition: PartitionId,
+        /// Up to this offset.
+        below: u64,
+    },
     /// Time has passed.
     Tick,
     /// The node stops: every client is told, nothing more is accepted.

@@ -61,6 +61,22 @@ pub struct MessageView<'a> {
 }
 
 impl MessageView<'_> {
+    /// A message of which only the position is left: without topic, payload and publisher.
+    pub(crate) fn unknown(qos: QoS, retain: bool, now_ms: u64) -> Self {
+        Self {
+            topic: "",
+            payload: &[],
+            qos,
+            retain,
+            dup: false,
+            publisher: "",
+            username: "",
+            properties: ForwardProperties::default(),
+            publish_ms: now_ms,
+            expires_ms: None,
+        }
+    }
+
     /// Whether the message must not be delivered any more [MQTT-3.3.2-5].
     pub fn is_expired(&self, now_ms: u64) -> bool {
         self.expires_ms

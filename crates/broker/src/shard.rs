@@ -13,6 +13,7 @@ mod groups;
 mod journal;
 mod matches;
 mod overview;
+mod owed;
 mod publish;
 mod pump;
 mod recent;
@@ -228,6 +229,7 @@ impl Shard {
             Input::Publish(announce) => Self::announce(announce, now, out),
             Input::Kick { client_id } => self.kick(client_id, now, out),
             Input::Snapshot => self.snapshot(now, out),
+            Input::Overdue { partition, below } => self.overdue(partition, below, now, out),
             Input::Tick => self.tick(now, out),
             Input::Started => self.started(now, out),
             Input::Drain => self.drain(now, out),

@@ -7,8 +7,8 @@ mod checks;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use broker::{BrokerSettings, Event, HookSettings, KeyTemplate, PayloadEncoding, SharedStrategy};
-use commitlog::LogConfig;
 use commitlog::disk::Operation;
+use commitlog::{LogConfig, StreamSettings};
 use mqtt::QoS;
 
 use crate::clients::{Hello, Mortal, Publisher, Subscriber, Taste};
@@ -135,6 +135,15 @@ fn hook(event: Event, stream: &str) -> HookSettings {
     }
 }
 
+fn keep_all(_: &mut StreamSettings) {}
+
+/// What no hook takes stays only as long as somebody is owed it.
+fn keep_owed(stream: &mut StreamSettings) {
+    if stream.name == "mqtt.default" {
+        stream.retention_ms = Some(1);
+    }
+}
+
 fn settings(random: &mut Random) -> WorldSettings {
     let slow_wires = random.once_in(3);
     let strategies = [SharedStrategy::RoundRobin, SharedStrategy::Sticky];
@@ -158,6 +167,7 @@ fn settings(random: &mut Random) -> WorldSettings {
             ..LogConfig::default()
         },
         segment_bytes: *random.pick(&[4 << 10, 64 << 10]),
+        retention: *random.pick(&[keep_all as fn(&mut _), keep_owed]),
         wire_bytes_max: if slow_wires { 60 } else { usize::MAX },
     }
 }
@@ -277,7 +287,7 @@ impl Run {
         let member = random.below(members.len() as u64) as usize;
         let mortal = random.below(mortals.len() as u64) as usize;
         let now_ms = world.now().wall_ms;
-        match random.below(230) {
+        match random.below(232) {
             0..50 => {
                 let published: u64 = publishers.iter().map(|p| p.sent).sum();
                 if published < MESSAGES_MAX {
@@ -316,6 +326,7 @@ impl Run {
             216..219 => self.take_over([publisher, subscriber, member, mortal]),
             219..222 => world.checkpoint(),
             222 => world.compact(),
+            223..225 => drop(world.retain()),
             _ => self.trouble(),
         }
     }

@@ -7,8 +7,8 @@ mod node;
 mod wires;
 
 use broker::{BrokerSettings, CloseCause, ConnId, HookSettings, Input, Now, worker_of};
-use commitlog::LogConfig;
 use commitlog::disk::MemoryDisk;
+use commitlog::{Dropped, LogConfig, StreamSettings};
 use mqtt::{Packet, ReasonCode, Version};
 use node::{Mail, Node, Worker};
 use std::collections::BTreeMap;
@@ -18,6 +18,8 @@ const NODE: &str = "sluice@127.0.0.1";
 const SESSIONS: &str = "__sluice.sessions";
 const RETAINED: &str = "__sluice.retained";
 const SYS: &str = "__sluice.sys";
+/// Who pins what inboxes point to.
+const INBOX_PIN: u32 = 2;
 
 /// A client's end of a connection.
 pub type Client = u64;
@@ -35,6 +37,8 @@ pub struct WorldSettings {
     pub log: LogConfig,
     /// Size of a segment of each stream.
     pub segment_bytes: u64,
+    /// How the streams of messages are kept, besides.
+    pub retention: fn(&mut StreamSettings),
     /// Bytes on their way to a client that has not taken them; the rest waits at the broker.
     pub wire_bytes_max: usize,
 }
@@ -52,6 +56,7 @@ impl Default for WorldSettings {
                 ..LogConfig::default()
             },
             segment_bytes: 64 << 10,
+            retention: |_| {},
             wire_bytes_max: usize::MAX,
         }
     }
@@ -194,6 +199,42 @@ impl World {
         node.log
             .checkpointed(checkpoint)
             .expect("the disk is whole");
+    }
+
+    /// Retention runs once, as in the server: what is owed is pinned, and what goes all the same is
+    /// given up by its receivers first.
+    pub fn retain(&mut self) -> Vec<Dropped> {
+        while self.write_log() || self.deliver_mail(None) {}
+        let now_ms = self.now.wall_ms;
+        let node = self.running_mut();
+        let streams = node.reader.streams();
+        let partitions: Vec<_> = streams.iter().flat_map(|it| &it.partitions).collect();
+        let owed: Vec<_> = node
+            .workers
+            .iter_mut()
+            .map(|worker| worker.shard.owed_from())
+            .collect();
+        for &partition in partitions {
+            let end = node.reader.watermarks(partition).map(|it| it.appended);
+            let needed = owed.iter().filter_map(|from| from.get(&partition).copied());
+            let offset = needed.chain(end).min();
+            node.log.pin(partition, INBOX_PIN, offset);
+        }
+        let Ok(overdue) = node.log.overdue(now_ms) else {
+            return Vec::new();
+        };
+        for dropped in overdue.into_iter().filter(|it| !it.pinned.is_empty()) {
+            for worker in 0..self.settings.workers {
+                let input = Input::Overdue {
+                    partition: dropped.partition,
+                    below: dropped.to,
+                };
+                self.handle(worker, input);
+            }
+        }
+        self.settle();
+        let node = self.running_mut();
+        node.log.housekeeping(now_ms).unwrap_or_default()
     }
 
     /// Compaction runs once, as far as there is something to do.

@@ -2,7 +2,6 @@
 //! time that the journal knows, and wills, expiry and bounds are made up for, a turn at a time.
 
 use super::Shard;
-use super::deliver::Live;
 use super::timers::Due;
 use crate::input::Now;
 use crate::outbox::Outbox;
@@ -104,9 +103,7 @@ impl Shard {
     /// Replay knows no bound; the newest messages beyond it are given up now.
     fn shorten_inbox(&mut self, slot: u32, now: Now, out: &mut Outbox) {
         let inbox_max = self.settings.inbox_max as usize;
-        for owed in self.inbox(slot, |inbox| inbox.cut(inbox_max)) {
-            let no_message: Option<Live<'_>> = None;
-            self.drop_owed(slot, &owed, no_message, DropReason::QueueFull, now, out);
-        }
+        let owed = self.inbox(slot, |inbox| inbox.cut(inbox_max));
+        self.give_up(slot, &owed, DropReason::QueueFull, now, out);
     }
 }

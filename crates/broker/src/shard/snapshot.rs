@@ -126,8 +126,9 @@ impl Shard {
         // A snapshot must not say less than the records that the log lacks, or may come to lack.
         self.unconfirmed.doubt();
         self.write_lost(now, out);
-        if self.restoring.is_open() {
-            // The restored sessions are not complete yet.
+        if self.restoring.is_open() || self.is_giving_up() {
+            // The restored sessions are not complete yet, or a delivery is on its way from an inbox
+            // into the record of its end.
             self.timers.arm(now.mono_ms + 1, Due::Snapshot);
             return;
         }

@@ -16,6 +16,7 @@ use super::clock::wall_ms;
 use super::counters::Counters;
 use super::door::{LogDoor, Request};
 use super::mailbox::{Ask, Mailbox, Snapshot};
+use super::retention;
 use super::rings::Brake;
 
 /// How often the thread looks whether there is something to do.
@@ -253,15 +254,7 @@ impl Keeper {
     /// Retention, then compaction of what is worth it.
     fn tidy(&self, stopped: &Receiver<()>) -> Result<(), Error> {
         let door = &self.parts.door;
-        if let Some(dropped) = door.call(|log| log.housekeeping(wall_ms())) {
-            for dropped in dropped? {
-                // The shards count and report each owed message that is gone when they read it.
-                warn!(
-                    ?dropped,
-                    "a stream's hard size bound dropped records that are still owed"
-                );
-            }
-        }
+        retention::retain(&self.parts.mailboxes, door, &self.parts.log)?;
         while let Some(Some(mut compaction)) = door.call(|log| log.compaction(wall_ms())) {
             loop {
                 let step = Instant::now();

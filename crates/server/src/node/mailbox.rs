@@ -1,6 +1,7 @@
 //! What other threads hand to a worker, and the wake that goes with it. A worker that is awake
 //! costs its correspondents no system call. It must not know what a letter means.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use broker::{
     ClientQuery, ClientRow, Commit, OwnedMessage, Refusal, RetainedPage, ShardMessage, ShardStats,
 };
-use commitlog::Lsn;
+use commitlog::{Lsn, PartitionId};
 use mio::Waker;
 use tokio::sync::oneshot;
 
@@ -91,6 +92,20 @@ pub enum Ask {
     Snapshot {
         /// Where the answer goes.
         answer: std::sync::mpsc::Sender<Snapshot>,
+    },
+    /// What of each partition the log must keep.
+    Owed {
+        /// Where the first offsets go; a partition that is not named is not needed.
+        answer: std::sync::mpsc::Sender<BTreeMap<PartitionId, u64>>,
+    },
+    /// The log is about to drop messages that are owed.
+    Overdue {
+        /// Of which partition.
+        partition: PartitionId,
+        /// Up to this offset.
+        below: u64,
+        /// Answered when they are not needed any more.
+        answer: std::sync::mpsc::Sender<()>,
     },
     /// Say good-bye to all connections and suspend their sessions.
     Drain {

@@ -15,6 +15,7 @@ pub(crate) mod random;
 mod readers;
 mod reception;
 mod restore;
+mod retention;
 mod rings;
 mod socket;
 mod startup;

@@ -94,6 +94,7 @@ pub struct Worker {
     lingering: VecDeque<(ConnId, u64)>,
     /// Who waits for a snapshot, and how far the last one was when they asked.
     snapshots: Vec<(Lsn, Sender<Snapshot>)>,
+    giving_up: Vec<Sender<()>>,
     draining: Vec<(u64, oneshot::Sender<()>)>,
     flushed: Lsn,
     now: Now,
@@ -123,6 +124,7 @@ impl Worker {
             drained: Vec::new(),
             lingering: VecDeque::new(),
             snapshots: Vec::new(),
+            giving_up: Vec::new(),
             draining: Vec::new(),
             now,
             keep_alive_check_ms: now.mono_ms + KEEP_ALIVE_CHECK_MS,
@@ -244,6 +246,7 @@ impl Worker {
         self.finish_turn();
         self.end_lingering();
         self.answer_snapshots();
+        self.answer_given_up();
         self.answer_drain();
     }
 

@@ -138,11 +138,15 @@ impl World {
             storage: Storage::Memory,
             ..StreamSettings::new(name)
         };
-        let plain = |name: &str, ack| StreamSettings {
-            segment_bytes,
-            ack,
-            partitions: 4,
-            ..StreamSettings::new(name)
+        let plain = |name: &str, ack| {
+            let mut stream = StreamSettings {
+                segment_bytes,
+                ack,
+                partitions: 4,
+                ..StreamSettings::new(name)
+            };
+            (self.settings.retention)(&mut stream);
+            stream
         };
         let mut streams = vec![
             plain("mqtt.default", Ack::Append),

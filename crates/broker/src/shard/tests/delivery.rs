@@ -2,6 +2,7 @@
 
 use crate::harness::{World, lasting, publish, publish_id, publish_with, v5, v311};
 use crate::hooks::Event;
+use crate::input::Input;
 use crate::settings::BrokerSettings;
 use crate::turn::DropReason;
 use mqtt::{Ack, Packet, PublishProperties, QoS, ReasonCode, SubscribeOptions, UserProperties};
@@ -544,6 +545,32 @@ fn an_acked_message_that_left_memory_is_read_for_its_event() {
 }
 
 #[test]
+fn an_acked_message_of_which_no_hook_hears_is_not_read() {
+    let settings = BrokerSettings {
+        recent_bytes_max: 0,
+        ..BrokerSettings::default()
+    };
+    let mut world = World::with(1, &[(Event::MessageAcked, "h", "events")], settings);
+    let from = world.connect("from", &v5());
+    let to = world.connect("to", &lasting(60));
+    world.subscribe(to, "#", Q1);
+    world.publish(from, "t", Q1, "x");
+    world.publish(from, "h", Q1, "y");
+    world.puback(to, 1);
+    assert_eq!((world.reads, world.shards[0].stats().acked), (0, 1));
+    // Sent again, it is known as well.
+    world.publish(from, "t", Q1, "z");
+    world.lose(to);
+    let to = world.open("to", &lasting(60));
+    let reads = world.reads;
+    world.puback(to, 3);
+    assert_eq!(world.reads, reads);
+    world.puback(to, 2);
+    assert_eq!(world.reads, reads + 1);
+    assert_eq!(world.values("events").len(), 1);
+}
+
+#[test]
 fn a_pubrec_with_an_error_ends_the_delivery() {
     let mut world = World::new();
     let conn = world.connect("a", &v5());
@@ -621,6 +648,110 @@ fn a_qos_2_delivery_of_a_lasting_session_is_journalled_before_it_is_sent() {
     world.hold_appends = false;
     world.settle();
     assert_eq!(world.got(to), ["PUBREL 1"]);
+}
+
+#[test]
+fn what_the_log_is_about_to_drop_is_given_up_with_its_content() {
+    let settings = BrokerSettings {
+        recent_bytes_max: 0,
+        ..BrokerSettings::default()
+    };
+    let hooks = [
+        (Event::MessagePublish, "t", "state"),
+        (Event::MessageDropped, "t", "events"),
+    ];
+    let mut world = World::with(1, &hooks, settings);
+    let from = world.connect("from", &v5());
+    let to = world.connect("to", &lasting(60));
+    world.subscribe(to, "t", Q1);
+    world.lose(to);
+    for payload in ["1", "2", "3"] {
+        world.publish(from, "t", Q1, payload);
+    }
+    assert_eq!(world.shards[0].owed_from(), [(30, 0)].into());
+    world.hold_reads = true;
+    let (partition, below) = (30, 2);
+    world.each(|| Input::Overdue { partition, below });
+    assert!(world.shards[0].is_giving_up());
+    world.hold_reads = false;
+    world.settle();
+    assert!(!world.shards[0].is_giving_up());
+    let events = world.values("events");
+    assert_eq!(events.len(), 2, "{events:?}");
+    for (event, payload) in events.iter().zip(["1", "2"]) {
+        for part in [
+            "\"client_id\":\"to\"",
+            "\"from\":\"from\"",
+            "\"topic\":\"t\"",
+            &format!("\"payload\":\"{payload}\""),
+            "\"reason\":\"retention\"",
+        ] {
+            assert!(event.contains(part), "{event} lacks {part}");
+        }
+    }
+    assert_eq!(world.shards[0].owed_from(), [(30, 2)].into());
+    // Nor does a restart bring them back.
+    world.restart(1, 0);
+    let to = world.open("to", &lasting(60));
+    assert_eq!(world.got(to)[1..], ["t 3 q1 #1"]);
+    assert_eq!(world.values("events").len(), 2);
+}
+
+#[test]
+fn an_inbox_that_a_restart_shortens_says_what_it_gave_up() {
+    let hooks = [(Event::MessageDropped, "t", "events")];
+    let mut world = World::with(1, &hooks, BrokerSettings::default());
+    let from = world.connect("from", &v5());
+    let to = world.connect("to", &lasting(60));
+    world.subscribe(to, "t", Q1);
+    world.lose(to);
+    for payload in ["1", "2", "3"] {
+        world.publish(from, "t", Q1, payload);
+    }
+    world.settings = std::sync::Arc::new(BrokerSettings {
+        inbox_max: 2,
+        ..BrokerSettings::default()
+    });
+    world.restart(1, 0);
+    let events = world.values("events");
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert!(events[0].contains("\"payload\":\"3\"") && events[0].contains("queue_full"));
+    let to = world.open("to", &lasting(60));
+    assert_eq!(world.got(to)[1..], ["t 1 q1 #1", "t 2 q1 #2"]);
+}
+
+#[test]
+fn a_message_that_is_gone_is_reported_without_what_nobody_knows() {
+    let settings = BrokerSettings {
+        recent_bytes_max: 0,
+        ..BrokerSettings::default()
+    };
+    let hooks = [
+        (Event::MessageDropped, "#", "events"),
+        (Event::MessageDropped, "t", "second"),
+    ];
+    let mut world = World::with(1, &hooks, settings);
+    let from = world.connect("from", &v5());
+    let to = world.connect("to", &lasting(60));
+    world.subscribe(to, "t", Q1);
+    world.lose(to);
+    world.publish(from, "t", Q1, "1");
+    let owed = world.shards[0].owed_from();
+    let (&partition, &offset) = owed.first_key_value().unwrap();
+    world
+        .gone
+        .push(crate::message::Position { partition, offset });
+    world.open("to", &lasting(60));
+    let events = world.values("events");
+    assert_eq!(events.len(), 1, "{events:?}");
+    for part in [
+        "\"client_id\":\"to\"",
+        "\"topic\":\"\"",
+        "\"reason\":\"retention\"",
+    ] {
+        assert!(events[0].contains(part), "{} lacks {part}", events[0]);
+    }
+    assert!(world.values("second").is_empty(), "its topic is not known");
 }
 
 #[test]

@@ -94,6 +94,17 @@ impl Worker {
                 self.snapshots.push((self.parts.shard.shards_at(), answer));
                 self.input(Input::Snapshot);
             }
+            Ask::Owed { answer } => {
+                let _ = answer.send(self.parts.shard.owed_from());
+            }
+            Ask::Overdue {
+                partition,
+                below,
+                answer,
+            } => {
+                self.input(Input::Overdue { partition, below });
+                self.giving_up.push(answer);
+            }
             Ask::Drain { answer } => {
                 self.input(Input::Drain);
                 self.draining.push((self.now.mono_ms + LINGER_MS, answer));
@@ -119,6 +130,15 @@ impl Worker {
             }
             !newer
         });
+    }
+
+    /// Answers those who wait until deliveries are given up whose messages the log drops.
+    pub(super) fn answer_given_up(&mut self) {
+        if !self.giving_up.is_empty() && !self.parts.shard.is_giving_up() {
+            for answer in self.giving_up.drain(..) {
+                let _ = answer.send(());
+            }
+        }
     }
 
     pub(super) fn answer_drain(&mut self) {
