@@ -4,7 +4,7 @@
 pub(crate) mod packed;
 
 use crate::message::Position;
-use commitlog::{Lsn, PartitionId};
+use commitlog::Lsn;
 use mqtt::QoS;
 use packed::{Block, Packer, Unpacker};
 use std::collections::VecDeque;
@@ -33,6 +33,9 @@ pub(crate) struct Owed {
     pub shared: bool,
     /// Whether it was sent before, so that the next PUBLISH has the DUP flag.
     pub sent: bool,
+    /// In flight, and no hook takes the event of its acknowledgement, so that its message need not
+    /// be looked up for it.
+    pub quiet: bool,
 }
 
 /// Subscription identifiers of a delivery: none, one, or a list kept with the session.
@@ -76,9 +79,6 @@ const BLOCK_ENTRIES: usize = 64;
 /// The owed messages of one session, oldest first. Numbered without gaps from `head`, so that only
 /// chunks that changed are written again. What may soon be served from memory stays as it is, up to
 /// a block; everything behind it is packed (docs/decisions/0004).
-/// Partitions whose oldest entry is known at any time; where they are more it is looked for.
-const PARTITIONS_NOTED: usize = 32;
-
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     front: VecDeque<Owed>,
@@ -104,53 +104,19 @@ struct Packed {
 }
 
 impl Packed {
-    /// At most the oldest offset of each partition.
-    oldest: Vec<(PartitionId, u64)>,
-    /// Entries were taken out since, so that the oldest ones may be younger, or the partitions are
-    /// too many to keep up with.
-    loose: bool,
     fn len(&self) -> usize {
         self.count + self.open.count()
     }
 
     fn size_bytes(&self) -> usize {
         let blocks = self.blocks.capacity() * size_of::<Block>() + self.bytes;
-        let oldest = self.oldest.capacity() * size_of::<(PartitionId, u64)>();
-        size_of::<Self>() + blocks + oldest + self.open.capacity()
-    }
-
-    fn note(&mut self, position: Position) {
-        let Position { partition, offset } = position;
-        let mut noted = self.oldest.iter_mut();
-        if let Some((_, oldest)) = noted.find(|(known, _)| *known == partition) {
-            *oldest = offset.min(*oldest);
-        } else if self.oldest.len() < PARTITIONS_NOTED {
-            self.oldest.push((partition, offset));
-        } else {
-            self.loose = true;
-        }
-    }
-
-    /// The oldest offset of each partition.
-    fn oldest(&mut self, mut visit: impl FnMut(Position)) {
-        if !self.loose {
-            for &(partition, offset) in &self.oldest {
-                visit(Position { partition, offset });
-            }
-            return;
-        }
-        (self.oldest, self.loose) = (Vec::new(), false);
-        for owed in self.iter(0).collect::<Vec<_>>() {
-            self.note(owed.position);
-            visit(owed.position);
-        }
+        size_of::<Self>() + blocks + self.open.capacity()
     }
 
     fn push(&mut self, owed: &Owed) {
         self.open.push(owed);
         if self.open.count() == BLOCK_ENTRIES {
             let block = self.open.take();
-        self.note(owed.position);
             self.bytes += block.bytes().len();
             self.count += block.count();
             self.blocks.push_back(block);
@@ -161,7 +127,6 @@ impl Packed {
         let block = match self.blocks.pop_front() {
             Some(block) => block,
             None if self.open.count() > 0 => return Some(self.open.take()),
-        self.loose = true;
             None => return None,
         };
         self.bytes -= block.bytes().len();
@@ -174,7 +139,6 @@ impl Packed {
         if let Some((at, owed, rest)) = without(self.open.bytes(), position) {
             self.open = rest;
             return Some((self.count + at, owed));
-        self.loose = true;
         }
         let mut before = 0;
         for number in 0..self.blocks.len() {
@@ -328,22 +292,14 @@ impl Inbox {
         Some(owed)
     }
 
-    /// Takes out what `is_taken` says, in order.
-    pub(crate) fn take_where(&mut self, is_taken: impl Fn(&Owed) -> bool) -> Vec<Owed> {
-        let (taken, kept): (Vec<Owed>, Vec<Owed>) = self.iter().partition(is_taken);
-        if !taken.is_empty() {
-            self.refill(kept.into_iter());
+    /// Takes out what shared groups lent, in order.
+    pub(crate) fn take_shared(&mut self) -> Vec<Position> {
+        let (shared, own): (Vec<Owed>, Vec<Owed>) = self.iter().partition(|owed| owed.shared);
+        if !shared.is_empty() {
+            self.refill(own.into_iter());
             self.unsaved = self.head;
         }
-        taken
-    }
-
-    /// Shows positions of which the lowest in each partition is not above the lowest that is held.
-    pub(crate) fn oldest(&mut self, mut visit: impl FnMut(Position)) {
-        self.front.iter().for_each(|owed| visit(owed.position));
-        if let Some(packed) = &mut self.packed {
-            packed.oldest(visit);
-        }
+        shared.into_iter().map(|owed| owed.position).collect()
     }
 
     /// Holds these entries instead.
@@ -432,6 +388,7 @@ mod tests {
             retain: false,
             shared: false,
             sent: false,
+            quiet: false,
         }
     }
 
@@ -536,7 +493,6 @@ mod tests {
                         one.shared = number == 7;
                         inbox.push(one);
                         model.push(one);
-                        one.position.partition = (number % 50) as u32;
                     }
                     70..84 => {
                         let first = (!model.is_empty()).then(|| model.remove(0));
@@ -545,8 +501,7 @@ mod tests {
                     84..94 => {
                         let at = model.iter().position(|it| it.position.offset == number);
                         let taken = at.map(|at| model.remove(at));
-                        let position = taken.map_or(owed(number).position, |it| it.position);
-                        proptest::prop_assert_eq!(inbox.take(position), taken);
+                        proptest::prop_assert_eq!(inbox.take(owed(number).position), taken);
                     }
                     94 => {
                         let len = model.len().min(number as usize);
@@ -554,8 +509,9 @@ mod tests {
                         proptest::prop_assert_eq!(inbox.cut(len), cut);
                     }
                     95 => {
-                        let shared: Vec<Owed> = model.extract_if(.., |it| it.shared).collect();
-                        proptest::prop_assert_eq!(inbox.take_where(|it| it.shared), shared);
+                        let shared: Vec<Position> =
+                            model.extract_if(.., |it| it.shared).map(|it| it.position).collect();
+                        proptest::prop_assert_eq!(inbox.take_shared(), shared);
                     }
                     96 => {
                         inbox.save(|_, _| {});
@@ -575,17 +531,6 @@ mod tests {
         });
     }
 
-                if step % 4 == 0 {
-                    let mut oldest = std::collections::BTreeMap::new();
-                    inbox.oldest(|it| {
-                        let known = oldest.entry(it.partition).or_insert(u64::MAX);
-                        *known = it.offset.min(*known);
-                    });
-                    for one in &model {
-                        let shown = oldest.get(&one.position.partition);
-                        proptest::prop_assert!(shown.is_some_and(|&at| at <= one.position.offset));
-                    }
-                }
     #[test]
     fn a_thousand_owed_messages_take_a_few_bytes_each() {
         let mut inbox = Inbox::default();

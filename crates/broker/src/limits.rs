@@ -21,6 +21,10 @@ pub const TOPIC_CACHE_TOPIC_BYTES_MAX: usize = 256;
 /// Topics whose placement one worker remembers, for each event.
 pub const PLACEMENT_CACHE_WEIGHT_MAX: usize = 16 * 1024;
 
+/// Bytes of messages in the answer to one read; positions beyond them are asked for again. One
+/// message is answered whatever its size.
+pub const READ_ANSWER_BYTES_MAX: usize = 1024 * 1024;
+
 /// Retained messages of a node; a PUBLISH that would add one beyond it is refused with reason
 /// code 0x97 (quota exceeded). Operators may set less.
 pub const RETAINED_MAX: usize = 10_000_000;

@@ -200,6 +200,7 @@ mod tests {
             retain: false,
             shared: true,
             sent: false,
+            quiet: false,
         }
     }
 

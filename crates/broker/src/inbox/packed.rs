@@ -232,6 +232,7 @@ impl<'a> Unpacker<'a> {
             retain: first & RETAIN != 0,
             shared: rare & SHARED != 0,
             sent: rare & SENT != 0,
+            quiet: false,
         })
     }
 }
@@ -296,6 +297,7 @@ mod tests {
                 retain,
                 shared,
                 sent,
+                quiet: false,
             },
         )
     }
@@ -335,6 +337,7 @@ mod tests {
                 retain: false,
                 shared: false,
                 sent: false,
+                quiet: false,
             });
         }
         assert!(

@@ -94,13 +94,13 @@ impl Shard {
     /// The receiver has taken a message over; if a hook wants to hear of it, the message is looked
     /// up first, and stays in the window until then.
     fn acked(&mut self, slot: u32, packet_id: u16, reason: ReasonCode, now: Now, out: &mut Outbox) {
-        if reason.is_error() || !out.turn.wants(Event::MessageAcked) {
-            self.finish_acked(slot, packet_id, None, now, out);
-            return;
-        }
         let Some((_, &owed)) = self.sessions[slot].outbound.get(packet_id) else {
             return;
         };
+        if reason.is_error() || owed.quiet || !out.turn.wants(Event::MessageAcked) {
+            self.finish_acked(slot, packet_id, None, now, out);
+            return;
+        }
         if let Some(commit) = self.recent.commit(owed.lsn).cloned() {
             let message = commit.messages.get(owed.index);
             self.finish_acked(slot, packet_id, Some(&message), now, out);

@@ -3,6 +3,7 @@
 //! neither windows nor inboxes.
 
 use super::pump::READ_POSITIONS_MAX;
+use crate::limits::READ_ANSWER_BYTES_MAX;
 use crate::message::{OwnedMessage, Position};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -48,9 +49,10 @@ impl Ahead {
 
     /// How many positions a read for one session should ask for, which can send `free` messages at
     /// once: as many as its share of the bound will hold, so that many slow sessions do not drive
-    /// each other out.
+    /// each other out, and as one answer brings.
     pub(super) fn positions(&self, free: u16) -> usize {
         let share = self.bytes_max / (self.held.len() as u64 + 1);
+        let share = share.min(READ_ANSWER_BYTES_MAX as u64 / 2);
         let held = (share / self.typical_bytes).min(READ_POSITIONS_MAX as u64) as usize;
         usize::from(free).clamp(held.max(1), READ_POSITIONS_MAX)
     }

@@ -158,6 +158,7 @@ impl Shard {
                 retain,
                 shared: false,
                 sent: false,
+                quiet: false,
             };
             self.owe(target.session, owed, live, now, out);
         }
@@ -287,6 +288,7 @@ impl Shard {
         let picked = owed.shared && session.loan(owed.position).is_some_and(|loan| loan.journal);
         let wait = (persistent || picked) && owed.qos == QoS::ExactlyOnce;
         owed.sent = !wait;
+        owed.quiet = self.frames.is_quiet(live.message, out);
         let packet_id = session.outbound.insert(owed.qos, owed);
         let packet_id = packet_id.expect("the caller has seen room in the window");
         if wait {
@@ -317,7 +319,7 @@ impl Shard {
             self.stats.sent[owed.qos as usize] += 1;
             self.stats.sent_bytes += live.message.payload.len() as u64;
             delivered_event(session, live, owed.qos, now, out);
-            if out.turn.wants(Event::MessageAcked)
+            if !owed.quiet
                 && let Some((commit, _)) = live.commit
             {
                 // The event of the acknowledgement will want to see the message again.
@@ -368,6 +370,7 @@ impl Shard {
             retain: true,
             shared: false,
             sent: false,
+            quiet: false,
         };
         let before = self.sessions[slot].backlog.inbox.len();
         self.owe(slot, owed, live, now, out);
@@ -387,13 +390,9 @@ impl Shard {
         out: &mut Outbox,
     ) {
         self.stats.dropped[reason as usize] += 1;
-        let unknown = MessageView::unknown(owed.qos, owed.retain, now.wall_ms);
-        let live = live.unwrap_or(Live {
-            message: &unknown,
-            position: Some(owed.position),
-            commit: None,
-        });
-        dropped_event(&self.sessions[slot], live, owed.qos, reason, now, out);
+        if let Some(live) = live {
+            dropped_event(&self.sessions[slot], live, owed.qos, reason, now, out);
+        }
         if owed.shared {
             self.settle_loan(slot, owed.position, now, out);
         } else {

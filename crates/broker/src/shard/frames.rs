@@ -2,6 +2,7 @@
 //! and given a packet identifier.
 
 use super::connection::Connection;
+use crate::hooks::Event;
 use crate::input::Now;
 use crate::message::MessageView;
 use crate::outbox::Outbox;
@@ -16,6 +17,8 @@ const FORMS: usize = 12;
 pub(super) struct Frames {
     frames: [PublishFrame; FORMS],
     encoded: u16,
+    /// Whether no hook takes the event of its acknowledgement, once that is known.
+    quiet: Option<bool>,
 }
 
 /// What one delivery has of its own.
@@ -33,6 +36,14 @@ impl Frames {
     /// Another message, or another moment, begins.
     pub(super) fn begin(&mut self) {
         self.encoded = 0;
+        self.quiet = None;
+    }
+
+    /// Whether no hook takes `message.acked` of `message`.
+    pub(super) fn is_quiet(&mut self, message: &MessageView<'_>, out: &mut Outbox) -> bool {
+        *self
+            .quiet
+            .get_or_insert_with(|| !out.turn.matches_event(Event::MessageAcked, message.topic))
     }
 
     /// Writes `message` to the connection; answers false, having written nothing, if the client

@@ -6,7 +6,7 @@ use super::Shard;
 use super::deliver::{Live, delivered_event, is_slow};
 use super::frames::Form;
 use crate::hooks::Event;
-use crate::inbox::{Inbox, Owed};
+use crate::inbox::Inbox;
 use crate::input::{ConnId, Now, ReadRequest};
 use crate::message::{Commit, MessageView, OwnedMessage, Position};
 use crate::outbox::Outbox;
@@ -31,12 +31,6 @@ pub(super) enum Reading {
     Inbox {
         session: SessionRef,
         positions: Vec<Position>,
-    },
-    /// Deliveries that are given up, for the records of that.
-    GivenUp {
-        session: SessionRef,
-        owed: Vec<Owed>,
-        reason: DropReason,
     },
     /// A message that was acknowledged, for the record of the event.
     /// Packet ids outlive connections, so a session that was resumed meanwhile hears of it too.
@@ -237,11 +231,6 @@ impl Shard {
                     self.finish_acked(slot, packet_id, view.as_ref(), now, out);
                 }
             }
-            Some(Reading::GivenUp {
-                session,
-                owed,
-                reason,
-            }) => self.given_up(session, owed, &messages, reason, now, out),
             Some(Reading::Transmit {
                 session,
                 packet_ids,
@@ -341,6 +330,7 @@ impl Shard {
         now: Now,
         out: &mut Outbox,
     ) {
+        self.frames.begin();
         let session = &mut self.sessions[slot];
         let Some(conn) = session.conn.and_then(|conn| self.conns.get_mut(conn)) else {
             return;
@@ -349,6 +339,7 @@ impl Shard {
             return;
         };
         let dup = std::mem::replace(&mut owed.sent, true);
+        owed.quiet = self.frames.is_quiet(message, out);
         let owed = *owed;
         let ids = owed.ids.get(
             session
@@ -369,7 +360,6 @@ impl Shard {
             position: Some(owed.position),
             commit,
         };
-        self.frames.begin();
         if self.frames.write(message, form, now, conn, out) {
             self.stats.sent[owed.qos as usize] += 1;
             self.stats.sent_bytes += message.payload.len() as u64;

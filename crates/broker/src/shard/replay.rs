@@ -551,6 +551,7 @@ fn owed(position: Position, qos: QoS, retain: bool, ids: IdList, shared: bool) -
         retain,
         shared,
         sent: false,
+        quiet: false,
     }
 }
 

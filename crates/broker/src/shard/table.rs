@@ -486,6 +486,7 @@ impl<'a> Fields<'a> {
             retain: flags & RETAIN != 0,
             shared: flags & SHARED != 0,
             sent: false,
+            quiet: false,
         };
         Some((owed, ids))
     }
@@ -566,6 +567,7 @@ mod tests {
             retain: true,
             shared: true,
             sent: false,
+            quiet: false,
         };
         let lists = [vec![5, 6].into_boxed_slice()];
         write_inflight(&mut value, &owed, true, &lists, Some("g"));

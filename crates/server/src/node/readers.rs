@@ -1,7 +1,6 @@
 //! Reads messages back for sessions that are behind: from memory at once, from files on a small
 //! pool of threads, so that a worker never waits for a disk. It must not know who asked.
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -24,13 +23,12 @@ const THREADS: usize = 2;
 /// Bytes asked for in one read, at most: the first batch comes whole anyway.
 const READ_BYTES_MAX: usize = 256 * 1024;
 
-/// Bytes asked for, for each position in the partition that is read: about a record, so that little
-/// is read and checked that nobody wants. Where records are larger, the next read goes on.
-const READ_BYTES_PER_POSITION: usize = 1024;
+/// Bytes asked for, for each record from the first to the last wanted one: about a record, so that
+/// little is read and checked that nobody wants. Where records are larger, the next read goes on.
+const READ_BYTES_PER_RECORD: usize = 1024;
 
-/// Bytes of messages in one answer; what goes beyond is left to the next request. One message is
-/// answered whatever its size.
-const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+/// Records between two wanted ones that are read along; another read costs more.
+const GAP_MAX: u64 = 16;
 
 /// What a shard wants from the log.
 pub enum Wanted {
@@ -176,56 +174,55 @@ impl Source {
     }
 
     /// Messages at `positions`, in their order, or at those of its front that fit into
-    /// [`ANSWER_BYTES_MAX`]. Batches are read in the order of the log and each is walked once; a
+    /// [`limits::READ_ANSWER_BYTES_MAX`]. Batches are read in the order of the log and each is walked once; a
     /// position whose record is not there is `None`.
     fn messages<E>(
         &self,
         positions: &[Position],
         mut read: impl FnMut(Position, usize) -> Result<Vec<Bytes>, E>,
     ) -> Option<Vec<Option<OwnedMessage>>> {
-        let mut order: Vec<usize> = (0..positions.len()).collect();
-        order.sort_unstable_by_key(|&at| positions[at]);
-        let mut found = Found::default();
+        let mut order: Vec<(Position, usize)> = positions.iter().copied().zip(0..).collect();
+        order.sort_unstable();
+        let mut found = Found {
+            messages: vec![None; positions.len()],
+            bytes: 0,
+        };
         let mut next = 0;
         while next < order.len() && !found.is_full() {
-            let first = positions[order[next]];
+            let (first, _) = order[next];
             let same = order[next..]
                 .iter()
-                .take_while(|&&at| positions[at].partition == first.partition)
-                .map(|&at| positions[at]);
-            let wanted: Vec<Position> = same.collect();
-            let bytes_max = (wanted.len() * READ_BYTES_PER_POSITION).min(READ_BYTES_MAX);
-            let batches = read(first, bytes_max).ok()?;
-            let reached = self.decode(&batches, &wanted, &mut found);
+                .take_while(|(at, _)| at.partition == first.partition)
+                .count();
+            let wanted = &order[next..next + same];
+            let batches = read(first, bytes_for(wanted)).ok()?;
+            let reached = self.decode(&batches, wanted, &mut found);
             // Without progress the first position itself is not there.
             next += wanted
                 .iter()
-                .take_while(|at| at.offset < reached)
+                .take_while(|(at, _)| at.offset < reached)
                 .count()
                 .max(1);
         }
-        if !found.is_full() {
-            let message = |position| found.messages.get(position).cloned();
-            return Some(positions.iter().map(message).collect());
+        if next < order.len() {
+            // What was not come to is not answered, nor what is behind the first such one.
+            let front = order[next..].iter().map(|&(_, at)| at).min();
+            found.messages.truncate(front.unwrap_or(0));
+            if found.messages.len() < positions.len().div_ceil(4) {
+                // What filled the answer lies behind positions of another partition.
+                return self.messages(&positions[..positions.len().div_ceil(4)], read);
+            }
         }
-        let front = positions
-            .iter()
-            .map_while(|position| found.messages.get(position).cloned().map(Some));
-        let front: Vec<_> = front.collect();
-        if front.is_empty() {
-            // What filled the answer lies behind the first position.
-            return self.messages(&positions[..1], read);
-        }
-        Some(front)
+        Some(found.messages)
     }
 
     /// Decodes those records of `batches` that are `wanted` (sorted, of one partition); answers
-    /// the offset behind the last batch.
-    fn decode(&self, batches: &[Bytes], wanted: &[Position], found: &mut Found) -> u64 {
+    /// the offset behind the last batch, or the first offset that the answer has no room for.
+    fn decode(&self, batches: &[Bytes], wanted: &[(Position, usize)], found: &mut Found) -> u64 {
         let mut reached = 0;
         let Some(kind) = wanted
             .first()
-            .and_then(|first| self.hooks.kind(first.partition))
+            .and_then(|(first, _)| self.hooks.kind(first.partition))
         else {
             return u64::MAX;
         };
@@ -244,42 +241,57 @@ impl Source {
     }
 }
 
-/// The messages of one answer.
-#[derive(Default)]
+/// Bytes to ask for, so that one read brings the positions that lie together (sorted, of one
+/// partition) and little that nobody wants.
+fn bytes_for(wanted: &[(Position, usize)]) -> usize {
+    let together = wanted
+        .iter()
+        .zip(wanted.iter().skip(1))
+        .take_while(|((at, _), (next, _))| next.offset - at.offset <= GAP_MAX)
+        .count();
+    let records = wanted[together].0.offset - wanted[0].0.offset + 1;
+    usize::try_from(records)
+        .unwrap_or(usize::MAX)
+        .saturating_mul(READ_BYTES_PER_RECORD)
+        .min(READ_BYTES_MAX)
+}
+
+/// The messages of one answer, by the place of their positions.
 struct Found {
-    messages: HashMap<Position, OwnedMessage>,
+    messages: Vec<Option<OwnedMessage>>,
     bytes: usize,
 }
 
 impl Found {
-    fn add(&mut self, position: Position, message: OwnedMessage) {
+    fn add(&mut self, at: usize, message: OwnedMessage) {
         self.bytes += message.size_bytes();
-        self.messages.insert(position, message);
+        self.messages[at] = Some(message);
     }
 
     fn is_full(&self) -> bool {
-        self.bytes >= ANSWER_BYTES_MAX
+        self.bytes >= limits::READ_ANSWER_BYTES_MAX
     }
 }
 
-/// Decodes the wanted records of one batch; answers the offset behind it.
+/// Decodes the wanted records of one batch; answers the offset behind it, or the first offset that
+/// the answer has no room for.
 fn decode_batch(
     kind: broker::StreamKind,
     batch: &BatchView<'_>,
-    wanted: &mut std::iter::Peekable<impl Iterator<Item = Position>>,
+    wanted: &mut std::iter::Peekable<impl Iterator<Item = (Position, usize)>>,
     found: &mut Found,
 ) -> u64 {
     for record in batch.records() {
         let Ok(record) = record else { break };
-        if found.is_full() {
-            break;
-        }
         let offset = record.offset;
-        while wanted.next_if(|at| at.offset < offset).is_some() {}
-        while let Some(position) = wanted.next_if(|at| at.offset == offset) {
+        if found.is_full() {
+            return offset;
+        }
+        while wanted.next_if(|(at, _)| at.offset < offset).is_some() {}
+        while let Some((position, at)) = wanted.next_if(|(at, _)| at.offset == offset) {
             match decode_record(kind, &record) {
                 Ok(message) => {
-                    found.add(position, message);
+                    found.add(at, message);
                 }
                 Err(failure) => {
                     warn!(%position, error = %failure, "a record is no message");
