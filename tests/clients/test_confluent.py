@@ -12,6 +12,8 @@ from confluent_kafka.admin import (
 
 from door import unique
 
+pytestmark = pytest.mark.kafka
+
 
 def take(consumer, count, seconds=30):
     """That many records, as they come."""

@@ -5,6 +5,8 @@ import pytest
 
 from programs import scenarios
 
+pytestmark = pytest.mark.kafka
+
 COMMON = ["produce", "group", "time", "idempotent", "admin"]
 SCENARIOS = {
     "java": [
@@ -19,9 +21,14 @@ SCENARIOS["sarama"] = [*COMMON, "compressed", "transactions", "admin_groups"]
 SCENARIOS["java-old"] = SCENARIOS["java"]
 
 
-@pytest.mark.parametrize(
-    "client,scenario", [(client, scenario) for client, names in SCENARIOS.items() for scenario in names]
-)
+# One worker runs all scenarios of a client: they come out of one run of its program.
+CASES = [
+    pytest.param(client, scenario, marks=pytest.mark.xdist_group(client))
+    for client, names in SCENARIOS.items() for scenario in names
+]
+
+
+@pytest.mark.parametrize("client,scenario", CASES)
 def test_scenario(door, client, scenario):
     verdicts, output = scenarios(client, door.bootstrap)
     assert scenario in verdicts, f"{client} said nothing of {scenario}:\n{output}"

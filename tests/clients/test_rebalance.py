@@ -12,6 +12,8 @@ import pytest
 from door import unique
 from programs import GO, HERE, JAVA, JAVA_OLD, NODE, program
 
+pytestmark = pytest.mark.kafka
+
 PARTITIONS = 6
 # The session timeout is 6 s; a member that is killed is missed after that.
 CHANGE_SECONDS = 45

@@ -7,6 +7,7 @@ mod fuzz;
 mod kafka;
 mod prepare;
 mod process;
+mod programs;
 mod soak;
 mod suite;
 mod test;

@@ -3,9 +3,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use crate::process::{command, read, root, run, workshop};
+use crate::programs;
 
 /// (program that shows the package is there, Debian package).
 const DEBIAN: &[(&str, &str)] = &[
@@ -47,17 +48,24 @@ pub fn prepare() -> anyhow::Result<()> {
         "  Python   {} (venv in target/xtask)",
         packages()?.join(", ")
     );
-    println!("  npm      mqtt (in tests/clients/node_modules, by its lock file)");
+    println!(
+        "  npm      mqtt, kafkajs, @platformatic/kafka (tests/clients/node_modules, by its lock)"
+    );
+    println!("  Maven    Apache Kafka with its tools and clients, the Java clients of Kafka 3.9");
+    println!("           (jars in target/xtask/kafka; a JDK and Maven by apt-get where absent)");
+    println!("  Go       franz-go, sarama, where a Go of at least 1.24 is present");
     if !missing.is_empty() {
         debian(&missing)?;
     }
     venv()?;
+    programs::prepare()?;
     let mut npm = command(
         "npm",
         &["ci", "--no-audit", "--no-fund", "--loglevel=error"],
     );
     npm.current_dir(root().join("tests/clients"));
-    run(npm).context("MQTT.js could not be installed by npm")
+    run(npm).context("the JavaScript clients could not be installed by npm")?;
+    node_is_new_enough()
 }
 
 /// Names and versions of the clients, for the table at the end.
@@ -74,9 +82,28 @@ pub fn versions() -> Vec<String> {
         format!("node {}", first_line("node", "--version")),
     ];
     found.extend(packages().unwrap_or_default());
-    let mqtt = r#"console.log("mqtt " + require("./tests/clients/node_modules/mqtt/package.json").version)"#;
-    found.extend(read(command("node", &["-e", mqtt])).map(|line| line.trim().to_owned()));
+    let modules = r#"for (const name of ["mqtt", "kafkajs", "@platformatic/kafka"])
+        console.log(name, JSON.parse(require("fs").readFileSync(
+            `./tests/clients/node_modules/${name}/package.json`)).version)"#;
+    let lines = read(command("node", &["-e", modules])).unwrap_or_default();
+    found.extend(lines.lines().map(str::to_owned));
+    found.extend(programs::versions());
     found
+}
+
+/// @platformatic/kafka does not start on an older one.
+fn node_is_new_enough() -> anyhow::Result<()> {
+    let version = read(command("node", &["--version"]))?;
+    let mut parts = version.trim().trim_start_matches('v').split('.');
+    let mut next = || parts.next().and_then(|part| part.parse::<u32>().ok());
+    let (major, minor) = (next().unwrap_or(0), next().unwrap_or(0));
+    if (major, minor) < (20, 19) {
+        bail!(
+            "@platformatic/kafka needs Node.js 20.19 or newer, and {} is on the path",
+            version.trim()
+        );
+    }
+    Ok(())
 }
 
 /// Installs Debian packages by name.

@@ -15,9 +15,13 @@ pub fn test() -> anyhow::Result<()> {
     )?];
     run(command("cargo", &["build", "--package", "server"]))?;
     outcomes.push(suite(
-        "whole program: mosquitto, Paho, kcat, kafka-python",
-        pytest(),
+        "whole program: mosquitto, Paho, kill -9",
+        pytest("not kafka"),
     )?);
+    // These wait for session timeouts most of the time: several at once.
+    let mut kafka = pytest("kafka");
+    kafka.args(["-n", "3", "--dist", "loadgroup"]);
+    outcomes.push(suite("whole program: Kafka clients", kafka)?);
     outcomes.push(suite("whole program: MQTT.js", node())?);
     table(&outcomes);
     if outcomes.iter().any(|outcome| !outcome.good) {
@@ -26,10 +30,17 @@ pub fn test() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn pytest() -> std::process::Command {
-    let mut pytest = command(python(), &["-m", "pytest", "-q", "-ra", "--strict-markers"]);
+/// The tests with that mark, against the debug binary.
+pub fn pytest(mark: &str) -> std::process::Command {
+    let mut pytest = command(
+        python(),
+        &["-m", "pytest", "-q", "-ra", "--strict-markers", "-m", mark],
+    );
     pytest.arg(root().join("tests/clients"));
     pytest.env("SLUICE_BIN", target().join("debug/sluice"));
+    if let Ok(xtask) = std::env::current_exe() {
+        pytest.env("XTASK_BIN", xtask);
+    }
     pytest.env("PYTHONDONTWRITEBYTECODE", "1");
     pytest
 }
