@@ -10,7 +10,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::http::view::{Status, StreamRow};
-use crate::kafka::KafkaValues;
+use crate::kafka::{GroupValues, KafkaValues};
 use crate::node::CounterValues;
 use crate::node::counters::FLUSH_BOUNDS_US;
 
@@ -23,6 +23,8 @@ pub struct Snapshot {
     pub shards: broker::ShardStats,
     /// What the Kafka front door counts.
     pub kafka: KafkaValues,
+    /// What is counted of consumer groups.
+    pub groups: GroupValues,
     /// The streams.
     pub streams: Vec<StreamRow>,
     /// The node.
@@ -49,6 +51,8 @@ enum Read {
     Maybe(fn(&Snapshot) -> Option<u64>),
     /// A figure for each value of a label.
     Each(&'static str, fn(&Snapshot) -> Vec<(String, u64)>),
+    /// A figure for each group, stream and partition.
+    Lags,
     /// The times of flushes.
     FlushTimes,
 }
@@ -69,6 +73,7 @@ impl Metric {
     pub fn label(&self) -> Option<&'static str> {
         match self.read {
             Read::Each(label, _) => Some(label),
+            Read::Lags => Some("group, stream, partition"),
             Read::One(_) | Read::Maybe(_) | Read::FlushTimes => None,
         }
     }
@@ -185,6 +190,16 @@ pub const METRICS: &[Metric] = &[
     gauge("sluice_kafka_fetches_waiting", "Fetches that wait for records now.", |s| s.kafka.fetches_parked),
     each(Kind::Counter, "sluice_kafka_requests", "api", "Kafka requests.", |s| s.kafka.apis.iter().map(|api| (api.api.to_owned(), api.requests)).collect()),
     each(Kind::Counter, "sluice_kafka_errors", "api", "Error codes in Kafka responses.", |s| s.kafka.apis.iter().map(|api| (api.api.to_owned(), api.errors)).collect()),
+
+    each(Kind::Gauge, "sluice_kafka_groups", "state", "Consumer groups: with members, or with committed offsets (`Empty`).",
+        |s| s.groups.states.iter().map(|(state, count)| ((*state).to_owned(), *count)).collect()),
+    gauge("sluice_kafka_group_members", "Members of all consumer groups.", |s| s.groups.members),
+    counter("sluice_kafka_group_rebalances", "Rebalances begun in consumer groups.", |s| s.groups.rebalances),
+    counter("sluice_kafka_group_members_lost", "Members of consumer groups that were silent for their session timeout, or did not take part in a rebalance.", |s| s.groups.members_lost),
+    gauge("sluice_kafka_offsets", "Committed offsets that are kept.", |s| s.groups.offsets),
+    counter("sluice_kafka_offset_commits", "Offsets committed by consumer groups.", |s| s.groups.commits),
+    counter("sluice_kafka_offsets_expired", "Committed offsets dropped because their group had no members for offsets_retention.", |s| s.groups.expired),
+    Metric { name: "sluice_kafka_group_lag_records", kind: Kind::Gauge, help: "Records between a group's committed offset and the end of the partition, of the first 1,000 partitions of groups in the order of their names.", read: Read::Lags },
 ];
 
 /// The snapshot in the exposition format of OpenMetrics, which Prometheus reads.
@@ -220,6 +235,16 @@ impl Collector for Scrape {
                     for (value, number) in read(&self.0) {
                         let labels = [(label, value.as_str())];
                         figure(&mut encoder.encode_family(&labels)?, metric.kind, number)?;
+                    }
+                }
+                Read::Lags => {
+                    for ([group, stream, partition], lag) in &self.0.groups.lags {
+                        let labels = [
+                            ("group", group.as_str()),
+                            ("stream", stream.as_str()),
+                            ("partition", partition.as_str()),
+                        ];
+                        figure(&mut encoder.encode_family(&labels)?, metric.kind, *lag)?;
                     }
                 }
                 Read::FlushTimes => flush_times(&mut encoder, &self.0)?,

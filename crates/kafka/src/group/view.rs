@@ -78,7 +78,7 @@ impl<'a> GroupView<'a> {
 
     /// Its members in the order of their ids. Metadata and assignment are those of a stable group,
     /// else empty.
-    pub fn members(&self) -> impl Iterator<Item = MemberView> + 'a {
+    pub fn members(self) -> impl Iterator<Item = MemberView> + 'a {
         let group = self.group;
         let stable = group.state == GroupState::Stable;
         group.members.values().map(move |member| MemberView {

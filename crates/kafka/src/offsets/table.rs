@@ -149,6 +149,19 @@ impl Offsets {
         found
     }
 
+    /// All topics that offsets are kept for, by name.
+    pub fn topics(&self) -> BTreeSet<Arc<str>> {
+        let said = self.groups.values().flat_map(|group| &group.said);
+        said.filter(|(_, said)| said.committed.is_some())
+            .map(|((topic, _), _)| topic.clone())
+            .collect()
+    }
+
+    /// How many groups have offsets, or had some a moment ago.
+    pub fn groups_count(&self) -> usize {
+        self.groups.len()
+    }
+
     /// How many offsets there are.
     pub fn count(&self) -> usize {
         self.count

@@ -1,6 +1,8 @@
 //! `sluice ctl`: asks a running node over its HTTP interface and prints tables for people or JSON
 //! for programs. The HTTP client is as small as the question: one GET, one answer.
 
+mod groups;
+
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
@@ -13,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use crate::config::units::{show_bytes, show_millis};
 use crate::http::problem::Problem;
-use crate::http::view::{ClientPage, ClientRow, Hooks, Status, StreamRow, Streams};
+use crate::http::view::{ClientPage, ClientRow, GroupPage, Hooks, Status, StreamRow, Streams};
 
 /// Longest wait for the node.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -67,6 +69,18 @@ enum Question {
     },
     /// Hooks
     Hooks,
+    /// Consumer groups and how far behind they are
+    Groups {
+        /// Only groups whose id contains this text
+        #[arg(long)]
+        contains: Option<String>,
+        /// A row for each partition: committed offset, end and lag
+        #[arg(long, conflicts_with = "members")]
+        partitions: bool,
+        /// A row for each member
+        #[arg(long)]
+        members: bool,
+    },
 }
 
 /// Asks and prints.
@@ -74,6 +88,22 @@ pub fn run(args: &CtlArgs) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     let printed = match &args.question {
         Question::Status => one(args, "/api/v1/status", status)?,
+        Question::Groups {
+            contains,
+            partitions,
+            members,
+        } => {
+            let page = group_pages(args, contains.as_deref())?;
+            if args.json {
+                format!("{}\n", serde_json::to_string(&page)?)
+            } else if *partitions {
+                groups::partition_table(&page.groups)
+            } else if *members {
+                groups::member_table(&page.groups)
+            } else {
+                groups::group_table(&page.groups)
+            }
+        }
         Question::Hooks => one(args, "/api/v1/hooks", hooks)?,
         Question::Streams { partitions, all } => one(args, "/api/v1/streams", |answer| {
             streams(answer, *partitions, *all)
@@ -152,6 +182,29 @@ fn clients(
         return Ok(format!("{}\n", serde_json::to_string(&all)?));
     }
     Ok(client_table(&all.clients))
+}
+
+/// All pages of groups.
+fn group_pages(args: &CtlArgs, contains: Option<&str>) -> anyhow::Result<GroupPage> {
+    let mut all = GroupPage::default();
+    loop {
+        let mut path = "/api/v1/groups?".to_owned();
+        let texts = [("contains", contains), ("after", all.next.as_deref())];
+        for (name, text) in texts {
+            if let Some(text) = text {
+                let _ = write!(path, "&{name}={}", escaped(text));
+            }
+        }
+        let page: GroupPage =
+            serde_json::from_str(&get(&args.http, &path)?).with_context(|| {
+                format!("{} answers, but not as a Sluice of this version", args.http)
+            })?;
+        all.groups.extend(page.groups);
+        all.next = page.next;
+        if all.next.is_none() {
+            return Ok(all);
+        }
+    }
 }
 
 fn status(status: &Status) -> String {

@@ -180,7 +180,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         .collect();
     let (stop, stopped) = watch::channel(false);
     let mut doors = JoinSet::new();
-    let front_door = kafka::front_door(&node);
+    let front_door = kafka::front_door(&node)?;
     for (listener, socket) in kafka {
         bound.push((listener, socket.local_addr()?));
         doors.spawn(Arc::clone(&front_door).serve(socket, stopped.clone()));

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use self::bounded::Bounded;
 use self::problem::Problem;
-use self::view::{ClientsQuery, Hooks, NodeView, Streams};
+use self::view::{ClientsQuery, GroupsQuery, Hooks, NodeView, Streams};
 
 /// Content type of the metrics.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -69,6 +69,7 @@ pub fn router<V: NodeView>(view: Arc<V>, page_rows_max: u32) -> Router {
         .route("/api/v1/clients", get(clients::<V>))
         .route("/api/v1/streams", get(streams::<V>))
         .route("/api/v1/hooks", get(hooks::<V>))
+        .route("/api/v1/groups", get(groups::<V>))
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_such_path)
         .with_state(Shared {
@@ -99,13 +100,28 @@ async fn clients<V: NodeView>(
 ) -> Result<Response, Problem> {
     let Query(mut query) =
         query.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
-    let limit = query.limit.unwrap_or(shared.page_rows_max);
+    query.limit = Some(page_rows(&shared, query.limit)?);
+    Ok(Json(shared.view.clients(query).await).into_response())
+}
+
+/// The rows of a page, of which so many are asked for.
+fn page_rows<V>(shared: &Shared<V>, limit: Option<u32>) -> Result<u32, Problem> {
+    let limit = limit.unwrap_or(shared.page_rows_max);
     if limit == 0 {
         let detail = format!("limit must be 1 to {}", shared.page_rows_max);
         return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
     }
-    query.limit = Some(limit.min(shared.page_rows_max));
-    Ok(Json(shared.view.clients(query).await).into_response())
+    Ok(limit.min(shared.page_rows_max))
+}
+
+async fn groups<V: NodeView>(
+    State(shared): State<Shared<V>>,
+    query: Result<Query<GroupsQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(mut query) =
+        query.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+    query.limit = Some(page_rows(&shared, query.limit)?);
+    Ok(Json(shared.view.groups(query)).into_response())
 }
 
 async fn streams<V: NodeView>(State(shared): State<Shared<V>>) -> Response {
@@ -129,7 +145,7 @@ async fn wrong_method() -> Problem {
 async fn no_such_path(uri: Uri) -> Problem {
     let detail = format!(
         "there is nothing at {}; there are /metrics, /healthz and /api/v1/ with status, clients, \
-         streams and hooks",
+         streams, hooks and groups",
         uri.path()
     );
     Problem::new(StatusCode::NOT_FOUND, detail)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::http::view::{
-    ClientPage, ClientRow, ClientsQuery, HookRow, NodeView, PartitionRow, Status, StreamRow,
+    ClientPage, ClientRow, ClientsQuery, GroupPage, GroupsQuery, HookRow, NodeView, PartitionRow, Status, StreamRow,
 };
 use crate::kafka::FrontDoor;
 use crate::metrics::{Snapshot, exposition};
@@ -117,6 +117,12 @@ impl NodeView for ServedNode {
             .collect()
     }
 
+    fn groups(&self, query: GroupsQuery) -> GroupPage {
+        let limit = query.limit.unwrap_or(1) as usize;
+        let (contains, after) = (query.contains.as_deref(), query.after.as_deref());
+        self.front_door.groups().page(contains, after, limit)
+    }
+
     fn hooks(&self) -> Vec<HookRow> {
         let row = |hook: &crate::settings::HookSettings| HookRow {
             event: hook.event.word().to_owned(),
@@ -135,6 +141,7 @@ impl NodeView for ServedNode {
             status: self.told(&shards),
             shards,
             kafka: self.front_door.counters().values(),
+            groups: self.front_door.groups().values(),
             streams: self.streams(),
         })
     }

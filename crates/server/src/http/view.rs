@@ -13,6 +13,8 @@ pub trait NodeView: Send + Sync + 'static {
     fn clients(&self, query: ClientsQuery) -> impl Future<Output = ClientPage> + Send;
     /// All streams, by name.
     fn streams(&self) -> Vec<StreamRow>;
+    /// A page of consumer groups, sorted by their id.
+    fn groups(&self, query: GroupsQuery) -> GroupPage;
     /// All hooks, in the order of the configuration.
     fn hooks(&self) -> Vec<HookRow>;
     /// The metrics in the exposition format.
@@ -175,4 +177,76 @@ pub struct Streams {
 pub struct Hooks {
     /// In the order of the configuration.
     pub hooks: Vec<HookRow>,
+}
+
+/// Which consumer groups, and from where on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupsQuery {
+    /// Only groups whose id contains this text.
+    pub contains: Option<String>,
+    /// Only groups behind this one: `next` of the page before.
+    pub after: Option<String>,
+    /// Most groups; bounded by `page_rows_max` of `[http]`.
+    pub limit: Option<u32>,
+}
+
+/// A page of consumer groups.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupPage {
+    /// Sorted by id.
+    pub groups: Vec<GroupRow>,
+    /// `after` of the next page; `None`: this is the last.
+    pub next: Option<String>,
+}
+
+/// One consumer group.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupRow {
+    /// Its id.
+    pub group: String,
+    /// `Empty`, `PreparingRebalance`, `CompletingRebalance` or `Stable`.
+    pub state: String,
+    /// The kind of group, such as `consumer`; empty where it never had a member since the start.
+    pub protocol_type: String,
+    /// How its members share, such as `range`; empty where it has none.
+    pub protocol: String,
+    /// Rebalances it has ended since the start.
+    pub generation: i32,
+    /// Its members.
+    pub members: Vec<GroupMemberRow>,
+    /// What it has committed.
+    pub offsets: Vec<GroupOffsetRow>,
+}
+
+/// One member of a consumer group.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupMemberRow {
+    /// Its id.
+    pub member_id: String,
+    /// The name of a static member.
+    pub instance_id: Option<String>,
+    /// What the client calls itself.
+    pub client_id: String,
+    /// Where the client is.
+    pub host: String,
+}
+
+/// What a consumer group has committed for one partition.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupOffsetRow {
+    /// The stream.
+    pub stream: String,
+    /// The partition's number.
+    pub partition: i32,
+    /// Offset of the next record that the group reads.
+    pub committed: i64,
+    /// Offset of the next record of the partition; `None`: it is gone.
+    pub end: Option<u64>,
+    /// Records between them.
+    pub lag: Option<u64>,
+    /// When it was committed, ms since the epoch.
+    pub committed_ms: u64,
+    /// Words that the client stored with it.
+    pub metadata: String,
 }

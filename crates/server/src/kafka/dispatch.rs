@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::caller::Caller;
 use super::{
-    Answer, FrontDoor, api_versions, fetch, leader_epoch, list_offsets, metadata, produce,
+    Answer, FrontDoor, api_versions, fetch, groups, leader_epoch, list_offsets, metadata, produce,
 };
 
 /// A request as it came.
@@ -95,6 +95,17 @@ pub(super) const SERVED: &[Api] = &[
     Api::Metadata,
     Api::ApiVersions,
     Api::OffsetForLeaderEpoch,
+    Api::FindCoordinator,
+    Api::JoinGroup,
+    Api::SyncGroup,
+    Api::Heartbeat,
+    Api::LeaveGroup,
+    Api::OffsetCommit,
+    Api::OffsetFetch,
+    Api::OffsetDelete,
+    Api::ListGroups,
+    Api::DescribeGroups,
+    Api::DeleteGroups,
 ];
 
 /// Begins a request. A later one must be polled before the next request is begun.
@@ -106,6 +117,17 @@ pub(super) fn begin(asked: Asked) -> Reply {
         Api::Metadata => now!(asked, metadata::answer),
         Api::ApiVersions => now!(asked, api_versions::answer),
         Api::OffsetForLeaderEpoch => now!(asked, leader_epoch::answer),
+        Api::FindCoordinator => now!(asked, groups::find_coordinator),
+        Api::JoinGroup => later!(asked, groups::join_group),
+        Api::SyncGroup => later!(asked, groups::sync_group),
+        Api::Heartbeat => now!(asked, groups::heartbeat),
+        Api::LeaveGroup => now!(asked, groups::leave_group),
+        Api::OffsetCommit => later!(asked, groups::offset_commit),
+        Api::OffsetFetch => now!(asked, groups::offset_fetch),
+        Api::OffsetDelete => later!(asked, groups::offset_delete),
+        Api::ListGroups => now!(asked, groups::list_groups),
+        Api::DescribeGroups => now!(asked, groups::describe_groups),
+        Api::DeleteGroups => later!(asked, groups::delete_groups),
         _ => Reply::Ready(Err(WireError::Unsupported)),
     }
 }

@@ -41,6 +41,27 @@ pub(super) const SOFTWARE_NAME_BYTES_MAX: usize = 64;
 /// Slices of a response that are handed to the system at once.
 pub(super) const WRITE_SLICES: usize = 64;
 
+/// This node among brokers: the only one, and the controller.
+pub(super) const NODE_ID: i32 = 1;
+
+/// Committed offsets that go to the log in one batch, in bytes: a batch is closed once it is larger.
+pub(super) const OFFSETS_BATCH_BYTES: usize = 256 * 1024;
+
+/// How often the group clock looks whether it is still needed while nothing is due.
+pub(super) const GROUP_CLOCK_IDLE: Duration = Duration::from_secs(10);
+
+/// Time between two searches for committed offsets that nobody needs any more.
+pub(super) const OFFSETS_SWEEP_INTERVAL: Duration = Duration::from_mins(1);
+
+/// Offsets that one such search drops; the others wait for the next.
+pub(super) const OFFSETS_SWEPT_MAX: usize = 10_000;
+
+/// Members and offsets at which a page of groups ends.
+pub(super) const GROUP_PAGE_ROWS_MAX: usize = 20_000;
+
+/// Partitions of groups whose lag `/metrics` tells.
+pub(super) const LAG_METRICS_MAX: usize = 1_000;
+
 // The largest request can always be read, whoever else holds memory.
 const _: () = assert!(::kafka::limits::REQUEST_BYTES_MAX / 1024 < REQUEST_MEMORY_KIB_MAX);
 

@@ -9,6 +9,7 @@ mod connection;
 mod counters;
 mod dispatch;
 mod fetch;
+mod groups;
 mod leader_epoch;
 mod limits;
 mod list_offsets;
@@ -23,6 +24,7 @@ mod topics;
 mod transport;
 
 pub use counters::{ApiValues, KafkaCounters, KafkaValues};
+pub use groups::{GroupValues, Groups, OFFSETS};
 pub use roster::ConnectionRow;
 pub use source::{Source, Stream, Watermarks};
 
@@ -39,14 +41,19 @@ use parking::Parking;
 use roster::Roster;
 
 /// The front door of this node, for all its Kafka listeners. To be called inside the runtime.
-pub fn front_door(node: &Node) -> Arc<FrontDoor> {
+///
+/// # Errors
+/// When a table of its own cannot be read.
+pub fn front_door(node: &Node) -> anyhow::Result<Arc<FrontDoor>> {
     let source = LogSource::new(
         node.log.clone(),
         Arc::new(node.appender()),
         node.commit_watch(),
         node.cluster_id.clone(),
     );
-    FrontDoor::new(Arc::new(source), &node.settings.kafka)
+    let door = FrontDoor::new(Arc::new(source), &node.settings.kafka);
+    door.groups.load(&node.log)?;
+    Ok(door)
 }
 
 /// Everything that the Kafka connections of a node share.
@@ -61,6 +68,7 @@ pub struct FrontDoor {
     request_memory: Arc<Semaphore>,
     /// The connections.
     roster: Arc<Roster>,
+    groups: Arc<Groups>,
 }
 
 impl FrontDoor {
@@ -72,8 +80,10 @@ impl FrontDoor {
             source.clone(),
             Arc::downgrade(&parking),
         ));
+        let groups = Groups::new(source.clone(), settings);
         Arc::new(Self {
             source,
+            groups,
             settings: settings.clone(),
             counters: KafkaCounters::default(),
             parking,
@@ -81,6 +91,11 @@ impl FrontDoor {
             request_memory: Arc::new(Semaphore::new(limits::REQUEST_MEMORY_KIB_MAX as usize)),
             roster: Arc::default(),
         })
+    }
+
+    /// The groups and what they have committed.
+    pub fn groups(&self) -> &Groups {
+        &self.groups
     }
 
     /// What was counted.

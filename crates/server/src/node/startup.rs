@@ -215,10 +215,11 @@ fn open_log(settings: &Settings, disk: &FileDisk) -> anyhow::Result<OpenLog> {
 
 const SESSIONS: &str = "__sluice.sessions";
 const RETAINED: &str = "__sluice.retained";
+const OFFSETS: &str = "__sluice.offsets";
 const SYS: &str = "__sluice.sys";
 
 /// The streams that the node keeps for itself.
-fn internal_streams() -> [StreamSettings; 3] {
+fn internal_streams() -> [StreamSettings; 4] {
     let table = |name| StreamSettings {
         ack: Ack::Append,
         compact: true,
@@ -231,7 +232,7 @@ fn internal_streams() -> [StreamSettings; 3] {
         internal: true,
         ..StreamSettings::new(SYS)
     };
-    [table(SESSIONS), table(RETAINED), sys]
+    [table(SESSIONS), table(RETAINED), table(OFFSETS), sys]
 }
 
 fn worker_count(wanted: usize) -> usize {
