@@ -109,13 +109,17 @@ impl Transactions {
     pub fn found_open(&mut self, identity: Identity, partition: u32) -> Option<End> {
         let id = self.by_producer.get(&identity.producer_id);
         let transaction = id.and_then(|id| self.by_id.get_mut(id));
-        if let Some(Transaction {
-            stage: Stage::Open(open),
-            ..
-        }) = transaction
-        {
-            open.partitions.insert(partition);
-            return None;
+        match transaction {
+            Some(Transaction {
+                stage: Stage::Open(open),
+                ..
+            }) => {
+                open.partitions.insert(partition);
+                return None;
+            }
+            // Whatever its producer believes, it is not committed.
+            Some(other) => other.stage = Stage::Ended { commit: false },
+            None => {}
         }
         Some(End {
             commit: false,
@@ -450,7 +454,8 @@ impl Transactions {
             return Err(ErrorCode::InvalidProducerEpoch);
         }
         match &transaction.stage {
-            Stage::Open(open) if open.partitions.contains(&partition) => Ok(()),
+            // What is not recorded would be forgotten by a crash, and its data would hang.
+            Stage::Open(open) if open.recorded && open.partitions.contains(&partition) => Ok(()),
             _ => Err(ErrorCode::InvalidTxnState),
         }
     }

@@ -117,8 +117,11 @@ fn an_end_that_could_not_be_appended_leaves_the_transaction_open() {
     machine.add_partitions("a", me, &[7], 1).unwrap();
     machine.end("a", me, true, 2).unwrap();
     machine.ended("a", false, 2);
-    assert_eq!(machine.admits(Some("a"), me, 7), Ok(()));
-    // It is recorded anew, in case that was lost.
+    // It is recorded anew, in case that was lost; until then nothing more comes in.
+    assert_eq!(
+        machine.admits(Some("a"), me, 7),
+        Err(ErrorCode::InvalidTxnState)
+    );
     assert!(machine.add_partitions("a", me, &[7], 2).unwrap().is_some());
     assert_eq!(
         end_of(machine.end("a", me, true, 3).unwrap()).partitions,
@@ -512,10 +515,10 @@ proptest! {
                     }
                     let offsets = vec![(("t".into(), 0), committed(offset))];
                     let write = house.machine.add_offsets(&name, me, "g", offsets, now_ms);
-                    // Refused by a full disk, it is kept all the same: whoever commits then has it.
+                    // What a full disk refused is committed or not: nobody was told.
                     if let Ok(write) = write {
-                        house.append(&name, write);
-                        producers[id as usize].offset = Some(offset);
+                        let appended = house.append(&name, write);
+                        producers[id as usize].offset = appended.then_some(offset);
                     }
                 }
                 Step::Append { id, partition } => {
