@@ -4,7 +4,7 @@
 pub(crate) mod packed;
 
 use crate::message::Position;
-use commitlog::Lsn;
+use commitlog::{Lsn, PartitionId};
 use mqtt::QoS;
 use packed::{Block, Packer, Unpacker};
 use std::collections::VecDeque;
@@ -76,6 +76,9 @@ impl IdList {
 /// Entries of a block. What is being delivered is unpacked a block at a time.
 const BLOCK_ENTRIES: usize = 64;
 
+/// Partitions whose oldest entry is known at any time; where they are more it is looked for.
+const PARTITIONS_NOTED: usize = 32;
+
 /// The owed messages of one session, oldest first. Numbered without gaps from `head`, so that only
 /// chunks that changed are written again. What may soon be served from memory stays as it is, up to
 /// a block; everything behind it is packed (docs/decisions/0004).
@@ -101,6 +104,11 @@ struct Packed {
     count: usize,
     /// The newest entries.
     open: Packer,
+    /// At most the oldest offset of each partition.
+    oldest: Vec<(PartitionId, u64)>,
+    /// Entries were taken out since, so that the oldest ones may be younger, or the partitions are
+    /// too many to keep up with.
+    loose: bool,
 }
 
 impl Packed {
@@ -110,10 +118,39 @@ impl Packed {
 
     fn size_bytes(&self) -> usize {
         let blocks = self.blocks.capacity() * size_of::<Block>() + self.bytes;
-        size_of::<Self>() + blocks + self.open.capacity()
+        let oldest = self.oldest.capacity() * size_of::<(PartitionId, u64)>();
+        size_of::<Self>() + blocks + oldest + self.open.capacity()
+    }
+
+    fn note(&mut self, position: Position) {
+        let Position { partition, offset } = position;
+        let mut noted = self.oldest.iter_mut();
+        if let Some((_, oldest)) = noted.find(|(known, _)| *known == partition) {
+            *oldest = offset.min(*oldest);
+        } else if self.oldest.len() < PARTITIONS_NOTED {
+            self.oldest.push((partition, offset));
+        } else {
+            self.loose = true;
+        }
+    }
+
+    /// The oldest offset of each partition.
+    fn oldest(&mut self, mut visit: impl FnMut(Position)) {
+        if !self.loose {
+            for &(partition, offset) in &self.oldest {
+                visit(Position { partition, offset });
+            }
+            return;
+        }
+        (self.oldest, self.loose) = (Vec::new(), false);
+        for owed in self.iter(0).collect::<Vec<_>>() {
+            self.note(owed.position);
+            visit(owed.position);
+        }
     }
 
     fn push(&mut self, owed: &Owed) {
+        self.note(owed.position);
         self.open.push(owed);
         if self.open.count() == BLOCK_ENTRIES {
             let block = self.open.take();
@@ -124,6 +161,7 @@ impl Packed {
     }
 
     fn pop_block(&mut self) -> Option<Block> {
+        self.loose = true;
         let block = match self.blocks.pop_front() {
             Some(block) => block,
             None if self.open.count() > 0 => return Some(self.open.take()),
@@ -136,6 +174,7 @@ impl Packed {
 
     /// Takes the message at `position` out; answers its index, too.
     fn take(&mut self, position: Position) -> Option<(usize, Owed)> {
+        self.loose = true;
         if let Some((at, owed, rest)) = without(self.open.bytes(), position) {
             self.open = rest;
             return Some((self.count + at, owed));
@@ -292,14 +331,22 @@ impl Inbox {
         Some(owed)
     }
 
-    /// Takes out what shared groups lent, in order.
-    pub(crate) fn take_shared(&mut self) -> Vec<Position> {
-        let (shared, own): (Vec<Owed>, Vec<Owed>) = self.iter().partition(|owed| owed.shared);
-        if !shared.is_empty() {
-            self.refill(own.into_iter());
+    /// Takes out what `is_taken` says, in order.
+    pub(crate) fn take_where(&mut self, is_taken: impl Fn(&Owed) -> bool) -> Vec<Owed> {
+        let (taken, kept): (Vec<Owed>, Vec<Owed>) = self.iter().partition(is_taken);
+        if !taken.is_empty() {
+            self.refill(kept.into_iter());
             self.unsaved = self.head;
         }
-        shared.into_iter().map(|owed| owed.position).collect()
+        taken
+    }
+
+    /// Shows positions of which the lowest in each partition is not above the lowest that is held.
+    pub(crate) fn oldest(&mut self, mut visit: impl FnMut(Position)) {
+        self.front.iter().for_each(|owed| visit(owed.position));
+        if let Some(packed) = &mut self.packed {
+            packed.oldest(visit);
+        }
     }
 
     /// Holds these entries instead.
@@ -489,6 +536,7 @@ mod tests {
                     0..70 => {
                         next += 1 + number % 3;
                         let mut one = owed(next);
+                        one.position.partition = (number % 50) as u32;
                         one.lsn = if step < 35 { next } else { 0 };
                         one.shared = number == 7;
                         inbox.push(one);
@@ -501,7 +549,8 @@ mod tests {
                     84..94 => {
                         let at = model.iter().position(|it| it.position.offset == number);
                         let taken = at.map(|at| model.remove(at));
-                        proptest::prop_assert_eq!(inbox.take(owed(number).position), taken);
+                        let position = taken.map_or(owed(number).position, |it| it.position);
+                        proptest::prop_assert_eq!(inbox.take(position), taken);
                     }
                     94 => {
                         let len = model.len().min(number as usize);
@@ -509,9 +558,8 @@ mod tests {
                         proptest::prop_assert_eq!(inbox.cut(len), cut);
                     }
                     95 => {
-                        let shared: Vec<Position> =
-                            model.extract_if(.., |it| it.shared).map(|it| it.position).collect();
-                        proptest::prop_assert_eq!(inbox.take_shared(), shared);
+                        let shared: Vec<Owed> = model.extract_if(.., |it| it.shared).collect();
+                        proptest::prop_assert_eq!(inbox.take_where(|it| it.shared), shared);
                     }
                     96 => {
                         inbox.save(|_, _| {});
@@ -527,6 +575,17 @@ mod tests {
                 proptest::prop_assert_eq!(inbox.is_empty(), model.is_empty());
                 proptest::prop_assert_eq!(inbox.front(), model.first().copied());
                 proptest::prop_assert_eq!(&inbox.iter().collect::<Vec<_>>(), &model);
+                if step % 4 == 0 {
+                    let mut oldest = std::collections::BTreeMap::new();
+                    inbox.oldest(|it| {
+                        let known = oldest.entry(it.partition).or_insert(u64::MAX);
+                        *known = it.offset.min(*known);
+                    });
+                    for one in &model {
+                        let shown = oldest.get(&one.position.partition);
+                        proptest::prop_assert!(shown.is_some_and(|&at| at <= one.position.offset));
+                    }
+                }
             }
         });
     }

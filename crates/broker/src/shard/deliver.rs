@@ -390,9 +390,13 @@ impl Shard {
         out: &mut Outbox,
     ) {
         self.stats.dropped[reason as usize] += 1;
-        if let Some(live) = live {
-            dropped_event(&self.sessions[slot], live, owed.qos, reason, now, out);
-        }
+        let unknown = MessageView::unknown(owed.qos, owed.retain, now.wall_ms);
+        let live = live.unwrap_or(Live {
+            message: &unknown,
+            position: Some(owed.position),
+            commit: None,
+        });
+        dropped_event(&self.sessions[slot], live, owed.qos, reason, now, out);
         if owed.shared {
             self.settle_loan(slot, owed.position, now, out);
         } else {

@@ -6,7 +6,7 @@ use super::deliver::Live;
 use super::matches::{Subscriber, Who};
 use super::table::{Kind, write_positions};
 use super::{Shard, home_of};
-use crate::inbox::{IdList, Inbox, Owed};
+use crate::inbox::{IdList, Owed};
 use crate::input::{GroupJoin, GroupName, Loan, Now, ShardMessage};
 use crate::message::{MessageRef, Position};
 use crate::outbox::Outbox;
@@ -478,7 +478,8 @@ impl Shard {
                 self.settle_loan(slot, owed.position, now, out);
             }
         }
-        returned.extend(self.inbox(slot, Inbox::take_shared));
+        let lent = self.inbox(slot, |inbox| inbox.take_where(|owed| owed.shared));
+        returned.extend(lent.into_iter().map(|owed| owed.position));
         let session = &mut self.sessions[slot];
         let mut by_group: Vec<(GroupName, Vec<Position>)> =
             names.into_iter().map(|name| (name, Vec::new())).collect();

@@ -6,7 +6,7 @@ use super::Shard;
 use super::deliver::{Live, delivered_event, is_slow};
 use super::frames::Form;
 use crate::hooks::Event;
-use crate::inbox::Inbox;
+use crate::inbox::{Inbox, Owed};
 use crate::input::{ConnId, Now, ReadRequest};
 use crate::message::{Commit, MessageView, OwnedMessage, Position};
 use crate::outbox::Outbox;
@@ -31,6 +31,12 @@ pub(super) enum Reading {
     Inbox {
         session: SessionRef,
         positions: Vec<Position>,
+    },
+    /// Deliveries that are given up, for the records of that.
+    GivenUp {
+        session: SessionRef,
+        owed: Vec<Owed>,
+        reason: DropReason,
     },
     /// A message that was acknowledged, for the record of the event.
     /// Packet ids outlive connections, so a session that was resumed meanwhile hears of it too.
@@ -231,6 +237,11 @@ impl Shard {
                     self.finish_acked(slot, packet_id, view.as_ref(), now, out);
                 }
             }
+            Some(Reading::GivenUp {
+                session,
+                owed,
+                reason,
+            }) => self.given_up(session, owed, &messages, reason, now, out),
             Some(Reading::Transmit {
                 session,
                 packet_ids,

@@ -571,32 +571,6 @@ fn an_acked_message_of_which_no_hook_hears_is_not_read() {
 }
 
 #[test]
-fn an_acked_message_of_which_no_hook_hears_is_not_read() {
-    let settings = BrokerSettings {
-        recent_bytes_max: 0,
-        ..BrokerSettings::default()
-    };
-    let mut world = World::with(1, &[(Event::MessageAcked, "h", "events")], settings);
-    let from = world.connect("from", &v5());
-    let to = world.connect("to", &lasting(60));
-    world.subscribe(to, "#", Q1);
-    world.publish(from, "t", Q1, "x");
-    world.publish(from, "h", Q1, "y");
-    world.puback(to, 1);
-    assert_eq!((world.reads, world.shards[0].stats().acked), (0, 1));
-    // Sent again, it is known as well.
-    world.publish(from, "t", Q1, "z");
-    world.lose(to);
-    let to = world.open("to", &lasting(60));
-    let reads = world.reads;
-    world.puback(to, 3);
-    assert_eq!(world.reads, reads);
-    world.puback(to, 2);
-    assert_eq!(world.reads, reads + 1);
-    assert_eq!(world.values("events").len(), 1);
-}
-
-#[test]
 fn a_pubrec_with_an_error_ends_the_delivery() {
     let mut world = World::new();
     let conn = world.connect("a", &v5());
