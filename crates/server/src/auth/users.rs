@@ -67,6 +67,27 @@ impl fmt::Display for ChangeError {
     }
 }
 
+/// No table.
+struct Nowhere;
+
+impl Ledger for Nowhere {
+    fn write(
+        &self,
+        _name: &str,
+        _value: Option<Vec<u8>>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
+        Box::pin(async { Err("there is none".to_owned()) })
+    }
+
+    fn random(&self) -> [u8; 32] {
+        [0; 32]
+    }
+
+    fn now_ms(&self) -> u64 {
+        0
+    }
+}
+
 /// All users.
 pub struct Users {
     rows: RwLock<BTreeMap<String, Arc<User>>>,
@@ -101,6 +122,11 @@ impl Users {
             attempts: Mutex::default(),
             nobody: std::sync::OnceLock::new(),
         }
+    }
+
+    /// No users, and none can be added: for a door that asks nobody.
+    pub fn none() -> Self {
+        Self::new([], Box::new(Nowhere))
     }
 
     /// Whether there are none.
@@ -183,6 +209,7 @@ impl Users {
         password: &str,
         address: IpAddr,
     ) -> Result<(), Denied> {
+        let name = bounded(name);
         let known = self.user(name);
         let user = known.clone().unwrap_or_else(|| self.nobody());
         let found = mark(&self.secret, name, user.argon2id.salt(), password);
@@ -222,7 +249,7 @@ impl Users {
     /// # Errors
     /// Too many wait already.
     pub async fn turn(&self, name: &str, address: IpAddr) -> Result<(), Denied> {
-        let wait = lock(&self.attempts).turn(address, name, Instant::now());
+        let wait = lock(&self.attempts).turn(address, bounded(name), Instant::now());
         match wait {
             Some(wait) if wait.is_zero() => Ok(()),
             Some(wait) => {
@@ -235,12 +262,12 @@ impl Users {
 
     /// An attempt failed.
     pub fn failed(&self, name: &str, address: IpAddr) {
-        lock(&self.attempts).failed(address, name, Instant::now());
+        lock(&self.attempts).failed(address, bounded(name), Instant::now());
     }
 
     /// An attempt succeeded.
     pub fn succeeded(&self, name: &str, address: IpAddr) {
-        lock(&self.attempts).succeeded(address, name);
+        lock(&self.attempts).succeeded(address, bounded(name));
     }
 
     /// Whether there is such a user: one who was deleted does not authenticate again.
@@ -310,6 +337,15 @@ impl Users {
             what()
         });
         hashed.await.map_err(|_| Denied::TooMany)
+    }
+}
+
+/// A name that no user can have is as good as none.
+fn bounded(name: &str) -> &str {
+    if name.len() > limits::NAME_BYTES_MAX {
+        ""
+    } else {
+        name
     }
 }
 

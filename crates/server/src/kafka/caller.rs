@@ -1,16 +1,48 @@
 //! Who sends a request, and where it came in: what every handler is told of the connection.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::auth::Principal;
-use crate::settings::HostPort;
+use crate::settings::{HostPort, KafkaSettings, ListenerSettings, SaslMechanism};
+use crate::tls::Tls;
 
-/// The listener that a connection arrived at.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct ListenerFacts {
+/// What a listener is to the connections that arrive at it.
+#[derive(Default)]
+pub struct ListenerFacts {
     /// The address that clients are told, where one is set for this listener or for all.
-    pub advertised: Option<HostPort>,
+    pub(super) advertised: Option<HostPort>,
+    /// How clients log in; none: they do not.
+    pub(super) sasl: Vec<SaslMechanism>,
+    /// TLS, where it is spoken.
+    pub(super) tls: Option<Arc<Tls>>,
+}
+
+impl ListenerFacts {
+    /// A listener of these settings; `tls` is made from its own.
+    pub fn new(
+        listener: &ListenerSettings,
+        settings: &KafkaSettings,
+        tls: Option<Arc<Tls>>,
+    ) -> Arc<Self> {
+        let advertised = listener.advertised.clone();
+        Arc::new(Self {
+            advertised: advertised.or_else(|| settings.advertised.clone()),
+            sasl: listener.sasl.clone(),
+            tls,
+        })
+    }
+}
+
+impl fmt::Debug for ListenerFacts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ListenerFacts")
+            .field("advertised", &self.advertised)
+            .field("sasl", &self.sasl)
+            .field("tls", &self.tls.is_some())
+            .finish()
+    }
 }
 
 /// Who sends a request. Made when the connection is accepted; the principal changes with

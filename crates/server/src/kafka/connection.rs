@@ -10,15 +10,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use ::kafka::api::{Api, ApiVersionsRequest};
-use ::kafka::{RequestHeader, WireError, decode_request, frame};
+use ::kafka::{Frame, RequestHeader, WireError, decode_request, frame};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::caller::Caller;
-use super::dispatch::{self, Asked, Reply};
+use super::dispatch::{self, Asked, HangUp, Reply};
 use super::listener::stopping;
 use super::roster::Place;
+use super::sasl::{self, Sasl};
 use super::transport::Transport;
 use super::{Answer, FrontDoor, api_versions, limits};
 
@@ -33,6 +34,8 @@ enum End {
     TimedOut,
     /// The peer sent what is no request.
     Malformed(WireError),
+    /// The peer asked for something before it logged in, or when its login was over.
+    NotLoggedIn(Api),
     /// The peer asked for an API or a version that is not served.
     Unsupported { api_key: i16, version: i16 },
 }
@@ -52,6 +55,10 @@ pub(super) async fn serve(
     stop: watch::Receiver<bool>,
 ) {
     let mut connection = Connection {
+        login: Arc::new(Sasl::new(&caller.listener)),
+        logging_in: false,
+        refused: false,
+        muted: None,
         door,
         transport,
         caller,
@@ -74,6 +81,11 @@ pub(super) async fn serve(
             counters.malformed.add(1);
             tracing::debug!(%peer, %error, "a Kafka connection sent what is no request");
         }
+        End::NotLoggedIn(api) => {
+            counters.not_logged_in.add(1);
+            let api = api.name();
+            tracing::debug!(%peer, api, "a Kafka connection has not logged in, or too long ago");
+        }
         End::Unsupported { api_key, version } => {
             counters.unsupported.add(1);
             tracing::debug!(
@@ -91,6 +103,13 @@ struct Connection {
     transport: Transport,
     caller: Arc<Caller>,
     place: Place,
+    login: Arc<Sasl>,
+    /// A step of the login is under way: nothing else begins.
+    logging_in: bool,
+    /// The login failed: nothing begins any more.
+    refused: bool,
+    /// Until when nothing is read, because the client was over its quota.
+    muted: Option<Pin<Box<Sleep>>>,
     /// A request was understood: larger ones are taken.
     understood: bool,
     buffer: BytesMut,
@@ -143,16 +162,25 @@ impl Connection {
             if let Err(end) = self.write().await {
                 return end;
             }
+            if self.refused {
+                return End::Closed;
+            }
         }
     }
 
     /// Begins what has come and gathers what is answered, until there is something to write.
     fn poll_turn(&mut self, cx: &mut Context<'_>, alarm: Pin<&mut Sleep>) -> Poll<Result<(), End>> {
         loop {
-            self.begin_all(cx)?;
+            let muted = self.poll_muted(cx).is_pending();
+            if !muted {
+                self.begin_all(cx)?;
+            }
             self.gather(cx)?;
             if !self.out.is_empty() {
                 return Poll::Ready(Ok(()));
+            }
+            if muted || self.muted.is_some() {
+                break;
             }
             let silent = self.buffer.is_empty();
             match self.poll_read(cx) {
@@ -175,9 +203,21 @@ impl Connection {
         Poll::Ready(Err(End::TimedOut))
     }
 
+    /// Pending while the client waits for its quota.
+    fn poll_muted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(muted) = &mut self.muted {
+            ready!(muted.as_mut().poll(cx));
+            self.muted = None;
+            // The time until now was not the peer's.
+            self.since = Instant::now();
+        }
+        Poll::Ready(())
+    }
+
     /// Ready when the peer was silent, or slow, for too long.
     fn poll_alarm(&self, cx: &mut Context<'_>, mut alarm: Pin<&mut Sleep>) -> Poll<()> {
-        let patience = if !self.waiting.is_empty() || matches!(self.memory, Memory::Awaited(_)) {
+        let awaits_us = !self.waiting.is_empty() || matches!(self.memory, Memory::Awaited(_));
+        let patience = if awaits_us || self.muted.is_some() {
             // It waits for us.
             return Poll::Pending;
         } else if !self.understood {
@@ -188,7 +228,10 @@ impl Connection {
             limits::REQUEST_MAX
         };
         // The alarm is only ever drawn nearer: most of the time it rings once in an idle time.
-        let deadline = self.since + patience;
+        let mut deadline = self.since + patience;
+        if let Some(login) = self.login.deadline() {
+            deadline = deadline.min(login);
+        }
         if alarm.deadline() > deadline {
             alarm.as_mut().reset(deadline);
         }
@@ -203,14 +246,16 @@ impl Connection {
 
     /// Whether one more request may be begun before the oldest is answered.
     fn may_begin(&self) -> bool {
-        self.waiting.len() < self.door.settings.requests_outstanding_max as usize
+        !self.logging_in
+            && !self.refused
+            && self.waiting.len() < self.door.settings.requests_outstanding_max as usize
             && self.waiting_bytes < limits::OUTSTANDING_BYTES_MAX
     }
 
     /// Size of the largest request that is taken now, in bytes.
     fn request_bytes_max(&self) -> u32 {
         let max = self.door.request_bytes_max();
-        if self.understood {
+        if self.understood && self.login.settled() {
             max
         } else {
             ::kafka::limits::FIRST_REQUEST_BYTES_MAX.min(max)
@@ -237,8 +282,21 @@ impl Connection {
             Memory::Held(permit) => permit,
             Memory::None | Memory::Awaited(_) => None,
         };
-        let fixed = RequestHeader::read_fixed(&frame).map_err(End::Malformed)?;
         self.since = Instant::now();
+        if self.login.raw() {
+            let (door, caller) = (self.door.clone(), self.caller.clone());
+            let begun = Waiting {
+                api: Api::SaslAuthenticate,
+                header: (Api::SaslAuthenticate.key(), 0),
+                since: self.since,
+                size_bytes: frame.len(),
+                reply: sasl::begin_raw(self.login.clone(), door, caller, frame),
+                _memory: memory,
+            };
+            self.await_answer(begun, cx);
+            return Ok(());
+        }
+        let fixed = RequestHeader::read_fixed(&frame).map_err(End::Malformed)?;
         let mut begun = Waiting {
             api: Api::ApiVersions,
             header: (fixed.api_key, fixed.api_version),
@@ -249,6 +307,9 @@ impl Connection {
         };
         match RequestHeader::read(&frame) {
             Ok((header, api, body)) => {
+                if !self.login.admits(api) {
+                    return Err(End::NotLoggedIn(api));
+                }
                 self.meet(api, header.client_id, || decode_request(body))?;
                 begun.api = api;
                 self.door.counters.request(api);
@@ -256,6 +317,7 @@ impl Connection {
                 begun.reply = dispatch::begin(Asked {
                     door: self.door.clone(),
                     caller: self.caller.clone(),
+                    login: self.login.clone(),
                     api,
                     version,
                     correlation_id,
@@ -277,12 +339,40 @@ impl Connection {
             Err(error) => return Err(End::Malformed(error)),
         }
         self.understood = true;
+        self.await_answer(begun, cx);
+        Ok(())
+    }
+
+    /// Begins to answer a request; its answer leaves behind those of the requests before.
+    fn await_answer(&mut self, mut begun: Waiting, cx: &mut Context<'_>) {
+        self.logging_in = matches!(begun.api, Api::SaslHandshake | Api::SaslAuthenticate);
         self.place.begun();
         // Requests have their order from this: see `dispatch::begin`.
         begun.reply.poll_ready(cx);
         self.waiting_bytes += begun.size_bytes;
         self.waiting.push_back(begun);
-        Ok(())
+    }
+
+    /// A step of the login is answered.
+    fn stepped(&mut self) {
+        self.logging_in = false;
+        self.refused = self.login.failed();
+        if let Some(principal) = self.login.principal()
+            && principal != self.caller.principal
+        {
+            Arc::make_mut(&mut self.caller).principal = principal;
+            self.place.is_now(&self.caller);
+        }
+    }
+
+    /// Counts a request and its answer against the quota of the client, which is told and waits.
+    fn charge(&mut self, api: Api, version: i16, request_bytes: usize, answer: &mut Frame) {
+        let pause = self
+            .door
+            .charge(&self.caller, api, version, request_bytes, answer);
+        if !pause.is_zero() {
+            self.muted = Some(Box::pin(sleep_until(Instant::now() + pause)));
+        }
     }
 
     /// Keeps in mind what the request says of its sender.
@@ -338,13 +428,21 @@ impl Connection {
             let Reply::Ready(outcome) = done.reply else {
                 break;
             };
+            if matches!(done.api, Api::SaslHandshake | Api::SaslAuthenticate) {
+                self.stepped();
+            }
             match outcome {
-                Ok(answer) => self.out.extend(answer),
-                Err(WireError::Unsupported) => {
+                Ok(Some(mut answer)) => {
+                    self.charge(done.api, done.header.1, done.size_bytes, &mut answer.frame);
+                    self.out.push_back(answer);
+                }
+                Ok(None) => self.charge(done.api, 0, done.size_bytes, &mut Frame::default()),
+                Err(HangUp::Malformed(WireError::Unsupported)) => {
                     let (api_key, version) = done.header;
                     return Err(End::Unsupported { api_key, version });
                 }
-                Err(error) => return Err(End::Malformed(error)),
+                Err(HangUp::Malformed(error)) => return Err(End::Malformed(error)),
+                Err(HangUp::Unanswered) => return Err(End::Closed),
             }
         }
         Ok(())
@@ -407,6 +505,10 @@ impl Connection {
             self.door.counters.bytes_out.add(written as u64);
             self.written(written);
         }
+        let flush = poll_fn(|cx| self.transport.poll_flush(cx));
+        timeout(limits::WRITE_STALL_MAX, flush)
+            .await
+            .map_err(|_| End::TimedOut)??;
         self.since = Instant::now();
         Ok(())
     }

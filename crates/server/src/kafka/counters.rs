@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use ::kafka::api::Api;
 
+use crate::settings::SaslMechanism;
+
 /// Declares the counts and their plain copy from one list.
 macro_rules! counts {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -63,6 +65,26 @@ counts! {
     unsupported,
     /// Connections closed because the peer was silent or did not read.
     timed_out,
+    /// Connections closed because of a request that must not come before, or instead of, a login.
+    not_logged_in,
+    /// Logins by PLAIN.
+    logins_plain,
+    /// Logins by PLAIN that were refused.
+    logins_plain_failed,
+    /// Logins by SCRAM-SHA-256.
+    logins_scram_sha_256,
+    /// Logins by SCRAM-SHA-256 that were refused.
+    logins_scram_sha_256_failed,
+    /// Logins by SCRAM-SHA-512.
+    logins_scram_sha_512,
+    /// Logins by SCRAM-SHA-512 that were refused.
+    logins_scram_sha_512_failed,
+    /// TLS handshakes.
+    tls_handshakes,
+    /// TLS handshakes that failed.
+    tls_handshakes_failed,
+    /// Answers that told a client to wait, because of a quota.
+    throttled,
 }
 
 /// Upper bounds of the buckets of the times from a request to its answer, in microseconds.
@@ -128,6 +150,19 @@ pub struct ApiValues {
 }
 
 impl KafkaCounters {
+    /// A login ended.
+    pub(super) fn logged_in(&self, mechanism: SaslMechanism, well: bool) {
+        let count = match (mechanism, well) {
+            (SaslMechanism::Plain, true) => &self.logins_plain,
+            (SaslMechanism::Plain, false) => &self.logins_plain_failed,
+            (SaslMechanism::ScramSha256, true) => &self.logins_scram_sha_256,
+            (SaslMechanism::ScramSha256, false) => &self.logins_scram_sha_256_failed,
+            (SaslMechanism::ScramSha512, true) => &self.logins_scram_sha_512,
+            (SaslMechanism::ScramSha512, false) => &self.logins_scram_sha_512_failed,
+        };
+        count.add(1);
+    }
+
     pub(super) fn request(&self, api: Api) {
         self.apis[api.index()].requests.add(1);
     }

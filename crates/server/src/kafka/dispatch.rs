@@ -9,14 +9,17 @@ use ::kafka::{RequestHeader, Wire, WireError, decode_request};
 use bytes::Bytes;
 
 use super::caller::Caller;
+use super::sasl::{self, Sasl};
 use super::{
-    Answer, FrontDoor, api_versions, fetch, groups, leader_epoch, list_offsets, metadata, produce,
+    Answer, FrontDoor, admin, api_versions, fetch, groups, leader_epoch, list_offsets, metadata, produce,
 };
 
 /// A request as it came.
 pub(super) struct Asked {
     pub door: Arc<FrontDoor>,
     pub caller: Arc<Caller>,
+    /// How far its connection is with logging in.
+    pub login: Arc<Sasl>,
     pub api: Api,
     pub version: i16,
     pub correlation_id: i32,
@@ -33,8 +36,23 @@ impl Asked {
 }
 
 /// What comes of a request: an answer, nothing where none is asked for, or the end of the
-/// connection where the bytes are no request.
-pub(super) type Outcome = Result<Option<Answer>, WireError>;
+/// connection.
+pub(super) type Outcome = Result<Option<Answer>, HangUp>;
+
+/// Why a request ends its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HangUp {
+    /// Its bytes are no request.
+    Malformed(WireError),
+    /// It failed and its sender wants no answer; this is how it learns of that.
+    Unanswered,
+}
+
+impl From<WireError> for HangUp {
+    fn from(error: WireError) -> Self {
+        Self::Malformed(error)
+    }
+}
 
 /// An answer that is still being made. Dropped with its connection.
 pub(super) type Later = Pin<Box<dyn Future<Output = Outcome> + Send>>;
@@ -63,7 +81,7 @@ impl Reply {
 /// Answers at once.
 macro_rules! now {
     ($asked:ident, $answer:path) => {{
-        let answer = |asked: &Asked| {
+        let answer = |asked: &Asked| -> Outcome {
             let (version, id) = (asked.version, asked.correlation_id);
             let request = asked.request()?;
             Ok(Some(
@@ -95,6 +113,8 @@ pub(super) const SERVED: &[Api] = &[
     Api::Metadata,
     Api::ApiVersions,
     Api::OffsetForLeaderEpoch,
+    Api::SaslHandshake,
+    Api::SaslAuthenticate,
     Api::FindCoordinator,
     Api::JoinGroup,
     Api::SyncGroup,
@@ -106,6 +126,17 @@ pub(super) const SERVED: &[Api] = &[
     Api::ListGroups,
     Api::DescribeGroups,
     Api::DeleteGroups,
+    Api::CreateTopics,
+    Api::CreatePartitions,
+    Api::DeleteTopics,
+    Api::DeleteRecords,
+    Api::DescribeConfigs,
+    Api::AlterConfigs,
+    Api::IncrementalAlterConfigs,
+    Api::DescribeLogDirs,
+    Api::DescribeCluster,
+    Api::DescribeTopicPartitions,
+    Api::DescribeProducers,
 ];
 
 /// Begins a request. A later one must be polled before the next request is begun.
@@ -114,9 +145,11 @@ pub(super) fn begin(asked: Asked) -> Reply {
         Api::Produce => produce::begin(&asked),
         Api::Fetch => later!(asked, fetch::answer),
         Api::ListOffsets => later!(asked, list_offsets::answer),
-        Api::Metadata => now!(asked, metadata::answer),
+        Api::Metadata => later!(asked, metadata::answer),
         Api::ApiVersions => now!(asked, api_versions::answer),
         Api::OffsetForLeaderEpoch => now!(asked, leader_epoch::answer),
+        Api::SaslHandshake => sasl::begin_handshake(&asked),
+        Api::SaslAuthenticate => sasl::begin_authenticate(asked),
         Api::FindCoordinator => now!(asked, groups::find_coordinator),
         Api::JoinGroup => later!(asked, groups::join_group),
         Api::SyncGroup => later!(asked, groups::sync_group),
@@ -128,6 +161,17 @@ pub(super) fn begin(asked: Asked) -> Reply {
         Api::ListGroups => now!(asked, groups::list_groups),
         Api::DescribeGroups => now!(asked, groups::describe_groups),
         Api::DeleteGroups => later!(asked, groups::delete_groups),
-        _ => Reply::Ready(Err(WireError::Unsupported)),
+        Api::CreateTopics => later!(asked, admin::create_topics),
+        Api::CreatePartitions => later!(asked, admin::create_partitions),
+        Api::DeleteTopics => later!(asked, admin::delete_topics),
+        Api::DeleteRecords => later!(asked, admin::delete_records),
+        Api::DescribeConfigs => now!(asked, admin::describe_configs),
+        Api::AlterConfigs => later!(asked, admin::alter_configs),
+        Api::IncrementalAlterConfigs => later!(asked, admin::incremental_alter_configs),
+        Api::DescribeLogDirs => now!(asked, admin::describe_log_dirs),
+        Api::DescribeCluster => now!(asked, admin::describe_cluster),
+        Api::DescribeTopicPartitions => now!(asked, admin::describe_topic_partitions),
+        Api::DescribeProducers => now!(asked, admin::describe_producers),
+        _ => Reply::Ready(Err(WireError::Unsupported.into())),
     }
 }

@@ -38,8 +38,34 @@ pub(super) const KEPT_ANSWERS: usize = 4;
 /// What is kept of the name of a client's software and of its version, in bytes each.
 pub(super) const SOFTWARE_NAME_BYTES_MAX: usize = 64;
 
+/// Largest batch of a topic that says nothing, in bytes (Kafka's `message.max.bytes`).
+pub(super) const MESSAGE_BYTES_MAX: u32 = 1_048_588;
+
+/// How far a timestamp may lie in the future where the topic says nothing, in milliseconds (Kafka's
+/// `message.timestamp.after.max.ms`).
+pub(super) const TIMESTAMP_AFTER_MS_MAX: u64 = 3_600_000;
+
+/// Most partitions of a topic that is created over Kafka.
+pub(super) const TOPIC_PARTITIONS_MAX: i32 = 1024;
+
+/// Most partitions in one answer of DescribeTopicPartitions, as in Apache Kafka
+/// (`max.request.partition.size.limit`).
+pub(super) const DESCRIBED_PARTITIONS_MAX: i32 = 2000;
+
 /// Slices of a response that are handed to the system at once.
 pub(super) const WRITE_SLICES: usize = 64;
+
+/// Time in which a client logs in, where it must.
+pub(super) const LOGIN_MAX: Duration = Duration::from_secs(30);
+
+/// Principals and client ids whose use of a quota is remembered.
+pub(super) const QUOTA_BUCKETS_MAX: usize = 10_000;
+
+/// What of a principal's name or client id tells it apart for a quota, in bytes.
+pub(super) const QUOTA_NAME_BYTES_MAX: usize = 256;
+
+/// Longest pause of a connection that is over its quota; clients wait 30 s and more for an answer.
+pub(super) const THROTTLE_MAX: Duration = Duration::from_secs(10);
 
 /// This node among brokers: the only one, and the controller.
 pub(super) const NODE_ID: i32 = 1;

@@ -3,24 +3,37 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::caller::{Caller, ListenerFacts};
 use super::transport::Transport;
 use super::{FrontDoor, connection};
+use crate::auth::Principal;
 
 /// Pause after the system had no descriptor or memory for a new connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 impl FrontDoor {
-    /// Serves the connections of a listener until `stop` is true or its sender gone; then all are
-    /// closed, each behind the answer that it is writing.
+    /// Serves the connections of a listener without TLS that asks nobody who it is; see
+    /// [`FrontDoor::serve_listener`].
     pub async fn serve(self: Arc<Self>, listener: TcpListener, stop: watch::Receiver<bool>) {
         let facts = Arc::new(ListenerFacts {
             advertised: self.settings.advertised.clone(),
+            ..ListenerFacts::default()
         });
+        self.serve_listener(facts, listener, stop).await;
+    }
+
+    /// Serves the connections of a listener until `stop` is true or its sender gone; then all are
+    /// closed, each behind the answer that it is writing.
+    pub async fn serve_listener(
+        self: Arc<Self>,
+        facts: Arc<ListenerFacts>,
+        listener: TcpListener,
+        stop: watch::Receiver<bool>,
+    ) {
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
@@ -56,12 +69,46 @@ impl FrontDoor {
             connections.spawn(async move {
                 let counters = door.clone();
                 let _level = counters.counters.connections.level(1);
-                let transport = Transport::Plain(stream);
+                let Some((transport, caller)) = secured(&door, stream, caller, &stop).await else {
+                    return;
+                };
+                place.is_now(&caller);
                 connection::serve(door, transport, caller, place, stop).await;
             });
         }
         drop(listener);
         while connections.join_next().await.is_some() {}
+    }
+}
+
+/// The transport of a connection, and who it is by its certificate; `None`: TLS was not agreed on.
+async fn secured(
+    door: &FrontDoor,
+    stream: TcpStream,
+    mut caller: Arc<Caller>,
+    stop: &watch::Receiver<bool>,
+) -> Option<(Transport, Arc<Caller>)> {
+    let Some(tls) = caller.listener.tls.clone() else {
+        return Some((Transport::Plain(stream), caller));
+    };
+    let shaken = tokio::select! {
+        biased;
+        () = stopping(stop.clone()) => return None,
+        shaken = tls.accept(stream, &door.handshakes) => shaken,
+    };
+    match shaken {
+        Ok((stream, name)) => {
+            door.counters.tls_handshakes.add(1);
+            if let Some(name) = name {
+                Arc::make_mut(&mut caller).principal = Arc::new(Principal::user(name));
+            }
+            Some((Transport::Tls(Box::new(stream)), caller))
+        }
+        Err(error) => {
+            door.counters.tls_handshakes_failed.add(1);
+            tracing::debug!(peer = %caller.peer, %error, "a TLS handshake failed");
+            None
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! mean is the crate `kafka`'s. Only here and in that crate is a stream called a topic.
 
 mod access;
+mod admin;
 mod api_versions;
 mod caller;
 mod connection;
@@ -18,11 +19,15 @@ mod log_source;
 mod metadata;
 mod parking;
 mod produce;
+mod quota;
 mod roster;
+mod sasl;
 mod source;
 mod topics;
 mod transport;
 
+pub use admin::NodeFacts;
+pub use caller::ListenerFacts;
 pub use counters::{ApiValues, KafkaCounters, KafkaValues};
 pub use groups::{GroupValues, Groups, OFFSETS};
 pub use roster::ConnectionRow;
@@ -34,10 +39,14 @@ use std::time::Duration;
 use ::kafka::Frame;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::auth::Users;
 use crate::node::Node;
 use crate::settings::KafkaSettings;
+use crate::tls::Handshakes;
+use admin::Admin;
 use log_source::LogSource;
 use parking::Parking;
+use quota::Quotas;
 use roster::Roster;
 
 /// The front door of this node, for all its Kafka listeners. To be called inside the runtime.
@@ -51,7 +60,9 @@ pub fn front_door(node: &Node) -> anyhow::Result<Arc<FrontDoor>> {
         node.commit_watch(),
         node.cluster_id.clone(),
     );
-    let door = FrontDoor::new(Arc::new(source), &node.settings.kafka);
+    let facts = NodeFacts::new(&node.settings);
+    let users = Arc::clone(&node.users);
+    let door = FrontDoor::with_users(Arc::new(source), &node.settings.kafka, facts, users);
     door.groups.load(&node.log)?;
     Ok(door)
 }
@@ -68,13 +79,28 @@ pub struct FrontDoor {
     request_memory: Arc<Semaphore>,
     /// The connections.
     roster: Arc<Roster>,
+    /// Who may log in.
+    users: Arc<Users>,
+    quotas: Quotas,
+    handshakes: Handshakes,
     groups: Arc<Groups>,
+    admin: Admin,
 }
 
 impl FrontDoor {
+    /// A front door where nobody can log in; see [`FrontDoor::with_users`].
+    pub fn new(source: Arc<dyn Source>, settings: &KafkaSettings, facts: NodeFacts) -> Arc<Self> {
+        Self::with_users(source, settings, facts, Arc::new(Users::none()))
+    }
+
     /// Builds the front door. To be called inside the runtime: a task that wakes waiting fetches is
     /// started, and ends when the log does.
-    pub fn new(source: Arc<dyn Source>, settings: &KafkaSettings) -> Arc<Self> {
+    pub fn with_users(
+        source: Arc<dyn Source>,
+        settings: &KafkaSettings,
+        facts: NodeFacts,
+        users: Arc<Users>,
+    ) -> Arc<Self> {
         let parking = Arc::new(Parking::default());
         tokio::spawn(parking::wake_on_commit(
             source.clone(),
@@ -84,6 +110,10 @@ impl FrontDoor {
         Arc::new(Self {
             source,
             groups,
+            admin: Admin::new(facts),
+            users,
+            quotas: Quotas::new(&settings.quotas),
+            handshakes: Handshakes::default(),
             settings: settings.clone(),
             counters: KafkaCounters::default(),
             parking,

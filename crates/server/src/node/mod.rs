@@ -20,6 +20,7 @@ mod rings;
 mod socket;
 mod startup;
 mod sys;
+mod users;
 mod worker;
 mod writeback;
 
@@ -35,6 +36,7 @@ use serde::Serialize;
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
+use crate::auth::Users;
 use crate::settings::{HookSettings, Settings};
 
 pub use appender::{Appender, Flushing, Submitted};
@@ -60,6 +62,8 @@ pub struct Node {
     pub cluster_id: String,
     /// When the node started, ms since the epoch.
     pub started_ms: u64,
+    /// Who may log in, by whichever door.
+    pub users: Arc<Users>,
     mqtt_addresses: Vec<SocketAddr>,
     mailboxes: Vec<Arc<Mailbox>>,
     retained: Arc<RwLock<RetainedIndex>>,

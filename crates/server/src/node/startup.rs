@@ -31,7 +31,7 @@ use super::readers::Readers;
 use super::reception::Reception;
 use super::rings::{self, Brake, TurnOrder, TurnSender, Wake};
 use super::worker::{self, Worker};
-use super::{Node, Threads, random, restore, sys};
+use super::{Appender, Node, Threads, random, restore, sys, users};
 use crate::settings::{ListenerKind, ListenerSettings, Settings};
 
 /// Most workers: the homes that client ids are spread over.
@@ -123,7 +123,14 @@ fn prepare(
         },
     )?;
     let running = Running::start(settings, open, shards, &broker)?;
+    let appender = Appender::new(
+        running.door.clone(),
+        Arc::clone(&running.standing),
+        running.reader.clone(),
+    );
+    let users = users::open(&running.reader, appender)?;
     let node = Arc::new(Node {
+        users: Arc::new(users),
         log: running.reader,
         counters: Arc::clone(&running.counters),
         settings: Arc::clone(settings),
@@ -219,7 +226,7 @@ const OFFSETS: &str = "__sluice.offsets";
 const SYS: &str = "__sluice.sys";
 
 /// The streams that the node keeps for itself.
-fn internal_streams() -> [StreamSettings; 4] {
+fn internal_streams() -> [StreamSettings; 5] {
     let table = |name| StreamSettings {
         ack: Ack::Append,
         compact: true,
@@ -232,7 +239,11 @@ fn internal_streams() -> [StreamSettings; 4] {
         internal: true,
         ..StreamSettings::new(SYS)
     };
-    [table(SESSIONS), table(RETAINED), table(OFFSETS), sys]
+    let users = StreamSettings {
+        ack: Ack::Flush,
+        ..table(users::USERS)
+    };
+    [table(SESSIONS), table(RETAINED), table(OFFSETS), users, sys]
 }
 
 fn worker_count(wanted: usize) -> usize {

@@ -1,0 +1,91 @@
+//! The users table of the node: a compacted stream that is read at the start and written with every
+//! change. What a record means is `auth`'s.
+
+use std::pin::Pin;
+
+use anyhow::{Context as _, anyhow};
+use commitlog::batch::BatchBuilder;
+use commitlog::{Append, Entry, LogReader, PartitionId, table};
+
+use super::{Appender, random, wall_ms};
+use crate::auth::{Ledger, User, Users};
+
+/// The table.
+pub(super) const USERS: &str = "__sluice.users";
+
+/// Reads the users.
+pub(super) fn open(log: &LogReader, appender: Appender) -> anyhow::Result<Users> {
+    let stream = log
+        .stream(USERS)
+        .with_context(|| format!("there is no stream {USERS}"))?;
+    let partition = *stream
+        .partitions
+        .first()
+        .with_context(|| format!("{USERS} has no partition"))?;
+    let mut rows = Vec::new();
+    let mut wrong = None;
+    table::load(log, partition, None, |row| {
+        let name = String::from_utf8_lossy(row.key).into_owned();
+        match User::decode(row.value) {
+            Ok(user) => rows.push((name, user)),
+            // A user who cannot log in would not know why; the operator does.
+            Err(what) => wrong = Some(anyhow!("user {name} at offset {}: {what}", row.offset)),
+        }
+    })
+    .with_context(|| format!("cannot read {USERS}"))?;
+    if let Some(wrong) = wrong {
+        return Err(wrong.context(format!("cannot read {USERS}")));
+    }
+    Ok(Users::new(
+        rows,
+        Box::new(Table {
+            appender,
+            partition,
+        }),
+    ))
+}
+
+struct Table {
+    appender: Appender,
+    partition: PartitionId,
+}
+
+impl Ledger for Table {
+    fn write(
+        &self,
+        name: &str,
+        value: Option<Vec<u8>>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
+        let mut batch = BatchBuilder::new();
+        batch.push(
+            wall_ms() as i64,
+            Some(name.as_bytes()),
+            value.as_deref(),
+            &[],
+        );
+        let entry = Entry {
+            appends: vec![Append {
+                partition: self.partition,
+                batch: batch.finish(),
+            }],
+            ops: Vec::new(),
+        };
+        let submitted = self.appender.submit(entry);
+        Box::pin(async move {
+            let appended = submitted.await.map_err(|error| error.to_string())?;
+            for offset in appended.base_offsets {
+                offset.map_err(|refusal| refusal.to_string())?;
+            }
+            let flushed = self.appender.flushed(appended.lsn, true).await;
+            flushed.map_err(|error| error.to_string())
+        })
+    }
+
+    fn random(&self) -> [u8; 32] {
+        random::bytes()
+    }
+
+    fn now_ms(&self) -> u64 {
+        wall_ms()
+    }
+}
