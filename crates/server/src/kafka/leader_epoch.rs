@@ -13,7 +13,7 @@ use super::{FrontDoor, Stream};
 /// Answers an OffsetForLeaderEpoch request.
 pub(super) fn answer(
     door: &FrontDoor,
-    _caller: &Caller,
+    caller: &Caller,
     version: i16,
     correlation_id: i32,
     request: &OffsetForLeaderEpochRequest<'_>,
@@ -22,7 +22,7 @@ pub(super) fn answer(
         .topics
         .iter()
         .map(|topic| {
-            let stream = door.stream(topic.topic);
+            let stream = door.described(caller, topic.topic);
             let partition = |row| partition(door, stream.as_deref(), row);
             LeaderEpochTopicResponse {
                 topic: topic.topic,

@@ -19,7 +19,7 @@ const NOWHERE: Place = (-1, -1, -1);
 /// Answers a ListOffsets request.
 pub(super) async fn answer(
     door: &FrontDoor,
-    _caller: &Caller,
+    caller: &Caller,
     version: i16,
     correlation_id: i32,
     request: &ListOffsetsRequest<'_>,
@@ -27,7 +27,7 @@ pub(super) async fn answer(
     let committed = request.isolation_level == 1;
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
-        let stream = door.stream(topic.name);
+        let stream = door.described(caller, topic.name);
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for row in &topic.partitions {
             partitions.push(partition(door, version, committed, stream.as_deref(), row).await);

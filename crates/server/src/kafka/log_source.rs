@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use ::kafka::Uuid;
 use bytes::Bytes;
-use commitlog::{Ack, Entry, LogReader, Lsn, PartitionId, ReadError, StreamMeta};
+use commitlog::{Ack, Entry, LogReader, Lsn, PartitionId, ProducerState, ReadError, StreamMeta};
 use tokio::sync::watch;
 
 use super::source::Appends;
@@ -167,6 +167,18 @@ impl Source for LogSource {
 
     fn newest(&self, partition: PartitionId) -> Result<Option<(u64, i64)>, ReadError> {
         self.log.newest(partition)
+    }
+
+    fn size_bytes(&self, partition: PartitionId) -> Option<u64> {
+        self.log.size_bytes(partition)
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        self.log.free_bytes()
+    }
+
+    fn producers(&self, partition: PartitionId) -> Option<Vec<ProducerState>> {
+        self.log.producers(partition)
     }
 
     fn commits(&self) -> watch::Receiver<Lsn> {

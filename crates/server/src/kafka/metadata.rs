@@ -1,5 +1,5 @@
-//! Metadata: this node as the only broker and controller, and the streams as topics. Topics are
-//! never created here.
+//! Metadata: this node as the only broker and controller, and the streams as topics. A topic that
+//! is asked for by name is created where settings, client and permissions allow it.
 
 use std::sync::Arc;
 
@@ -9,17 +9,11 @@ use ::kafka::api::{
 };
 use ::kafka::{ErrorCode, Frame, Uuid, encode_response};
 
+use super::access::{Operation, Resource};
 use super::caller::Caller;
-use super::{FrontDoor, Stream};
-
-/// This node among brokers.
-const NODE_ID: i32 = 1;
-
-/// What may be done with a topic: Kafka's bits for READ (3) and DESCRIBE (8).
-const TOPIC_OPERATIONS: i32 = 1 << 3 | 1 << 8;
-
-/// What may be done with the cluster: Kafka's bit for DESCRIBE (8).
-const CLUSTER_OPERATIONS: i32 = 1 << 8;
+use super::limits::NODE_ID;
+use super::topics::legal;
+use super::{FrontDoor, Stream, admin};
 
 /// A topic that was asked for, as it was asked for.
 enum Found<'a> {
@@ -29,22 +23,25 @@ enum Found<'a> {
 }
 
 /// Answers a Metadata request.
-pub(super) fn answer(
+pub(super) async fn answer(
     door: &FrontDoor,
     caller: &Caller,
     version: i16,
     correlation_id: i32,
     request: &MetadataRequest<'_>,
 ) -> Frame {
-    let found = find(door, version, request);
+    create_missing(door, caller, version, request).await;
+    let found = find(door, caller, version, request);
     let advertised = caller.advertised();
-    let topic_operations = if request.include_topic_authorized_operations {
-        TOPIC_OPERATIONS
-    } else {
-        OPERATIONS_NOT_ASKED
+    let topic_operations = |name: &str| {
+        if request.include_topic_authorized_operations {
+            door.authorized_operations(caller, Resource::Topic(name))
+        } else {
+            OPERATIONS_NOT_ASKED
+        }
     };
     let cluster_operations = if request.include_cluster_authorized_operations {
-        CLUSTER_OPERATIONS
+        door.authorized_operations(caller, Resource::Cluster)
     } else {
         OPERATIONS_NOT_ASKED
     };
@@ -59,7 +56,7 @@ pub(super) fn answer(
         controller_id: NODE_ID,
         topics: found
             .iter()
-            .map(|found| topic(door, found, topic_operations))
+            .map(|found| topic(door, found, &topic_operations))
             .collect(),
         cluster_authorized_operations: cluster_operations,
         ..Default::default()
@@ -67,14 +64,42 @@ pub(super) fn answer(
     encode_response(Api::Metadata, version, correlation_id, &response)
 }
 
-fn find<'a>(door: &FrontDoor, version: i16, request: &MetadataRequest<'a>) -> Vec<Found<'a>> {
+/// Creates those of the topics asked for that are not there, where that is allowed. Versions below 4
+/// cannot say whether they want it and always do.
+async fn create_missing(
+    door: &FrontDoor,
+    caller: &Caller,
+    version: i16,
+    request: &MetadataRequest<'_>,
+) {
+    if !door.settings.auto_create || (version >= 4 && !request.allow_auto_topic_creation) {
+        return;
+    }
+    let asked = request.topics.iter().flatten();
+    let missing: Vec<&str> = asked
+        .filter_map(|topic| topic.name)
+        .filter(|name| legal(name) && door.source.stream(name).is_none())
+        .filter(|name| door.allows(caller, Operation::Describe, Resource::Topic(name)))
+        .collect();
+    if !missing.is_empty() {
+        admin::create_asked_for(door, caller, &missing).await;
+    }
+}
+
+fn find<'a>(
+    door: &FrontDoor,
+    caller: &Caller,
+    version: i16,
+    request: &MetadataRequest<'a>,
+) -> Vec<Found<'a>> {
+    let shown = |name: &str| door.allows(caller, Operation::Describe, Resource::Topic(name));
     let asked = match &request.topics {
         // An empty list asks for all in version 0, and for none later.
         Some(topics) if !topics.is_empty() || version > 0 => topics,
         _ => {
             let streams = door.source.streams().into_iter();
             return streams
-                .filter(|stream| !stream.internal)
+                .filter(|stream| !stream.internal && shown(&stream.name))
                 .map(Found::Stream)
                 .collect();
         }
@@ -82,17 +107,27 @@ fn find<'a>(door: &FrontDoor, version: i16, request: &MetadataRequest<'a>) -> Ve
     asked
         .iter()
         .map(|topic| match topic.name {
+            Some(name) if !shown(name) => Found::NoName(name, ErrorCode::TopicAuthorizationFailed),
             Some(name) => door
                 .stream(name)
                 .map_or_else(|error| Found::NoName(name, error), Found::Stream),
+            // An id tells nothing to whom the name is not shown.
             None => door
                 .stream_by_id(&topic.topic_id)
+                .and_then(|stream| match shown(&stream.name) {
+                    true => Ok(stream),
+                    false => Err(ErrorCode::UnknownTopicId),
+                })
                 .map_or_else(|error| Found::NoId(topic.topic_id, error), Found::Stream),
         })
         .collect()
 }
 
-fn topic<'a>(door: &FrontDoor, found: &'a Found<'_>, operations: i32) -> MetadataTopic<'a> {
+fn topic<'a>(
+    door: &FrontDoor,
+    found: &'a Found<'_>,
+    operations: &dyn Fn(&str) -> i32,
+) -> MetadataTopic<'a> {
     let stream = match found {
         Found::Stream(stream) => stream,
         Found::NoName(name, error) => {
@@ -131,6 +166,6 @@ fn topic<'a>(door: &FrontDoor, found: &'a Found<'_>, operations: i32) -> Metadat
         topic_id: stream.topic_id,
         is_internal: false,
         partitions: (0..).zip(&stream.partitions).map(partition).collect(),
-        topic_authorized_operations: operations,
+        topic_authorized_operations: operations(&stream.name),
     }
 }

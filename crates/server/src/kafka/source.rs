@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ::kafka::Uuid;
 use bytes::Bytes;
-use commitlog::{Entry, Lsn, PartitionId, ReadError, StreamSettings};
+use commitlog::{Entry, Lsn, PartitionId, ProducerState, ReadError, StreamSettings};
 use tokio::sync::watch;
 
 use crate::node::{Appender, Flushing, Submitted};
@@ -89,6 +89,15 @@ pub trait Source: Send + Sync + 'static {
 
     /// The record with the largest timestamp: offset and timestamp. Blocks.
     fn newest(&self, partition: PartitionId) -> Result<Option<(u64, i64)>, ReadError>;
+
+    /// Size of a partition, in bytes.
+    fn size_bytes(&self, partition: PartitionId) -> Option<u64>;
+
+    /// What is free on the disk under the log, in bytes, where that is known.
+    fn free_bytes(&self) -> Option<u64>;
+
+    /// The producers that a partition knows.
+    fn producers(&self, partition: PartitionId) -> Option<Vec<ProducerState>>;
 
     /// Changes with every append and every flush.
     fn commits(&self) -> watch::Receiver<Lsn>;

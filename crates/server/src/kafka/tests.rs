@@ -1,6 +1,7 @@
 //! The front door over loopback, before a log in memory, spoken to by the client direction of the
 //! crate `kafka`. Clients that others wrote are in the whole-program tests.
 
+mod administering;
 mod describing;
 mod fake;
 mod fetching;
@@ -23,7 +24,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use super::FrontDoor;
+use super::{FrontDoor, NodeFacts};
 use crate::settings::{HostPort, KafkaSettings};
 pub(crate) use fake::FakeLog;
 
@@ -69,10 +70,15 @@ impl House {
     }
 
     async fn with(change: impl FnOnce(&mut KafkaSettings)) -> Self {
+        Self::of(NodeFacts::default(), change).await
+    }
+
+    /// As [`House::with`], where the configuration says this.
+    async fn of(facts: NodeFacts, change: impl FnOnce(&mut KafkaSettings)) -> Self {
         let mut settings = settings();
         change(&mut settings);
         let log = Arc::new(FakeLog::new());
-        let door = FrontDoor::new(log.clone(), &settings);
+        let door = FrontDoor::new(log.clone(), &settings, facts);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use ::kafka::{ErrorCode, Uuid};
 use commitlog::{PartitionId, ReadError};
 
+use super::access::{Operation, Resource};
+use super::caller::Caller;
 use super::{FrontDoor, Stream, Watermarks};
 
 /// Most characters of a topic's name, as in Apache Kafka.
@@ -20,6 +22,14 @@ impl FrontDoor {
             .stream(name)
             .filter(|stream| !stream.internal)
             .ok_or(ErrorCode::UnknownTopicOrPartition)
+    }
+
+    /// The stream of this name, if this caller may see it.
+    pub(super) fn described(&self, caller: &Caller, name: &str) -> Result<Arc<Stream>, ErrorCode> {
+        if !self.allows(caller, Operation::Describe, Resource::Topic(name)) {
+            return Err(ErrorCode::TopicAuthorizationFailed);
+        }
+        self.stream(name)
     }
 
     /// The stream with this topic id, if clients may see it.
@@ -77,7 +87,8 @@ pub(super) fn read_error(error: &ReadError) -> ErrorCode {
     }
 }
 
-fn legal(name: &str) -> bool {
+/// Whether a topic can have this name.
+pub(super) fn legal(name: &str) -> bool {
     let legal = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
     (1..=NAME_BYTES_MAX).contains(&name.len())
         && name.bytes().all(legal)

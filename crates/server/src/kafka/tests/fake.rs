@@ -7,7 +7,10 @@ use std::sync::{Arc, Mutex};
 use ::kafka::Uuid;
 use bytes::Bytes;
 use commitlog::batch::{BatchView, set_base_offset, set_leader_epoch};
-use commitlog::{Ack, BatchBuilder, Entry, Lsn, PartitionId, ReadError, Refusal, StreamSettings};
+use commitlog::{
+    Ack, BatchBuilder, Entry, Lsn, Op, PartitionId, ProducerState, ReadError, Refusal,
+    StreamSettings,
+};
 use tokio::sync::{oneshot, watch};
 
 use crate::kafka::{Source, Stream, Watermarks};
@@ -154,12 +157,13 @@ impl FakeLog {
                 None => Err(Refusal::UnknownPartition),
             });
         }
-        assert!(entry.ops.is_empty(), "the fake log has no ops");
+        let ops = entry.ops.into_iter().map(|op| inside.carry_out(op));
+        let ops = ops.collect();
         inside.entries += 1;
         Ok(Appended {
             lsn: inside.entries,
             base_offsets,
-            ops: Vec::new(),
+            ops,
         })
     }
 
@@ -173,6 +177,52 @@ impl FakeLog {
         change(&mut inside.partitions[partition as usize]);
         drop(inside);
         self.commits.send_modify(|lsn| *lsn += 1);
+    }
+}
+
+impl Inside {
+    fn carry_out(&mut self, op: Op) -> Result<Vec<PartitionId>, Refusal> {
+        match op {
+            Op::CreateStream(settings) if self.streams.contains_key(settings.name.as_str()) => {
+                Err(Refusal::StreamExists)
+            }
+            Op::CreateStream(settings) => Ok(self.put(settings, Vec::new())),
+            Op::AlterStream(settings) => {
+                let stream = self.streams.get(settings.name.as_str());
+                let have = stream.ok_or(Refusal::UnknownStream)?.partitions.clone();
+                Ok(self.put(settings, have))
+            }
+            Op::DeleteStream(name) => {
+                let stream = self.streams.remove(name.as_str());
+                stream.map(|_| Vec::new()).ok_or(Refusal::UnknownStream)
+            }
+            Op::SetLogStart { partition, offset } => {
+                let partition = self.partitions.get_mut(partition as usize);
+                partition.ok_or(Refusal::UnknownPartition)?.log_start = offset;
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    /// Puts a stream there, with new partitions where it has too few; returns the new ones.
+    fn put(&mut self, settings: StreamSettings, mut have: Vec<PartitionId>) -> Vec<PartitionId> {
+        let made = have.len()..settings.partitions as usize;
+        let made: Vec<_> = made
+            .map(|_| {
+                self.partitions.push(Partition::default());
+                self.partitions.len() as PartitionId - 1
+            })
+            .collect();
+        have.extend(&made);
+        let stream = Arc::new(Stream {
+            name: settings.name.as_str().into(),
+            topic_id: settings.topic_id,
+            partitions: have,
+            internal: settings.internal,
+            settings,
+        });
+        self.streams.insert(stream.name.clone(), stream);
+        made
     }
 }
 
@@ -311,6 +361,35 @@ impl Source for FakeLog {
         let times = inside.partitions[partition as usize].times();
         // The first of equals, as Kafka does.
         Ok(times.reduce(|best, next| if next.1 > best.1 { next } else { best }))
+    }
+
+    fn size_bytes(&self, partition: PartitionId) -> Option<u64> {
+        let inside = self.inside.lock().unwrap();
+        let partition = inside.partitions.get(partition as usize)?;
+        Some(
+            partition
+                .batches
+                .iter()
+                .map(|batch| batch.len() as u64)
+                .sum(),
+        )
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        Some(1 << 30)
+    }
+
+    fn producers(&self, partition: PartitionId) -> Option<Vec<ProducerState>> {
+        let inside = self.inside.lock().unwrap();
+        inside.partitions.get(partition as usize)?;
+        Some(vec![ProducerState {
+            producer_id: 7,
+            epoch: 1,
+            last_sequence: 41,
+            last_ms: 1000,
+            coordinator_epoch: -1,
+            txn_first_offset: Some(3),
+        }])
     }
 
     fn commits(&self) -> watch::Receiver<Lsn> {

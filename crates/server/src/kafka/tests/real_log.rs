@@ -130,7 +130,7 @@ impl Node {
             commits,
             fake::CLUSTER_ID.into(),
         );
-        let door = FrontDoor::new(Arc::new(source), &settings());
+        let door = FrontDoor::new(Arc::new(source), &settings(), NodeFacts::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
