@@ -3,14 +3,23 @@
 
 use broker::{CloseCause, ConnId, Input, Now, Outbox, Shard};
 use mio::event::Event;
+use mqtt::Packet;
 use tracing::debug;
 
 use super::send::discard;
 use super::{KEEP_ALIVE_CHECK_MS, OUTPUT_PAUSE_BYTES, READ_BYTES, Worker};
 use crate::node::socket::ReadEnd;
 
-/// Packets that one connection may have handled in a turn before others get theirs.
-const PACKETS_A_TURN: u32 = 32;
+/// What one connection may have handled in a turn before others get theirs: so much of
+/// [`PACKET_COST`] and [`ACK_COST`], 32 packets or 1,024 acknowledgements.
+const BUDGET_A_TURN: u32 = 32 * PACKET_COST;
+
+/// The cost of a packet that is no acknowledgement.
+const PACKET_COST: u32 = 32;
+
+/// The cost of a PUBACK, PUBREC, PUBREL or PUBCOMP. A subscriber that takes what many publish
+/// sends as many of them as all of those send messages, and must not get less of a turn for it.
+const ACK_COST: u32 = 1;
 
 /// An incomplete packet of at most this size is joined with what follows in the read buffer; a
 /// larger one grows where it lies.
@@ -69,7 +78,7 @@ impl Worker {
             // `send_dirty` queues it again once enough is sent.
             return;
         }
-        let mut budget = PACKETS_A_TURN;
+        let mut budget = Budget::default();
         let mut outcome = Outcome::NeedMore;
         if !socket.unread().is_empty() {
             outcome = self.handle_unread(conn, &mut budget);
@@ -77,9 +86,10 @@ impl Worker {
         if outcome == Outcome::NeedMore {
             outcome = self.read_and_handle(conn, &mut budget);
         }
-        let packets = u64::from(PACKETS_A_TURN - budget);
-        self.handled += PACKETS_A_TURN - budget;
-        self.counters().packets_in.add_own(packets);
+        self.handled += budget.packets;
+        self.counters()
+            .packets_in
+            .add_own(u64::from(budget.packets));
         match outcome {
             Outcome::Closed => self.start_closing(),
             Outcome::NeedMore => self.after_reading(conn, false),
@@ -91,7 +101,7 @@ impl Worker {
     }
 
     /// Handles whole packets that were read in an earlier turn.
-    fn handle_unread(&mut self, conn: ConnId, budget: &mut u32) -> Outcome {
+    fn handle_unread(&mut self, conn: ConnId, budget: &mut Budget) -> Outcome {
         let Some(socket) = self.sockets.get_mut(conn) else {
             return Outcome::Closed;
         };
@@ -108,7 +118,7 @@ impl Worker {
     }
 
     /// Reads once and handles what came together with what was incomplete.
-    fn read_and_handle(&mut self, conn: ConnId, budget: &mut u32) -> Outcome {
+    fn read_and_handle(&mut self, conn: ConnId, budget: &mut Budget) -> Outcome {
         let Some(socket) = self.sockets.get_mut(conn) else {
             return Outcome::Closed;
         };
@@ -212,6 +222,34 @@ impl Worker {
     }
 }
 
+/// What is left of a connection's share of a turn, and what it had.
+struct Budget {
+    left: u32,
+    packets: u32,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            left: BUDGET_A_TURN,
+            packets: 0,
+        }
+    }
+}
+
+impl Budget {
+    fn spend(&mut self, packet: &Packet<'_>) {
+        let cost = match packet {
+            Packet::Puback(_) | Packet::Pubrec(_) | Packet::Pubrel(_) | Packet::Pubcomp(_) => {
+                ACK_COST
+            }
+            _ => PACKET_COST,
+        };
+        self.left = self.left.saturating_sub(cost);
+        self.packets += 1;
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     /// All whole packets are handled.
@@ -236,18 +274,18 @@ impl Handler<'_> {
         conn: ConnId,
         version: mqtt::Version,
         bytes: &[u8],
-        budget: &mut u32,
+        budget: &mut Budget,
     ) -> (usize, Outcome) {
         let closes = self.out.closes.len();
         let mut used = 0;
         while used < bytes.len() {
-            if *budget == 0 {
+            if budget.left == 0 {
                 return (used, Outcome::BudgetSpent);
             }
             match mqtt::decode(&bytes[used..], version, self.max) {
                 Ok(Some((packet, len))) => {
                     used += len;
-                    *budget -= 1;
+                    budget.spend(&packet);
                     let input = Input::Packet {
                         conn,
                         packet: &packet,
@@ -266,5 +304,29 @@ impl Handler<'_> {
             }
         }
         (used, Outcome::NeedMore)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_takes_more_acknowledgements_than_other_packets() {
+        let taken = |packet: &[u8]| {
+            let (packet, _) = mqtt::decode(packet, mqtt::Version::V311, 100)
+                .expect("well formed")
+                .expect("whole");
+            let mut budget = Budget::default();
+            while budget.left > 0 {
+                budget.spend(&packet);
+            }
+            budget.packets
+        };
+        for first in [0x40, 0x50, 0x62, 0x70] {
+            assert_eq!(taken(&[first, 2, 0, 1]), 1024, "{first:x}");
+        }
+        assert_eq!(taken(&[0x32, 6, 0, 1, b'a', 0, 1, b'x']), 32, "PUBLISH");
+        assert_eq!(taken(&[0xc0, 0]), 32, "PINGREQ");
     }
 }
