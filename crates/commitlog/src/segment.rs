@@ -17,7 +17,7 @@ use crate::error::{Error, ReadError};
 use crate::index::{
     OFFSET_ENTRY_BYTES, OffsetEntry, OffsetIndex, TIME_ENTRY_BYTES, TimeEntry, TimeIndex,
 };
-use crate::limits::BATCH_BYTES_MAX;
+use crate::limits::{BATCH_BYTES_MAX, DECOMPRESSED_BYTES_MAX};
 
 pub(crate) use aborted::TXNINDEX;
 pub(crate) use rewrite::CLEANED;
@@ -338,8 +338,7 @@ impl Segment {
         Ok(if sound { entry.position } else { 0 })
     }
 
-    /// The first record at or behind `from` that is as new as `timestamp_ms`. In a compressed batch
-    /// it is the batch that is found.
+    /// The first record at or behind `from` that is as new as `timestamp_ms`.
     pub fn find_time(&self, timestamp_ms: i64, from: u64) -> Result<Option<(u64, i64)>, ReadError> {
         if self
             .newest()
@@ -460,16 +459,10 @@ pub(crate) fn first_as_new(
     from: u64,
 ) -> Result<Option<(u64, i64)>, BatchError> {
     let (batch, _) = BatchView::parse(bytes)?;
-    for record in batch.records() {
-        match record {
-            Ok(record) if record.offset >= from && record.timestamp_ms >= timestamp_ms => {
-                return Ok(Some((record.offset, record.timestamp_ms)));
-            }
-            Ok(_) => {}
-            Err(BatchError::Compressed) => {
-                return Ok(Some((batch.base_offset().max(from), batch.max_timestamp())));
-            }
-            Err(error) => return Err(error),
+    for record in &batch.plain(DECOMPRESSED_BYTES_MAX)? {
+        let record = record?;
+        if record.offset >= from && record.timestamp_ms >= timestamp_ms {
+            return Ok(Some((record.offset, record.timestamp_ms)));
         }
     }
     Ok(None)

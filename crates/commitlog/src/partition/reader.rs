@@ -78,8 +78,7 @@ impl PartitionReader {
         }
     }
 
-    /// Offset and timestamp of the first record as new as `timestamp_ms`, if there is one. In a
-    /// compressed batch it is the batch's first offset and greatest timestamp.
+    /// Offset and timestamp of the first record as new as `timestamp_ms`, if there is one.
     pub fn offset_for_time(&self, timestamp_ms: i64) -> Result<Option<(u64, i64)>, ReadError> {
         match &self.source {
             Source::Disk(shared) => shared.offset_for_time(timestamp_ms),

@@ -1,6 +1,7 @@
 //! The log against a model, with crashes between any two operations of the disk.
 
 mod conditions;
+mod producers;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,8 +17,9 @@ use crate::flush::FlushTicket;
 use crate::log::{Log, LogConfig};
 use crate::stream::{Lsn, PartitionId, Storage, StreamSettings};
 use crate::table;
+use producers::Seen;
 
-const NAMES: [&str; 5] = ["a", "b", "c", "memory", "table"];
+const NAMES: [&str; 6] = ["a", "b", "c", "memory", "table", "keyed"];
 const KEYS: u64 = 12;
 
 fn config() -> LogConfig {
@@ -33,7 +35,7 @@ fn settings(name: &str, partitions: u32) -> StreamSettings {
     let mut settings = StreamSettings::new(name);
     settings.partitions = partitions;
     settings.segment_bytes = 4096;
-    settings.compact = name == "table";
+    settings.compact = name == "table" || name == "keyed";
     if name == "memory" {
         settings.storage = Storage::Memory;
     }
@@ -47,7 +49,7 @@ enum Change {
     Delete(String),
     Grow(StreamSettings, Vec<PartitionId>),
     LogStart(PartitionId, u64),
-    Append(PartitionId, u64, Vec<(String, String)>),
+    Append(PartitionId, u64, Vec<(String, String)>, Option<Seen>),
 }
 
 #[derive(Clone, Default, Debug, PartialEq, Eq)]
@@ -61,6 +63,13 @@ struct Content {
     log_start: u64,
     /// Key and value by offset.
     records: Vec<(String, String)>,
+    /// Those of producers.
+    batches: Vec<Seen>,
+}
+
+/// What stands in the model for a marker; it has no key.
+fn marker_text(commit: bool) -> String {
+    if commit { "commit" } else { "abort" }.to_owned()
 }
 
 impl State {
@@ -90,10 +99,11 @@ impl State {
                 let content = self.partitions.get_mut(&id).unwrap();
                 content.log_start = content.log_start.max(offset);
             }
-            Change::Append(id, base_offset, records) => {
+            Change::Append(id, base_offset, records, seen) => {
                 let content = self.partitions.get_mut(&id).unwrap();
                 assert_eq!(content.records.len() as u64, base_offset);
                 content.records.extend(records);
+                content.batches.extend(seen);
             }
         }
     }
@@ -103,10 +113,14 @@ impl State {
         streams.any(|(settings, ids)| settings.storage == Storage::Memory && ids.contains(&id))
     }
 
-    fn is_table(&self, id: PartitionId) -> bool {
+    fn is_of(&self, name: &str, id: PartitionId) -> bool {
         self.streams
-            .get("table")
+            .get(name)
             .is_some_and(|(_, ids)| ids.contains(&id))
+    }
+
+    fn is_table(&self, id: PartitionId) -> bool {
+        self.is_of("table", id)
     }
 }
 
@@ -207,6 +221,7 @@ impl World {
             }
             let mut appends = Vec::new();
             let mut sent = Vec::new();
+            let mut future = self.now.clone();
             for _ in 0..=self.random.below(3) {
                 let id = ids[self.random.below(ids.len() as u64) as usize];
                 let mut builder = BatchBuilder::new();
@@ -224,11 +239,16 @@ impl World {
                     );
                     records.push((key, value));
                 }
-                appends.push(Append {
-                    partition: id,
-                    batch: builder.finish(),
-                });
-                sent.push((id, records));
+                let batch = builder.finish();
+                let (batch, sending) = self.prepare(&future, id, batch, records);
+                if let Ok(change) = &sending
+                    && !future.is_memory(id)
+                {
+                    future.apply(change);
+                }
+                let partition = id;
+                appends.push(Append { partition, batch });
+                sent.push((id, sending));
             }
             let ops = Vec::new();
             let staged = self
@@ -242,12 +262,17 @@ impl World {
             };
             let mut changes = Vec::new();
             let mut on_disk = Vec::new();
-            for ((id, records), base) in sent.into_iter().zip(staged.base_offsets) {
+            for ((id, sending), base) in sent.into_iter().zip(staged.base_offsets) {
                 if self.now.is_memory(id) {
                     continue;
                 }
-                on_disk.push((id, base.unwrap()));
-                changes.push(Change::Append(id, base.unwrap(), records));
+                match sending {
+                    Ok(change) => {
+                        on_disk.push((id, base.unwrap()));
+                        changes.push(change);
+                    }
+                    Err(refusal) => assert_eq!(base, Err(refusal)),
+                }
             }
             if !changes.is_empty() {
                 self.history.insert(staged.lsn, on_disk);
@@ -255,6 +280,36 @@ impl World {
             }
         }
         self.write()
+    }
+
+    /// Perhaps makes a batch one of a producer; the change that it makes, or why it is refused.
+    fn prepare(
+        &mut self,
+        state: &State,
+        id: PartitionId,
+        mut batch: Vec<u8>,
+        mut records: Vec<(String, String)>,
+    ) -> (Vec<u8>, Result<Change, Refusal>) {
+        let content = &state.partitions[&id];
+        let mut seen = None;
+        if !state.is_memory(id) && self.random.one_in(2) {
+            let transactions = !state.is_table(id);
+            let count = records.len() as u32;
+            let random = &mut self.random;
+            let sending = producers::send(random, content, &mut batch, count, transactions);
+            if let Some(refusal) = sending.1 {
+                return (batch, Err(refusal));
+            }
+            seen = sending.0;
+        }
+        let marker = seen.and_then(|seen| seen.marker);
+        match marker {
+            Some(commit) => records = vec![(String::new(), marker_text(commit))],
+            None if !state.is_table(id) => producers::pack(&mut self.random, &mut batch),
+            None => {}
+        }
+        let base_offset = content.records.len() as u64;
+        (batch, Ok(Change::Append(id, base_offset, records, seen)))
     }
 
     fn note(&mut self, lsn: Lsn, changes: Vec<Change>) {
@@ -279,7 +334,7 @@ impl World {
             (Some((have, _)), 1) => Op::AlterStream(settings(name, have.partitions + 1)),
             (Some((_, ids)), _) => {
                 let content = &state.partitions[&ids[0]];
-                if state.is_memory(ids[0]) || state.is_table(ids[0]) {
+                if name == "memory" || name == "table" || name == "keyed" {
                     return Ok(());
                 }
                 let offset = self.random.below(content.records.len() as u64 + 1);
@@ -397,6 +452,8 @@ impl World {
         assert!(!log.recovery().lossy);
         let state = self.state_at(lsn);
         check_state(log, &state);
+        producers::check(self.log.as_mut().unwrap(), &state);
+        let log = self.log.as_ref().unwrap();
         self.history.retain(|at, _| *at <= lsn);
         let from = self.shards_at + 1;
         let replayed: Vec<_> = log
@@ -444,14 +501,23 @@ fn check_state(log: &Log, state: &State) {
             check_table(log, *id, content);
             continue;
         }
+        if state.is_of("keyed", *id) {
+            producers::check_compacted(log, *id, content);
+            continue;
+        }
         let mut offset = marks.log_start;
         while offset < marks.appended {
             for bytes in reader.read(*id, offset, 10_000, u64::MAX).unwrap() {
                 for batch in batches(&bytes).map(Result::unwrap) {
-                    for record in batch.records().map(Result::unwrap) {
+                    for record in &batch.plain(1 << 20).unwrap() {
+                        let record = record.unwrap();
                         let (key, value) = &content.records[record.offset as usize];
-                        assert_eq!(record.key, Some(key.as_bytes()));
-                        assert_eq!(record.value, Some(value.as_bytes()));
+                        if let Some(marker) = batch.marker() {
+                            assert_eq!(*value, marker_text(marker.commit));
+                        } else {
+                            assert_eq!(record.key, Some(key.as_bytes()));
+                            assert_eq!(record.value, Some(value.as_bytes()));
+                        }
                         assert!(record.offset <= offset);
                         offset = offset.max(record.offset + 1);
                     }
