@@ -1,5 +1,7 @@
 //! The log as its owner uses it: staging, writing, flushing, reading, checkpoints.
 
+mod producers;
+
 use std::sync::Arc;
 
 use crate::batch::{BatchBuilder, BatchView};

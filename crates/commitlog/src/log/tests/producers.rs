@@ -1,0 +1,277 @@
+//! Producers and transactions as the log's owner and its readers see them; lost and damaged files.
+
+use super::*;
+use crate::aborted::AbortedRange;
+use crate::batch::control_batch;
+use crate::disk::Disk;
+use crate::producers::tests::batch_of;
+use crate::reader::LogReader;
+
+const TXNINDEX: &str = "streams/s-0/00000000000000000000.txnindex";
+
+fn stage(log: &mut Log, batches: Vec<Vec<u8>>) -> Vec<Result<u64, Refusal>> {
+    let appends = batches.into_iter().map(|batch| Append {
+        partition: 1,
+        batch,
+    });
+    let entry = Entry {
+        appends: appends.collect(),
+        ops: Vec::new(),
+    };
+    let staged = log.stage(entry, 1000).unwrap();
+    staged.base_offsets
+}
+
+fn txn(producer_id: i64, sequence: i32) -> Vec<u8> {
+    batch_of(producer_id, 0, sequence, 2, true)
+}
+
+fn abort(producer_id: i64) -> Vec<u8> {
+    control_batch(producer_id, 0, false, 0, 1000)
+}
+
+fn commit(producer_id: i64) -> Vec<u8> {
+    control_batch(producer_id, 0, true, 0, 1000)
+}
+
+fn stable(reader: &LogReader) -> (u64, u64) {
+    let marks = reader.watermarks(1).unwrap();
+    (marks.stable, marks.appended)
+}
+
+fn range(producer_id: i64, first_offset: u64, last_offset: u64) -> AbortedRange {
+    AbortedRange {
+        producer_id,
+        first_offset,
+        last_offset,
+    }
+}
+
+fn log_of(disk: &MemoryDisk, change: fn(&mut StreamSettings)) -> Log {
+    let mut log = open(disk);
+    let mut settings = StreamSettings::new("s");
+    settings.segment_bytes = 4096;
+    change(&mut settings);
+    log.create_stream(settings, 1000).unwrap();
+    log
+}
+
+/// Two aborted transactions and a committed one, over several segments; one is left open.
+fn filled(disk: &MemoryDisk, change: fn(&mut StreamSettings)) -> Log {
+    let mut log = log_of(disk, change);
+    stage(&mut log, vec![txn(1, 0), txn(2, 0), abort(1)]);
+    for round in 0..40 {
+        stage(&mut log, vec![batch_of(9, 0, round * 3, 3, false)]);
+    }
+    stage(&mut log, vec![abort(2), txn(1, 2), commit(1), txn(2, 2)]);
+    log.write().unwrap();
+    log
+}
+
+/// What was said about the index of aborted transactions.
+fn mended(log: &Log) -> Vec<String> {
+    let notices = log.recovery().notices.iter();
+    notices
+        .filter(|notice| notice.path == TXNINDEX)
+        .map(|notice| notice.what.clone())
+        .collect()
+}
+
+fn expected() -> [AbortedRange; 2] {
+    [range(1, 0, 4), range(2, 2, 125)]
+}
+
+#[test]
+fn readers_see_the_stable_end_and_what_was_aborted() {
+    for storage in [Storage::Disk, Storage::Memory] {
+        let disk = MemoryDisk::new();
+        let mut log = match storage {
+            Storage::Disk => log_of(&disk, |_| ()),
+            Storage::Memory => log_of(&disk, |settings| settings.storage = Storage::Memory),
+        };
+        let reader = log.reader();
+        let staged = stage(&mut log, vec![txn(1, 0), batch(&["plain"]), txn(2, 0)]);
+        assert_eq!(staged, [Ok(0), Ok(2), Ok(3)]);
+        assert_eq!(stable(&reader), (0, 0), "nothing is written yet");
+        log.write().unwrap();
+        assert_eq!(stable(&reader), (0, 5));
+        stage(&mut log, vec![abort(1)]);
+        log.write().unwrap();
+        assert_eq!(stable(&reader), (3, 6));
+        assert_eq!(reader.aborted(1, 0, 3).unwrap(), [range(1, 0, 5)]);
+        assert_eq!(reader.aborted(1, 6, 7).unwrap(), []);
+        // Ends and begins again in one turn.
+        stage(&mut log, vec![commit(2), txn(2, 2)]);
+        log.write().unwrap();
+        assert_eq!(stable(&reader), (7, 9));
+        let found = reader.producers(1).unwrap();
+        let found: Vec<_> = found
+            .iter()
+            .map(|it| (it.producer_id, it.last_sequence, it.txn_first_offset))
+            .collect();
+        assert_eq!(found, [(1, 1, None), (2, 3, Some(7))]);
+    }
+}
+
+#[test]
+fn a_refused_batch_fails_alone() {
+    let disk = MemoryDisk::new();
+    let mut log = log_of(&disk, |settings| settings.ack = Ack::Flush);
+    let sent = || vec![batch_of(1, 0, 0, 2, false), batch_of(1, 0, 9, 1, false)];
+    let staged = stage(&mut log, sent());
+    assert_eq!(staged, [Ok(0), Err(Refusal::OutOfOrderSequence)]);
+    let mut entry = append(1, &["plain"]);
+    let again = Append {
+        partition: 1,
+        batch: batch_of(1, 0, 0, 2, false),
+    };
+    entry.appends.push(again.clone());
+    let staged = log.stage(entry, 1000).unwrap();
+    let duplicate = Err(Refusal::DuplicateSequence { base_offset: 0 });
+    assert_eq!(staged.base_offsets, [Ok(2), duplicate]);
+    assert!(staged.batches[1].is_empty());
+    // Alone it journals nothing, yet its answer waits as that of the first did.
+    let entry = Entry {
+        appends: vec![again],
+        ops: Vec::new(),
+    };
+    let staged = log.stage(entry, 1000).unwrap();
+    assert_eq!((staged.journal_bytes, staged.ack), (0, Ack::Flush));
+    log.write().unwrap();
+    assert_eq!(log.reader().watermarks(1).unwrap().appended, 3);
+}
+
+#[test]
+fn producers_outlive_the_process_with_and_without_a_checkpoint() {
+    for checkpoints in 0..3 {
+        let disk = MemoryDisk::new();
+        let mut log = filled(&disk, |_| ());
+        let before = log.reader().producers(1).unwrap();
+        match checkpoints {
+            0 => drop(log),
+            1 => {
+                checkpoint(&mut log, u64::MAX);
+                drop(log);
+            }
+            _ => log.close(u64::MAX).unwrap(),
+        }
+        disk.crash(checkpoints > 0);
+        for _ in 0..2 {
+            let mut log = open(&disk);
+            assert_eq!(mended(&log), Vec::<String>::new());
+            let reader = log.reader();
+            assert_eq!(reader.producers(1).unwrap(), before);
+            assert_eq!(reader.aborted(1, 0, u64::MAX).unwrap(), expected());
+            assert_eq!(stable(&reader), (129, 131));
+            let again = stage(&mut log, vec![batch_of(9, 0, 39 * 3, 3, false), txn(2, 2)]);
+            let duplicate = |base_offset| Err(Refusal::DuplicateSequence { base_offset });
+            assert_eq!(again, [duplicate(122), duplicate(129)]);
+        }
+    }
+}
+
+#[test]
+fn a_lost_or_damaged_txnindex_is_made_anew() {
+    let original = {
+        let disk = MemoryDisk::new();
+        filled(&disk, |_| ()).close(u64::MAX).unwrap();
+        disk.contents(TXNINDEX).unwrap()
+    };
+    assert_eq!(original.len(), 34);
+    let damages: [(&str, fn(&MemoryDisk)); 4] = [
+        ("missing", |disk| disk.remove_file(TXNINDEX).unwrap()),
+        ("cut off", |disk| {
+            let file = disk.open(TXNINDEX, crate::disk::Open::ReadWrite).unwrap();
+            file.set_len(33).unwrap();
+        }),
+        ("damaged", |disk| disk.corrupt(TXNINDEX, 0, &[0; 34])),
+        ("out of order", |disk| disk.corrupt(TXNINDEX, 20, &[9])),
+    ];
+    for (what, damage) in damages {
+        let disk = MemoryDisk::new();
+        filled(&disk, |_| ()).close(u64::MAX).unwrap();
+        damage(&disk);
+        let log = open(&disk);
+        let notices = mended(&log);
+        assert_eq!(notices.len(), 1, "{notices:?}");
+        assert!(notices[0].contains(what), "{notices:?}");
+        assert_eq!(log.reader().aborted(1, 0, u64::MAX).unwrap(), expected());
+        assert_eq!(disk.contents(TXNINDEX).unwrap(), original);
+        drop(log);
+        disk.crash(true);
+        let log = open(&disk);
+        assert_eq!(mended(&log), Vec::<String>::new());
+        assert_eq!(log.reader().aborted(1, 0, u64::MAX).unwrap(), expected());
+    }
+}
+
+#[test]
+fn what_stands_behind_the_checkpoint_in_a_txnindex_is_cut() {
+    let disk = MemoryDisk::new();
+    let mut log = log_of(&disk, |settings| settings.segment_bytes = 1 << 20);
+    stage(&mut log, vec![txn(1, 0), abort(1)]);
+    log.write().unwrap();
+    checkpoint(&mut log, u64::MAX);
+    stage(&mut log, vec![txn(1, 2), abort(1)]);
+    log.write().unwrap();
+    assert_eq!(disk.contents(TXNINDEX).unwrap().len(), 68);
+    drop(log);
+    // The power cut takes the entry that no flush covered.
+    disk.crash(true);
+    let mut log = open(&disk);
+    assert_eq!(log.reader().aborted(1, 0, 99).unwrap(), [range(1, 0, 2)]);
+    stage(&mut log, vec![txn(1, 2), abort(1)]);
+    log.write().unwrap();
+    let both = [range(1, 0, 2), range(1, 3, 5)];
+    assert_eq!(log.reader().aborted(1, 0, 99).unwrap(), both);
+    drop(log);
+    // A killed process loses nothing, and replay does not double it.
+    disk.crash(false);
+    let log = open(&disk);
+    assert_eq!(log.reader().aborted(1, 0, 99).unwrap(), both);
+    assert_eq!(disk.contents(TXNINDEX).unwrap().len(), 68);
+}
+
+#[test]
+fn aborted_transactions_go_with_their_segments() {
+    let disk = MemoryDisk::new();
+    let mut log = filled(&disk, |_| ());
+    checkpoint(&mut log, u64::MAX);
+    let entry = Entry {
+        ops: vec![Op::SetLogStart {
+            partition: 1,
+            offset: 124,
+        }],
+        appends: Vec::new(),
+    };
+    log.stage(entry, 1000).unwrap();
+    log.write().unwrap();
+    checkpoint(&mut log, u64::MAX);
+    checkpoint_again(&mut log);
+    assert!(!disk.exists(TXNINDEX));
+    let left = [range(2, 2, 125)];
+    assert_eq!(log.reader().aborted(1, 0, u64::MAX).unwrap(), left);
+    drop(log);
+    let log = open(&disk);
+    assert_eq!(mended(&log), Vec::<String>::new());
+    assert_eq!(log.reader().aborted(1, 0, u64::MAX).unwrap(), left);
+}
+
+fn checkpoint_again(log: &mut Log) {
+    stage(log, vec![batch(&["more"])]);
+    log.write().unwrap();
+    checkpoint(log, u64::MAX);
+}
+
+#[test]
+fn housekeeping_forgets_silent_producers() {
+    let disk = MemoryDisk::new();
+    let mut log = filled(&disk, |_| ());
+    let day_ms = 24 * 3600 * 1000;
+    log.housekeeping(1000 + day_ms - 1).unwrap();
+    assert_eq!(log.reader().producers(1).unwrap().len(), 3);
+    log.housekeeping(1000 + day_ms).unwrap();
+    let left = log.reader().producers(1).unwrap();
+    assert_eq!(left.len(), 1, "whose transaction is open");
+    assert_eq!(left[0].producer_id, 2);
+}
