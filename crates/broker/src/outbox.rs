@@ -37,6 +37,7 @@ pub struct Outbox {
     buffers: Vec<Buffer>,
     dirty: Vec<ConnId>,
     spare: Vec<Vec<u8>>,
+    packets: u64,
 }
 
 #[derive(Debug, Default)]
@@ -61,11 +62,13 @@ impl Outbox {
             buffers: Vec::new(),
             dirty: Vec::new(),
             spare: Vec::new(),
+            packets: 0,
         }
     }
 
-    /// The send buffer of `conn`, to append whole packets to.
+    /// The send buffer of `conn`, to append one whole packet to.
     pub fn frame(&mut self, conn: ConnId) -> &mut Vec<u8> {
+        self.packets += 1;
         let slot = conn.slot();
         if slot >= self.buffers.len() {
             self.buffers.resize_with(slot + 1, Buffer::default);
@@ -87,6 +90,11 @@ impl Outbox {
             }
         }
         &mut buffer.bytes
+    }
+
+    /// Packets put into send buffers since the last call.
+    pub fn take_packets(&mut self) -> u64 {
+        std::mem::take(&mut self.packets)
     }
 
     /// Bytes that wait to be sent on `conn`.

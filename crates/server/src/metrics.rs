@@ -138,6 +138,7 @@ pub const METRICS: &[Metric] = &[
     each(Kind::Counter, "sluice_mqtt_connections_ended", "reason", "Connections that the node ended: `keep_alive`, `slow` (did not read what was sent), `malformed`, `takeover`.",
         |s| labelled([("keep_alive", s.counters.workers.keep_alive_timeouts), ("slow", s.counters.workers.slow_closes), ("malformed", s.shards.malformed), ("takeover", s.shards.takeovers)])),
     counter("sluice_mqtt_packets_received", "MQTT packets received.", |s| s.counters.workers.packets_in),
+    counter("sluice_mqtt_packets_sent", "MQTT packets sent.", |s| s.counters.workers.packets_out),
     counter("sluice_mqtt_received_bytes", "Bytes received from MQTT clients.", |s| s.counters.workers.bytes_in),
     counter("sluice_mqtt_sent_bytes", "Bytes sent to MQTT clients.", |s| s.counters.workers.bytes_out),
     each(Kind::Counter, "sluice_mqtt_messages_received", "qos", "PUBLISH packets taken.", |s| by_qos(&s.shards.received)),

@@ -20,7 +20,7 @@ impl Shard {
         conn: ConnId,
         connect: &Connect<'_>,
         assigned_client_id: Option<&str>,
-        _peer: Peer,
+        peer: Peer,
         now: Now,
         out: &mut Outbox,
     ) {
@@ -65,7 +65,7 @@ impl Shard {
             .map(|will| Box::new(OwnedWill::new(will)));
         let written = self.save_opened(slot, present, was_persistent, now, out);
         let keep_alive_s = self.keep_alive(connect);
-        self.connect_to(conn, slot, connect, keep_alive_s, out);
+        self.connect_to(conn, slot, connect, peer, keep_alive_s, out);
         let session = &self.sessions[slot];
         let facts = EventFacts::Connected {
             client_id: &session.client_id,
@@ -164,6 +164,7 @@ impl Shard {
         conn: ConnId,
         slot: u32,
         connect: &Connect<'_>,
+        peer: Peer,
         keep_alive_s: u16,
         out: &mut Outbox,
     ) {
@@ -174,6 +175,8 @@ impl Shard {
             id: conn,
             session: slot,
             version: connect.version,
+            peer: peer.address,
+            keep_alive_s,
             ready: false,
             parked: false,
             packet_size_max: connect.properties.maximum_packet_size.unwrap_or(u32::MAX),

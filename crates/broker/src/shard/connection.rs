@@ -5,6 +5,7 @@ use crate::input::ConnId;
 use mqtt::Version;
 use mqtt::inflight::{AliasesIn, AliasesOut};
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 /// State of one connection.
 #[derive(Debug)]
@@ -12,6 +13,10 @@ pub(super) struct Connection {
     pub id: ConnId,
     pub session: u32,
     pub version: Version,
+    /// Address of the client, where there is one.
+    pub peer: Option<SocketAddr>,
+    /// Keep alive in force, seconds; 0 is none.
+    pub keep_alive_s: u16,
     /// CONNACK is sent: deliveries may go out.
     pub ready: bool,
     /// Too much waits to be sent: deliveries stay in the inbox until the host says `Drained`.

@@ -4,6 +4,7 @@ use super::Shard;
 use crate::session::Session;
 use crate::turn::DropReason;
 use mqtt::Version;
+use std::net::SocketAddr;
 
 /// Counts since the shard was made, and gauges; sums over shards make sense.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -103,6 +104,10 @@ pub struct ClientRow {
     pub username: String,
     /// Whether it has a connection.
     pub connected: bool,
+    /// The other end of its connection.
+    pub peer: Option<SocketAddr>,
+    /// Keep alive in force on its connection, seconds; 0 is none.
+    pub keep_alive_s: Option<u16>,
     /// Its protocol.
     pub version: Version,
     /// When it connected last, ms since the epoch; 0 for a session that was restored.
@@ -167,10 +172,13 @@ impl Shard {
 
     fn row(&self, slot: u32) -> ClientRow {
         let session = &self.sessions[slot];
+        let connection = session.conn.and_then(|conn| self.conns.get(conn));
         ClientRow {
             client_id: session.client_id.to_string(),
             username: session.username().to_owned(),
             connected: session.conn.is_some(),
+            peer: connection.and_then(|connection| connection.peer),
+            keep_alive_s: connection.map(|connection| connection.keep_alive_s),
             version: session.protocol,
             connected_ms: session.connected_ms,
             disconnected_ms: session

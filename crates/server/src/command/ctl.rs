@@ -345,6 +345,10 @@ fn client_table(clients: &[ClientRow]) -> String {
                 "offline"
             }
             .to_owned(),
+            dash(client.peer.as_deref().unwrap_or_default()),
+            client
+                .keep_alive_s
+                .map_or_else(|| dash(""), |seconds| format!("{seconds}s")),
             dash(&client.protocol),
             client.subscriptions.to_string(),
             client.inflight.to_string(),
@@ -355,16 +359,18 @@ fn client_table(clients: &[ClientRow]) -> String {
         "CLIENT",
         "USER",
         "STATE",
+        "PEER",
+        "KEEPALIVE",
         "MQTT",
         "SUBSCRIPTIONS",
         "INFLIGHT",
         "OWED",
     ];
-    table(&heads, &[4, 5, 6], rows)
+    table(&heads, &[4, 6, 7, 8], rows)
 }
 
 /// A table with columns as wide as they need to be; those in `right` are set to the right.
-fn table(heads: &[&str], right: &[usize], rows: impl Iterator<Item = Vec<String>>) -> String {
+pub(super) fn table(heads: &[&str], right: &[usize], rows: impl Iterator<Item = Vec<String>>) -> String {
     let heads: Vec<String> = heads.iter().map(|head| (*head).to_owned()).collect();
     let lines: Vec<Vec<String>> = std::iter::once(heads).chain(rows).collect();
     let width = |column: usize| {
@@ -415,7 +421,7 @@ fn rounded(bytes: u64) -> String {
 }
 
 /// Text for a query string.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
@@ -431,6 +437,19 @@ fn escaped(text: &str) -> String {
 /// # Errors
 /// When nobody answers, or with a problem document's detail.
 fn get(address: &str, path: &str) -> anyhow::Result<String> {
+    ask(address, "GET", path, None)
+}
+
+/// The body of an answer. A `sent` body is JSON.
+///
+/// # Errors
+/// When nobody answers, or with a problem document's detail.
+pub(super) fn ask(
+    address: &str,
+    method: &str,
+    path: &str,
+    sent: Option<&str>,
+) -> anyhow::Result<String> {
     let address = address
         .strip_prefix("http://")
         .unwrap_or(address)
@@ -445,9 +464,18 @@ fn get(address: &str, path: &str) -> anyhow::Result<String> {
         .with_context(|| format!("cannot connect to {address}; {hint}"))?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    let request = format!(
-        "GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: application/json\r\nConnection: close\r\n\r\n"
+    let mut request = format!(
+        "{method} {path} HTTP/1.0\r\nHost: {address}\r\nAccept: application/json\r\nConnection: close\r\n"
     );
+    if let Some(sent) = sent {
+        let length = sent.len();
+        let _ = write!(
+            request,
+            "Content-Type: application/json\r\nContent-Length: {length}\r\n"
+        );
+    }
+    request += "\r\n";
+    request += sent.unwrap_or_default();
     stream
         .write_all(request.as_bytes())
         .with_context(|| format!("{address} does not take the request"))?;
@@ -460,7 +488,7 @@ fn get(address: &str, path: &str) -> anyhow::Result<String> {
         String::from_utf8(answer).with_context(|| format!("{address} answers with no text"))?;
     let (status, body) =
         split_answer(&answer).with_context(|| format!("{address} does not speak HTTP; {hint}"))?;
-    if status != 200 {
+    if !(200..300).contains(&status) {
         let detail = serde_json::from_str::<Problem>(body).map(|problem| problem.detail);
         bail!(
             "{address} answers {status}: {}",

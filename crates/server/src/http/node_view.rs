@@ -134,6 +134,10 @@ impl NodeView for ServedNode {
         self.node.hooks().iter().map(row).collect()
     }
 
+    fn users(&self) -> &crate::auth::Users {
+        &self.node.users
+    }
+
     async fn metrics(&self) -> String {
         let shards = self.node.shard_stats().await;
         exposition(Snapshot {
@@ -167,6 +171,8 @@ fn client(row: broker::ClientRow) -> ClientRow {
         client_id: row.client_id,
         username: row.username,
         connected: row.connected,
+        peer: row.peer.map(|peer| peer.to_string()),
+        keep_alive_s: row.keep_alive_s,
         protocol: protocol.to_owned(),
         session_expiry_s: (row.session_expiry_s != u32::MAX).then_some(row.session_expiry_s),
         subscriptions: row.subscriptions as u64,

@@ -17,6 +17,8 @@ pub trait NodeView: Send + Sync + 'static {
     fn groups(&self, query: GroupsQuery) -> GroupPage;
     /// All hooks, in the order of the configuration.
     fn hooks(&self) -> Vec<HookRow>;
+    /// Who may log in.
+    fn users(&self) -> &crate::auth::Users;
     /// The metrics in the exposition format.
     fn metrics(&self) -> impl Future<Output = String> + Send;
     /// `None`: the node serves. Otherwise what keeps it from that.
@@ -96,6 +98,10 @@ pub struct ClientRow {
     pub username: String,
     /// Whether it has a connection.
     pub connected: bool,
+    /// Address and port of the other end of its connection.
+    pub peer: Option<String>,
+    /// Keep alive in force on its connection, seconds; 0: none.
+    pub keep_alive_s: Option<u16>,
     /// `3.1`, `3.1.1` or `5`.
     pub protocol: String,
     /// Session expiry in seconds; `None`: never.

@@ -91,6 +91,8 @@ counts! {
         connections_total,
         /// MQTT packets received.
         packets_in,
+        /// MQTT packets sent, or put where they wait to be sent.
+        packets_out,
         /// Bytes received from MQTT clients.
         bytes_in,
         /// Bytes sent to MQTT clients.

@@ -61,7 +61,10 @@ struct Totals {
     clients_connected: u64,
     clients_expired: u64,
     messages_received: u64,
+    messages_sent: u64,
     publish_received: u64,
+    publish_bytes_received: u64,
+    publish_bytes_sent: u64,
     publish_sent: u64,
     publish_dropped: u64,
     bytes_received: u64,
@@ -75,8 +78,9 @@ struct Totals {
 }
 
 /// The figures that have load averages, in the order of [`Totals::rates`].
-const LOAD_NAMES: [&str; 8] = [
+const LOAD_NAMES: [&str; 9] = [
     "messages/received",
+    "messages/sent",
     "publish/received",
     "publish/sent",
     "publish/dropped",
@@ -93,7 +97,10 @@ impl Totals {
             clients_connected: shards.connections,
             clients_expired: shards.sessions_expired,
             messages_received: counters.workers.packets_in,
+            messages_sent: counters.workers.packets_out,
             publish_received: shards.received.iter().sum(),
+            publish_bytes_received: shards.received_bytes,
+            publish_bytes_sent: shards.sent_bytes,
             publish_sent: shards.sent.iter().sum(),
             publish_dropped: shards.dropped.iter().sum(),
             bytes_received: counters.workers.bytes_in,
@@ -116,11 +123,14 @@ impl Totals {
         say("clients/inactive", offline);
         say("clients/expired", self.clients_expired);
         say("messages/received", self.messages_received);
+        say("messages/sent", self.messages_sent);
         say("messages/stored", self.stored);
         say("store/messages/count", self.stored);
         say("publish/messages/received", self.publish_received);
         say("publish/messages/sent", self.publish_sent);
         say("publish/messages/dropped", self.publish_dropped);
+        say("publish/bytes/received", self.publish_bytes_received);
+        say("publish/bytes/sent", self.publish_bytes_sent);
         say("bytes/received", self.bytes_received);
         say("bytes/sent", self.bytes_sent);
         say("subscriptions/count", self.subscriptions);
@@ -131,6 +141,7 @@ impl Totals {
     fn rates(&self) -> [u64; LOAD_NAMES.len()] {
         [
             self.messages_received,
+            self.messages_sent,
             self.publish_received,
             self.publish_sent,
             self.publish_dropped,

@@ -308,6 +308,10 @@ impl Worker {
         self.send_dirty();
         self.start_closing();
         self.send_turn();
+        let packets = self.parts.out.take_packets();
+        if packets > 0 {
+            self.counters().packets_out.add_own(packets);
+        }
     }
 
     /// Posts and reads that the shard asked for. What is in memory is answered at once, and the

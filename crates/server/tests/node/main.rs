@@ -354,6 +354,10 @@ async fn clients_are_listed_page_by_page_and_can_be_closed() {
             ..ClientQuery::default()
         };
         let page = node.clients(query).await;
+        for row in &page.clients {
+            assert!(row.peer.is_some_and(|peer| peer.ip().is_loopback()));
+            assert_eq!(row.keep_alive_s, Some(60));
+        }
         names.extend(page.clients.iter().map(|row| row.client_id.clone()));
         after = page.next;
         if after.is_none() {
@@ -443,6 +447,15 @@ async fn sys_topics_are_published_and_retained() {
             let got = to.receive();
             if got.topic == "$SYS/broker/clients/connected" && got.payload == b"1" {
                 break;
+            }
+        }
+        for topic in ["$SYS/broker/messages/sent", "$SYS/broker/publish/bytes/sent"] {
+            to.subscribe(topic, QoS::AtMostOnce);
+            loop {
+                let got = to.receive();
+                if got.topic == topic && got.payload != b"0" {
+                    break;
+                }
             }
         }
     })
