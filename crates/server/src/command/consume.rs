@@ -13,6 +13,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use commitlog::BatchError;
 use commitlog::batch::batches;
+use commitlog::limits::DECOMPRESSED_BYTES_MAX;
 use kafka::api::{
     Api, FetchPartition, FetchPartitionResponse, FetchRequest, FetchResponse, FetchTopic,
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
@@ -336,18 +337,16 @@ impl<W: Write> Reading<'_, W> {
             batch
                 .verify_crc()
                 .with_context(|| damaged(partition, place.next))?;
-            for record in batch.records().take_while(|_| !batch.is_control()) {
-                let record = match record {
-                    Ok(record) => record,
-                    Err(BatchError::Compressed) => bail!(
-                        "the batch at offset {} of partition {partition} is compressed, which \
-                         `sluice consume` cannot read; use another Kafka client, such as kcat",
-                        batch.base_offset()
-                    ),
-                    Err(error) => {
-                        return Err(error).with_context(|| damaged(partition, place.next));
-                    }
-                };
+            if batch.is_control() {
+                // A marker holds no record of a client.
+                place.next = place.next.max(batch.next_offset() as i64);
+                continue;
+            }
+            let records = batch
+                .plain(DECOMPRESSED_BYTES_MAX)
+                .with_context(|| damaged(partition, place.next))?;
+            for record in &records {
+                let record = record.with_context(|| damaged(partition, place.next))?;
                 let offset = record.offset as i64;
                 if offset < place.next || offset >= place.end {
                     continue;

@@ -147,6 +147,37 @@ fn keys_headers_and_payloads_are_printed_on_demand() {
     );
 }
 
+/// The batch in Snappy: a block with its length and one literal.
+fn packed(mut batch: Vec<u8>) -> Vec<u8> {
+    let records = batch.split_off(61);
+    assert!(records.len() < 60);
+    batch.push(records.len() as u8);
+    batch.push((records.len() as u8 - 1) << 2);
+    batch.extend(records);
+    let length = (batch.len() - 12) as u32;
+    batch[8..12].copy_from_slice(&length.to_be_bytes());
+    batch[22] = 2;
+    let crc = commitlog::batch::crc32c(&batch[21..]);
+    batch[17..21].copy_from_slice(&crc.to_be_bytes());
+    batch
+}
+
+#[test]
+fn compressed_records_are_read_and_markers_passed_over() {
+    let house = House::new();
+    let mut batch = BatchBuilder::new();
+    for value in [b"x", b"y"] {
+        batch.push(7, None, Some(value), &[]);
+    }
+    house.log.append_batch("window", 0, packed(batch.finish()));
+    let marker = commitlog::control_batch(1, 0, false, 0, 7);
+    house.log.append_batch("window", 0, marker);
+    append(&house.log, "window", 0, Some(b"z"));
+    let all = house.consume("window --from-beginning -e").unwrap();
+    assert_eq!(all, "x\ny\nz\n");
+    assert_eq!(house.consume("window --offset 1 -n 2").unwrap(), "y\nz\n");
+}
+
 #[test]
 fn errors_say_what_to_do() {
     let house = House::new();
