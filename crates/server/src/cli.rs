@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::command::{bench, check, consume, ctl, import, publish, serve, subscribe};
+use crate::command::{bench, check, consume, ctl, import, publish, serve, subscribe, user};
 
 /// MQTT in, a durable log inside, Kafka clients out: one program that needs nothing beside it.
 #[derive(Debug, Parser)]
@@ -27,6 +27,7 @@ enum Verb {
     Sub(subscribe::SubscribeArgs),
     Consume(consume::ConsumeArgs),
     Bench(bench::BenchArgs),
+    User(user::UserArgs),
     Ctl(ctl::CtlArgs),
 }
 
@@ -41,6 +42,7 @@ pub fn main() -> ExitCode {
         Verb::Sub(args) => subscribe::run(&args),
         Verb::Consume(args) => consume::run(&args),
         Verb::Bench(args) => bench::run(&args),
+        Verb::User(args) => user::run(&args),
         Verb::Ctl(args) => ctl::run(&args),
     };
     result.unwrap_or_else(|error| {

@@ -13,4 +13,6 @@ mod verified;
 pub use password::Password;
 pub use principal::Principal;
 pub use user::{User, UserRow, bad_name};
+#[cfg(test)]
+pub(crate) use users::tests::in_memory;
 pub use users::{ChangeError, Denied, Ledger, Users};

@@ -143,6 +143,15 @@ impl Users {
         rows.iter().map(|(name, user)| user.row(name)).collect()
     }
 
+    /// What may be told of at most `limit` users behind the name `after`, by name.
+    pub fn page(&self, after: Option<&str>, limit: usize) -> Vec<UserRow> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let rows = self.rows.read().unwrap_or_else(PoisonError::into_inner);
+        let from = after.map_or(Unbounded, Excluded);
+        let behind = rows.range::<str, _>((from, Unbounded)).take(limit);
+        behind.map(|(name, user)| user.row(name)).collect()
+    }
+
     /// Adds a user.
     ///
     /// # Errors
@@ -355,4 +364,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 #[path = "users/tests.rs"]
-mod tests;
+pub(crate) mod tests;

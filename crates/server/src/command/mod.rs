@@ -8,3 +8,4 @@ pub mod import;
 pub mod publish;
 pub mod serve;
 pub mod subscribe;
+pub mod user;

@@ -17,9 +17,12 @@ use tokio::task::JoinSet;
 
 use crate::config::{self, Fault};
 use crate::http::node_view::ServedNode;
+use crate::kafka::ListenerFacts;
 use crate::settings::{
     self, Flags, Level, ListenerKind, ListenerSettings, LogFormat, Settings, Word,
 };
+
+use crate::tls::{self, Tls};
 use crate::{http, kafka, logging, node::Node};
 
 /// The file that is read when no other is named.
@@ -168,7 +171,8 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let listeners = settings.listeners.clone();
     // Bound before the node starts: a taken port is told before recovery takes its time.
-    let kafka = bind(&listeners, ListenerKind::Kafka).await?;
+    let mut kafka = bind(&listeners, ListenerKind::Kafka).await?;
+    kafka.extend(bind(&listeners, ListenerKind::Kafkas).await?);
     let http = bind(&listeners, ListenerKind::Http).await?;
 
     let node = Node::start(settings).await?;
@@ -181,10 +185,17 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let (stop, stopped) = watch::channel(false);
     let mut doors = JoinSet::new();
     let front_door = kafka::front_door(&node)?;
+    let mut secure = Vec::new();
     for (listener, socket) in kafka {
-        bound.push((listener, socket.local_addr()?));
-        doors.spawn(Arc::clone(&front_door).serve(socket, stopped.clone()));
+        bound.push((listener.clone(), socket.local_addr()?));
+        let tls = listener.tls.as_ref().map(Tls::open).transpose();
+        let tls = tls.map_err(anyhow::Error::msg)?;
+        secure.extend(tls.clone());
+        let facts = ListenerFacts::new(&listener, &node.settings.kafka, tls);
+        let door = Arc::clone(&front_door);
+        doors.spawn(door.serve_listener(facts, socket, stopped.clone()));
     }
+    doors.spawn(tls::keep_fresh(secure, stopped.clone()));
     let view = Arc::new(ServedNode::new(Arc::clone(&node), Arc::clone(&front_door)));
     for (listener, socket) in http {
         bound.push((listener, socket.local_addr()?));

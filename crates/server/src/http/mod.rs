@@ -4,6 +4,7 @@
 mod bounded;
 pub mod node_view;
 pub mod problem;
+pub mod users;
 pub mod view;
 
 use std::sync::Arc;
@@ -70,6 +71,7 @@ pub fn router<V: NodeView>(view: Arc<V>, page_rows_max: u32) -> Router {
         .route("/api/v1/streams", get(streams::<V>))
         .route("/api/v1/hooks", get(hooks::<V>))
         .route("/api/v1/groups", get(groups::<V>))
+        .merge(users::routes::<V>())
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_such_path)
         .with_state(Shared {
@@ -139,7 +141,7 @@ async fn hooks<V: NodeView>(State(shared): State<Shared<V>>) -> Response {
 }
 
 async fn wrong_method() -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path answers GET only")
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not answer that method")
 }
 
 async fn no_such_path(uri: Uri) -> Problem {

@@ -7,11 +7,12 @@ use std::sync::Mutex;
 use super::problem::Problem;
 use super::view::{ClientPage, ClientRow, HookRow, PartitionRow, Status, StreamRow};
 use super::*;
+use crate::auth::Users;
 
 /// Three clients, one stream, one hook.
-#[derive(Default)]
 struct Told {
     trouble: Mutex<Option<String>>,
+    users: Users,
 }
 
 impl NodeView for Told {
@@ -68,6 +69,10 @@ impl NodeView for Told {
         "# EOF\n".to_owned()
     }
 
+    fn users(&self) -> &Users {
+        &self.users
+    }
+
     fn trouble(&self) -> Option<String> {
         self.trouble.lock().unwrap().clone()
     }
@@ -84,7 +89,10 @@ impl Server {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let view = Arc::new(Told::default());
+        let view = Arc::new(Told {
+            trouble: Mutex::default(),
+            users: crate::auth::in_memory(),
+        });
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(serve(Arc::clone(&view), 2, listener, stopped));
         Self {
@@ -97,9 +105,14 @@ impl Server {
 
     /// Status, content type and body.
     async fn ask(&self, method: &str, path: &str) -> (u16, String, String) {
+        self.send(method, path, "Host: x\r\n\r\n").await
+    }
+
+    /// The same with `rest` behind the first line of the request.
+    async fn send(&self, method: &str, path: &str, rest: &str) -> (u16, String, String) {
         let (address, request) = (
             self.address,
-            format!("{method} {path} HTTP/1.0\r\nHost: x\r\n\r\n"),
+            format!("{method} {path} HTTP/1.0\r\n{rest}"),
         );
         let answer = tokio::task::spawn_blocking(move || {
             let mut stream = std::net::TcpStream::connect(address).unwrap();
@@ -113,7 +126,7 @@ impl Server {
         let kind = head
             .lines()
             .find_map(|line| line.strip_prefix("content-type: "))
-            .unwrap();
+            .unwrap_or_default();
         (
             head[9..12].parse().unwrap(),
             kind.to_owned(),
@@ -169,7 +182,7 @@ async fn mistakes_are_problem_documents() {
     let server = Server::start().await;
     for (method, path, expected, told) in [
         ("GET", "/api/v1/nothing", 404, "/api/v1/nothing"),
-        ("POST", "/api/v1/status", 405, "GET only"),
+        ("POST", "/api/v1/status", 405, "method"),
         ("GET", "/api/v1/clients?limit=0", 400, "1 to 2"),
         ("GET", "/api/v1/clients?limit=x", 400, "limit"),
         ("GET", "/api/v1/clients?colour=blue", 400, "colour"),
@@ -187,6 +200,69 @@ async fn mistakes_are_problem_documents() {
                 && body.contains(&format!("\"status\":{expected}"))
         );
     }
+}
+
+/// Headers and body of a change that is meant.
+fn meant(body: &str) -> String {
+    format!(
+        "Host: 127.0.0.1:1\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+#[tokio::test]
+async fn users_are_added_changed_and_deleted() {
+    let server = Server::start().await;
+    for name in ["joe", "ann", "bob"] {
+        let body = format!("{{\"name\":\"{name}\",\"password\":\"pencil\"}}");
+        let (code, _, body) = server.send("POST", "/api/v1/users", &meant(&body)).await;
+        assert_eq!(code, 201, "{body}");
+        assert!(body.contains("SCRAM-SHA-512") && !body.contains("salt"), "{body}");
+        assert!(!body.contains("pencil"), "{body}");
+    }
+    let page = |body: &str| -> users::UserPage { serde_json::from_str(body).unwrap() };
+    let (_, _, body) = server.ask("GET", "/api/v1/users").await;
+    let first = page(&body);
+    assert_eq!(first.next.as_deref(), Some("bob"));
+    let (_, _, body) = server.ask("GET", "/api/v1/users?after=bob").await;
+    assert_eq!((page(&body).users[0].name.as_str(), page(&body).next), ("joe", None));
+    let new = meant("{\"password\":\"pen\"}");
+    assert_eq!(server.send("PUT", "/api/v1/users/joe", &new).await.0, 200);
+    let here = std::net::Ipv4Addr::LOCALHOST.into();
+    let users = &server.view.users;
+    assert_eq!(users.verify_password("joe", "pen", here).await, Ok(()));
+    assert_eq!(server.send("DELETE", "/api/v1/users/joe", &meant("")).await.0, 204);
+    assert!(!users.exists("joe"));
+}
+
+#[tokio::test]
+async fn changes_of_users_that_cannot_be_are_problems() {
+    let server = Server::start().await;
+    let joe = "{\"name\":\"joe\",\"password\":\"pencil\"}";
+    assert_eq!(server.send("POST", "/api/v1/users", &meant(joe)).await.0, 201);
+    let elsewhere = meant(joe).replace("127.0.0.1:1", "evil.example");
+    let origin = meant(joe).replace("Content-Type", "Origin: http://evil.example\r\nContent-Type");
+    let text = meant(joe).replace("application/json", "text/plain");
+    let large = format!("{{\"name\":\"ann\",\"password\":\"{}\"}}", "x".repeat(20_000));
+    for (method, path, sent, expected) in [
+        ("POST", "/api/v1/users", meant(joe), 409),
+        ("POST", "/api/v1/users", meant("{\"name\":\"ann\"}"), 400),
+        ("POST", "/api/v1/users", meant("{\"name\":\"\",\"password\":\"x\"}"), 400),
+        ("POST", "/api/v1/users", meant("{\"name\":\"ann\",\"password\":\"\"}"), 400),
+        ("POST", "/api/v1/users", meant(&large), 400),
+        ("POST", "/api/v1/users", text, 400),
+        ("POST", "/api/v1/users", elsewhere, 403),
+        ("POST", "/api/v1/users", origin, 403),
+        ("PUT", "/api/v1/users/ann", meant("{\"password\":\"x\"}"), 404),
+        ("DELETE", "/api/v1/users/ann", meant(""), 404),
+        ("DELETE", "/api/v1/users/joe", "Host: x\r\n\r\n".to_owned(), 403),
+    ] {
+        let (code, kind, body) = server.send(method, path, &sent).await;
+        assert_eq!(code, expected, "{method} {path} {sent}: {body}");
+        assert_eq!(kind, "application/problem+json", "{body}");
+        assert!(!body.contains("pencil"), "{body}");
+    }
+    assert!(server.view.users.exists("joe") && !server.view.users.exists("ann"));
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::super::listeners::address;
+use super::super::listeners::{address, host_port};
 use super::*;
 use crate::config;
 use crate::settings::*;

@@ -47,6 +47,11 @@ fn users() -> (Arc<Paper>, Users) {
     (paper, users)
 }
 
+/// Users whose table is in memory.
+pub(crate) fn in_memory() -> Users {
+    users().1
+}
+
 fn password(text: &str) -> Password {
     Password::new(text).unwrap()
 }
