@@ -2,6 +2,7 @@
 
 pub mod clients;
 pub mod fuzz;
+pub mod groups;
 pub mod oracle;
 pub mod random;
 pub mod transcript;
