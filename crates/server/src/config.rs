@@ -131,6 +131,8 @@ table!(
         group_members_max: i64,
         groups_max: i64,
         offsets_retention: Span,
+        transaction_timeout_max: Span,
+        transactional_id_expiry: Span,
         session_lifetime_ms: Span,
         super_users: Vec<String>,
         permission: Vec<PermissionTable>,

@@ -162,6 +162,10 @@ pub struct KafkaSettings {
     pub groups_max: u32,
     /// How long the committed offsets of a group without members are kept, ms.
     pub offsets_retention_ms: u64,
+    /// Longest timeout that a producer may ask for its transactions, ms.
+    pub transaction_timeout_ms_max: u64,
+    /// How long a transactional id is known that nobody uses, ms.
+    pub transactional_id_expiry_ms: u64,
     /// How long a SASL authentication holds, ms; `None`: as long as its connection.
     pub session_lifetime_ms: Option<u64>,
     /// Who may do what.

@@ -249,11 +249,11 @@ apis! {
     /// Put a group's offsets into a transaction.
     AddOffsetsToTxn = 25, 0..=4, flexible 3;
     /// Commit or abort a transaction.
-    EndTxn = 26, 0..=5, flexible 3;
+    EndTxn = 26, 0..=4, flexible 3;
     /// End transactions in partitions, whatever their coordinator says.
     WriteTxnMarkers = 27, 1..=1, flexible 1;
     /// Store how far a group has read, when the transaction commits.
-    TxnOffsetCommit = 28, 0..=5, flexible 3;
+    TxnOffsetCommit = 28, 0..=4, flexible 3;
     /// The settings of topics and brokers.
     DescribeConfigs = 32, 1..=4, flexible 4;
     /// Set all settings of topics anew.
@@ -277,7 +277,7 @@ apis! {
     /// The state of transactions.
     DescribeTransactions = 65, 0..=0, flexible 0;
     /// Which transactions there are.
-    ListTransactions = 66, 0..=2, flexible 0;
+    ListTransactions = 66, 0..=1, flexible 0;
     /// Topics, so many partitions at a time.
     DescribeTopicPartitions = 75, 0..=0, flexible 0;
 }

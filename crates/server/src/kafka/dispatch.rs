@@ -11,7 +11,8 @@ use bytes::Bytes;
 use super::caller::Caller;
 use super::sasl::{self, Sasl};
 use super::{
-    Answer, FrontDoor, admin, api_versions, fetch, groups, leader_epoch, list_offsets, metadata, produce,
+    Answer, FrontDoor, admin, api_versions, fetch, groups, leader_epoch, list_offsets, metadata,
+    produce, transactions,
 };
 
 /// A request as it came.
@@ -137,6 +138,14 @@ pub(super) const SERVED: &[Api] = &[
     Api::DescribeCluster,
     Api::DescribeTopicPartitions,
     Api::DescribeProducers,
+    Api::InitProducerId,
+    Api::AddPartitionsToTxn,
+    Api::AddOffsetsToTxn,
+    Api::EndTxn,
+    Api::WriteTxnMarkers,
+    Api::TxnOffsetCommit,
+    Api::DescribeTransactions,
+    Api::ListTransactions,
 ];
 
 /// Begins a request. A later one must be polled before the next request is begun.
@@ -172,6 +181,13 @@ pub(super) fn begin(asked: Asked) -> Reply {
         Api::DescribeCluster => now!(asked, admin::describe_cluster),
         Api::DescribeTopicPartitions => now!(asked, admin::describe_topic_partitions),
         Api::DescribeProducers => now!(asked, admin::describe_producers),
-        _ => Reply::Ready(Err(WireError::Unsupported.into())),
+        Api::InitProducerId => later!(asked, transactions::init_producer_id),
+        Api::AddPartitionsToTxn => later!(asked, transactions::add_partitions_to_txn),
+        Api::AddOffsetsToTxn => later!(asked, transactions::add_offsets_to_txn),
+        Api::EndTxn => later!(asked, transactions::end_txn),
+        Api::WriteTxnMarkers => later!(asked, transactions::write_txn_markers),
+        Api::TxnOffsetCommit => later!(asked, transactions::txn_offset_commit),
+        Api::DescribeTransactions => now!(asked, transactions::describe_transactions),
+        Api::ListTransactions => now!(asked, transactions::list_transactions),
     }
 }

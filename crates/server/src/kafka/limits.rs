@@ -73,6 +73,19 @@ pub(super) const NODE_ID: i32 = 1;
 /// Committed offsets that go to the log in one batch, in bytes: a batch is closed once it is larger.
 pub(super) const OFFSETS_BATCH_BYTES: usize = 256 * 1024;
 
+/// Batches of one Produce request that go to the log in one entry, in bytes: beyond it another
+/// entry is begun, so that none outgrows a part of the journal.
+pub(super) const PRODUCE_ENTRY_BYTES: usize = 4 * 1024 * 1024;
+
+/// Longest transactional id, in bytes; Apache Kafka writes it with a 16-bit length.
+pub(super) const TRANSACTIONAL_ID_BYTES_MAX: usize = 1024;
+
+/// How long a producer waits for producer ids that are being reserved.
+pub(super) const PRODUCER_IDS_WAIT: Duration = Duration::from_secs(5);
+
+/// How often the clock of transactions looks whether it is still needed while nothing is due.
+pub(super) const TXN_CLOCK_IDLE: Duration = Duration::from_secs(10);
+
 /// How often the group clock looks whether it is still needed while nothing is due.
 pub(super) const GROUP_CLOCK_IDLE: Duration = Duration::from_secs(10);
 

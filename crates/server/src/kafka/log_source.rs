@@ -5,7 +5,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use ::kafka::Uuid;
 use bytes::Bytes;
-use commitlog::{Ack, Entry, LogReader, Lsn, PartitionId, ProducerState, ReadError, StreamMeta};
+use commitlog::{
+    AbortedRange, Ack, Entry, LogReader, Lsn, PartitionId, ProducerState, ReadError, StreamMeta,
+};
 use tokio::sync::watch;
 
 use super::source::Appends;
@@ -28,8 +30,7 @@ struct Catalogue {
     streams: Vec<Arc<Stream>>,
     by_name: HashMap<Arc<str>, Arc<Stream>>,
     by_topic_id: HashMap<Uuid, Arc<Stream>>,
-    /// Whether readers see only what is flushed.
-    flushed_only: HashMap<PartitionId, bool>,
+    by_partition: HashMap<PartitionId, (Arc<Stream>, i32)>,
 }
 
 impl LogSource {
@@ -81,11 +82,10 @@ impl Catalogue {
                 internal: meta.settings.internal,
                 settings: meta.settings.clone(),
             });
-            let flushed_only = meta.settings.ack >= Ack::Flush;
-            catalogue.flushed_only.extend(
-                meta.partitions
-                    .iter()
-                    .map(|&partition| (partition, flushed_only)),
+            catalogue.by_partition.extend(
+                (0..)
+                    .zip(&meta.partitions)
+                    .map(|(index, &partition)| (partition, (stream.clone(), index))),
             );
             catalogue
                 .by_name
@@ -116,11 +116,21 @@ impl Source for LogSource {
         self.catalogue().by_topic_id.get(topic_id).cloned()
     }
 
+    fn place(&self, partition: PartitionId) -> Option<(Arc<Stream>, i32)> {
+        self.catalogue().by_partition.get(&partition).cloned()
+    }
+
+    fn ack(&self, partition: PartitionId) -> Option<Ack> {
+        let catalogue = self.catalogue();
+        let (stream, _) = catalogue.by_partition.get(&partition)?;
+        Some(stream.settings.ack)
+    }
+
     fn watermarks(&self, partition: PartitionId) -> Option<Watermarks> {
         let marks = self.log.watermarks(partition)?;
         // A stream that is not in the catalogue is deleted at this moment.
-        let flushed_only = *self.catalogue().flushed_only.get(&partition)?;
-        let visible = if flushed_only {
+        let ack = self.ack(partition)?;
+        let visible = if ack >= Ack::Flush {
             marks.flushed
         } else {
             marks.appended
@@ -167,6 +177,15 @@ impl Source for LogSource {
 
     fn newest(&self, partition: PartitionId) -> Result<Option<(u64, i64)>, ReadError> {
         self.log.newest(partition)
+    }
+
+    fn aborted(
+        &self,
+        partition: PartitionId,
+        from: u64,
+        to: u64,
+    ) -> Result<Vec<AbortedRange>, ReadError> {
+        self.log.aborted(partition, from, to)
     }
 
     fn size_bytes(&self, partition: PartitionId) -> Option<u64> {

@@ -24,6 +24,7 @@ mod roster;
 mod sasl;
 mod source;
 mod topics;
+mod transactions;
 mod transport;
 
 pub use admin::NodeFacts;
@@ -32,6 +33,7 @@ pub use counters::{ApiValues, KafkaCounters, KafkaValues};
 pub use groups::{GroupValues, Groups, OFFSETS};
 pub use roster::ConnectionRow;
 pub use source::{Source, Stream, Watermarks};
+pub use transactions::{TRANSACTIONS, TransactionValues, Transactions};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,6 +66,7 @@ pub fn front_door(node: &Node) -> anyhow::Result<Arc<FrontDoor>> {
     let users = Arc::clone(&node.users);
     let door = FrontDoor::with_users(Arc::new(source), &node.settings.kafka, facts, users);
     door.groups.load(&node.log)?;
+    door.transactions.load(&node.log)?;
     Ok(door)
 }
 
@@ -84,6 +87,7 @@ pub struct FrontDoor {
     quotas: Quotas,
     handshakes: Handshakes,
     groups: Arc<Groups>,
+    transactions: Arc<Transactions>,
     admin: Admin,
 }
 
@@ -107,9 +111,11 @@ impl FrontDoor {
             Arc::downgrade(&parking),
         ));
         let groups = Groups::new(source.clone(), settings);
+        let transactions = Transactions::new(source.clone(), groups.clone(), settings);
         Arc::new(Self {
             source,
             groups,
+            transactions,
             admin: Admin::new(facts),
             users,
             quotas: Quotas::new(&settings.quotas),
@@ -121,6 +127,11 @@ impl FrontDoor {
             request_memory: Arc::new(Semaphore::new(limits::REQUEST_MEMORY_KIB_MAX as usize)),
             roster: Arc::default(),
         })
+    }
+
+    /// The transactions of producers.
+    pub fn transactions(&self) -> &Transactions {
+        &self.transactions
     }
 
     /// The groups and what they have committed.

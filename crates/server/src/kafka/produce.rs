@@ -1,49 +1,497 @@
-//! Produce: listed, since librdkafka reads batches only from a server that lists it, and refused for
-//! every topic. Messages come in over MQTT.
+//! Produce: batches are checked and handed to the log in the order in which they come, and answered
+//! once they have reached the level of their stream. What a batch must look like is the crate
+//! `commitlog`'s, who may be in a transaction is the transaction coordinator's.
+
+use std::borrow::Cow;
+use std::time::Duration;
 
 use ::kafka::api::{
     Api, ProducePartitionResponse, ProduceRequest, ProduceResponse, ProduceTopicResponse,
+    RecordError,
 };
-use ::kafka::{ErrorCode, WireError, encode_response};
+use ::kafka::{ErrorCode, Uuid, encode_response};
+use commitlog::batch::{Compression, set_max_timestamp};
+use commitlog::{
+    Ack, Append, BatchFault, BatchHead, Entry, Lsn, PartitionId, Refusal, Rules, StreamSettings,
+    check_batch,
+};
+use tokio::time::timeout;
 
-use super::FrontDoor;
-use super::dispatch::{Asked, Outcome, Reply};
+use super::access::{Operation, Resource};
+use super::caller::Caller;
+use super::dispatch::{Asked, HangUp, Outcome, Reply};
+use super::transactions::Membership;
+use super::{FrontDoor, limits};
+use crate::node::{AppendError, Submitted, wall_ms};
 
-/// Begins a Produce request.
+/// The first version in which a batch may be compressed by zstd (KIP-110).
+const ZSTD_VERSION: i16 = 7;
+
+/// The first version that knows `TRANSACTION_ABORTABLE` (KIP-890).
+const ABORTABLE_VERSION: i16 = 11;
+
+/// The first version that names topics by id.
+const TOPIC_ID_VERSION: i16 = 13;
+
+/// Begins a Produce request: when this returns its batches are on their way to the log.
 pub(super) fn begin(asked: &Asked) -> Reply {
-    Reply::Ready(answer(asked))
+    match Produced::submit(asked) {
+        Ok(produced) => Reply::Later(Box::pin(produced.finish(asked.door.clone()))),
+        Err(hang_up) => Reply::Ready(Err(hang_up)),
+    }
 }
 
-fn answer(asked: &Asked) -> Outcome {
-    let request: ProduceRequest<'_> = asked.request()?;
-    let door: &FrontDoor = &asked.door;
-    let refused = |index| {
-        door.counters.error(Api::Produce);
-        ProducePartitionResponse {
-            index,
-            error_code: ErrorCode::TopicAuthorizationFailed.as_i16(),
-            base_offset: -1,
-            error_message: Some("this node takes messages over MQTT only"),
-            ..Default::default()
+/// A request whose batches were handed to the log.
+struct Produced {
+    version: i16,
+    correlation_id: i32,
+    acks: i16,
+    patience: Duration,
+    topics: Vec<Topic>,
+    entries: Vec<Submitted>,
+}
+
+struct Topic {
+    name: String,
+    id: Uuid,
+    rows: Vec<Row>,
+}
+
+/// A partition of the request.
+struct Row {
+    index: i32,
+    state: State,
+}
+
+enum State {
+    /// It may be appended; it is not yet handed in.
+    Admitted,
+    Failed(Fault),
+    /// In an entry that was handed in, at this place of it.
+    Submitted {
+        entry: usize,
+        place: usize,
+        partition: PartitionId,
+        ack: Ack,
+    },
+    /// In the log.
+    Appended {
+        partition: PartitionId,
+        base_offset: u64,
+        /// What must be flushed before this is told.
+        flushed: Option<Lsn>,
+    },
+}
+
+/// Why a batch was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub code: ErrorCode,
+    /// In words, where the code does not say it all.
+    pub message: Option<Cow<'static, str>>,
+    /// The record of the batch that is at fault.
+    pub record: Option<u32>,
+}
+
+impl From<ErrorCode> for Fault {
+    fn from(code: ErrorCode) -> Self {
+        Self {
+            code,
+            message: None,
+            record: None,
         }
-    };
-    let topics = request.topics.iter().map(|topic| ProduceTopicResponse {
-        name: topic.name,
-        partitions: topic
-            .partitions
-            .iter()
-            .map(|row| refused(row.index))
-            .collect(),
-        ..Default::default()
-    });
-    let response = ProduceResponse {
-        topics: topics.collect(),
-        ..Default::default()
-    };
-    if request.acks == 0 {
-        // Who asks for no answer learns of a failure by the end of the connection.
-        return Err(WireError::Unsupported);
     }
-    let frame = encode_response(Api::Produce, asked.version, asked.correlation_id, &response);
-    Ok(Some(frame.into()))
+}
+
+impl Fault {
+    fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            code,
+            message: Some(message.into()),
+            record: None,
+        }
+    }
+}
+
+/// A batch that may be appended.
+struct Admitted {
+    partition: PartitionId,
+    ack: Ack,
+    batch: Vec<u8>,
+    /// The producer and its epoch, of a batch in a transaction.
+    transaction: Option<(i64, i16)>,
+}
+
+impl Produced {
+    fn submit(asked: &Asked) -> Result<Self, HangUp> {
+        let request: ProduceRequest<'_> = asked.request()?;
+        let door: &FrontDoor = &asked.door;
+        let mut produced = Self {
+            version: asked.version,
+            correlation_id: asked.correlation_id,
+            acks: request.acks,
+            patience: Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0)),
+            topics: Vec::with_capacity(request.topics.len()),
+            entries: Vec::new(),
+        };
+        let mut admitted = Vec::new();
+        let whole = request_fault(door, &asked.caller, &request);
+        for topic in &request.topics {
+            let id = topic.topic_id;
+            let found = if asked.version >= TOPIC_ID_VERSION {
+                door.source
+                    .stream_by_id(&id)
+                    .ok_or(ErrorCode::UnknownTopicId)
+            } else {
+                door.named(topic.name)
+            };
+            let name = found
+                .as_ref()
+                .map_or(topic.name, |stream| &stream.name)
+                .to_owned();
+            let stream = whole
+                .clone()
+                .and_then(|()| Ok(found.as_ref().map_err(|code| *code)?))
+                .and_then(|stream| {
+                    may_write(door, &asked.caller, &stream.settings)?;
+                    Ok(stream)
+                });
+            let rows = topic.partitions.iter().map(|row| {
+                let batch = stream.clone().and_then(|stream| {
+                    let partition = stream.partition(row.index)?;
+                    let bytes = row.records.received();
+                    let batch = admit(&stream.settings, asked.version, bytes)?;
+                    Ok(Admitted {
+                        partition,
+                        ack: stream.settings.ack,
+                        ..batch
+                    })
+                });
+                let state = match batch {
+                    Ok(batch) => {
+                        admitted.push(batch);
+                        State::Admitted
+                    }
+                    Err(fault) => State::Failed(fault),
+                };
+                Row {
+                    index: row.index,
+                    state,
+                }
+            });
+            let rows = rows.collect();
+            produced.topics.push(Topic { name, id, rows });
+        }
+        produced.hand_in(door, request.transactional_id, admitted);
+        Ok(produced)
+    }
+
+    /// Hands the batches to the log, many in one entry: each is refused or taken for itself all
+    /// the same, and one entry has one head and one answer.
+    fn hand_in(&mut self, door: &FrontDoor, id: Option<&str>, admitted: Vec<Admitted>) {
+        let mut places = self
+            .topics
+            .iter_mut()
+            .flat_map(|topic| &mut topic.rows)
+            .filter(|row| matches!(row.state, State::Admitted));
+        let version = self.version;
+        // Held until all is handed in: a transaction does not end in between.
+        let mut membership: Option<Membership<'_>> = None;
+        let (mut entry, mut entry_bytes) = (Entry::default(), 0);
+        for batch in admitted {
+            let Some(row) = places.next() else { break };
+            if let Some((producer_id, epoch)) = batch.transaction {
+                let member = membership.get_or_insert_with(|| door.transactions.membership());
+                let admits = member.admits(id, producer_id, epoch, batch.partition);
+                if let Err(code) = admits {
+                    row.state = State::Failed(unadmitted(code, version));
+                    continue;
+                }
+            }
+            if entry_bytes > 0 && entry_bytes + batch.batch.len() > limits::PRODUCE_ENTRY_BYTES {
+                self.entries.push(door.source.submit(entry));
+                (entry, entry_bytes) = (Entry::default(), 0);
+            }
+            row.state = State::Submitted {
+                entry: self.entries.len(),
+                place: entry.appends.len(),
+                partition: batch.partition,
+                ack: batch.ack,
+            };
+            entry_bytes += batch.batch.len();
+            entry.appends.push(Append {
+                partition: batch.partition,
+                batch: batch.batch,
+            });
+        }
+        if !entry.appends.is_empty() {
+            self.entries.push(door.source.submit(entry));
+        }
+    }
+
+    async fn finish(mut self, door: std::sync::Arc<FrontDoor>) -> Outcome {
+        for (at, submitted) in std::mem::take(&mut self.entries).into_iter().enumerate() {
+            let appended = submitted.await;
+            for row in self.topics.iter_mut().flat_map(|topic| &mut topic.rows) {
+                if let State::Submitted {
+                    entry,
+                    place,
+                    partition,
+                    ack,
+                } = row.state
+                    && entry == at
+                {
+                    let base_offset = match &appended {
+                        Ok(appended) => appended.base_offsets[place].map_err(refused),
+                        Err(error) => Err(failed(error)),
+                    };
+                    let lsn = appended.as_ref().map_or(0, |appended| appended.lsn);
+                    row.state = match base_offset {
+                        Ok(base_offset) | Err(Refused::ThereAlready(base_offset)) => {
+                            State::Appended {
+                                partition,
+                                base_offset,
+                                flushed: (ack >= Ack::Flush).then_some(lsn),
+                            }
+                        }
+                        Err(Refused::Fault(fault)) => State::Failed(fault),
+                    };
+                }
+            }
+        }
+        if self.acks == 0 {
+            return self.unanswered(&door);
+        }
+        self.await_flush(&door).await;
+        Ok(Some(self.encode(&door).into()))
+    }
+
+    /// Waits for the strictest level, no longer than the client does.
+    async fn await_flush(&mut self, door: &FrontDoor) {
+        let rows = self.topics.iter().flat_map(|topic| &topic.rows);
+        let lsn = rows.filter_map(|row| match row.state {
+            State::Appended { flushed, .. } => flushed,
+            State::Admitted | State::Failed(_) | State::Submitted { .. } => None,
+        });
+        let Some(lsn) = lsn.max() else { return };
+        let fault = match timeout(self.patience, door.source.flushed(lsn)).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => match failed(&error) {
+                Refused::Fault(fault) => fault,
+                Refused::ThereAlready(_) => return,
+            },
+            Err(_) => ErrorCode::RequestTimedOut.into(),
+        };
+        for row in self.topics.iter_mut().flat_map(|topic| &mut topic.rows) {
+            if let State::Appended {
+                flushed: Some(_), ..
+            } = row.state
+            {
+                row.state = State::Failed(fault.clone());
+            }
+        }
+    }
+
+    /// Who asks for no answer learns of a failure by the end of the connection, as from Kafka.
+    fn unanswered(&self, door: &FrontDoor) -> Outcome {
+        let rows = self.topics.iter().flat_map(|topic| &topic.rows);
+        let failed = rows.filter(|row| matches!(row.state, State::Failed(_)));
+        let failed = failed.map(|_| door.counters.error(Api::Produce)).count();
+        if failed > 0 {
+            Err(HangUp::Unanswered)
+        } else {
+            Ok(None)
+        }
+    }
+
+    fn encode(&self, door: &FrontDoor) -> ::kafka::Frame {
+        let topics = self.topics.iter().map(|topic| ProduceTopicResponse {
+            name: &topic.name,
+            topic_id: topic.id,
+            partitions: topic.rows.iter().map(|row| row.response(door)).collect(),
+        });
+        let response = ProduceResponse {
+            topics: topics.collect(),
+            ..Default::default()
+        };
+        encode_response(Api::Produce, self.version, self.correlation_id, &response)
+    }
+}
+
+impl Row {
+    fn response(&self, door: &FrontDoor) -> ProducePartitionResponse<'_> {
+        match &self.state {
+            State::Appended {
+                partition,
+                base_offset,
+                ..
+            } => ProducePartitionResponse {
+                index: self.index,
+                base_offset: *base_offset as i64,
+                log_start_offset: door
+                    .source
+                    .watermarks(*partition)
+                    .map_or(-1, |marks| marks.log_start as i64),
+                ..Default::default()
+            },
+            State::Failed(fault) => {
+                door.counters.error(Api::Produce);
+                let message = fault.message.as_deref();
+                ProducePartitionResponse {
+                    index: self.index,
+                    error_code: fault.code.as_i16(),
+                    base_offset: -1,
+                    record_errors: fault
+                        .record
+                        .map(|record| RecordError {
+                            batch_index: record as i32,
+                            message,
+                        })
+                        .into_iter()
+                        .collect(),
+                    error_message: message,
+                    ..Default::default()
+                }
+            }
+            State::Admitted | State::Submitted { .. } => unreachable!("every entry was waited for"),
+        }
+    }
+}
+
+/// What is wrong with the request as a whole.
+fn request_fault(
+    door: &FrontDoor,
+    caller: &Caller,
+    request: &ProduceRequest<'_>,
+) -> Result<(), Fault> {
+    if !(-1..=1).contains(&request.acks) {
+        return Err(ErrorCode::InvalidRequiredAcks.into());
+    }
+    match request.transactional_id {
+        Some(id) if !door.allows(caller, Operation::Write, Resource::TransactionalId(id)) => {
+            Err(ErrorCode::TransactionalIdAuthorizationFailed.into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether this caller may write to a stream, and anybody may.
+fn may_write(door: &FrontDoor, caller: &Caller, stream: &StreamSettings) -> Result<(), Fault> {
+    if !door.allows(caller, Operation::Write, Resource::Topic(&stream.name)) {
+        return Err(ErrorCode::TopicAuthorizationFailed.into());
+    }
+    if stream.internal {
+        return Err(Fault::new(
+            ErrorCode::InvalidTopic,
+            "the stream belongs to the node itself",
+        ));
+    }
+    Ok(())
+}
+
+/// Checks a batch for a stream.
+fn admit(stream: &StreamSettings, version: i16, bytes: &[u8]) -> Result<Admitted, Fault> {
+    let now_ms = wall_ms() as i64;
+    let after_ms = stream
+        .timestamp_after_ms_max
+        .unwrap_or(limits::TIMESTAMP_AFTER_MS_MAX);
+    let before_ms = stream.timestamp_before_ms_max;
+    let rules = Rules {
+        batch_bytes_max: stream
+            .message_bytes_max
+            .unwrap_or(limits::MESSAGE_BYTES_MAX) as usize,
+        needs_key: stream.compact,
+        timestamp_ms_min: before_ms.map_or(i64::MIN, |ms| now_ms.saturating_sub_unsigned(ms)),
+        timestamp_ms_max: now_ms.saturating_add_unsigned(after_ms),
+        ..Rules::default()
+    };
+    let checked = check_batch(bytes, &rules).map_err(|fault| batch_fault(&fault))?;
+    let head = checked.batch.head();
+    if head.is_control() {
+        return Err(Fault::new(
+            ErrorCode::InvalidRecord,
+            "control records are written by the node only",
+        ));
+    }
+    if version < ZSTD_VERSION && matches!(head.compression(), Ok(Compression::Zstd)) {
+        return Err(ErrorCode::UnsupportedCompressionType.into());
+    }
+    let mut batch = bytes.to_vec();
+    if checked.max_timestamp != head.max_timestamp() {
+        set_max_timestamp(&mut batch, checked.max_timestamp);
+    }
+    Ok(Admitted {
+        partition: 0,
+        ack: Ack::Append,
+        transaction: transaction(&head),
+        batch,
+    })
+}
+
+fn transaction(head: &BatchHead) -> Option<(i64, i16)> {
+    head.is_transactional()
+        .then(|| (head.producer_id(), head.producer_epoch()))
+}
+
+fn batch_fault(fault: &BatchFault) -> Fault {
+    let (code, record) = match fault {
+        BatchFault::TooLarge | BatchFault::Bomb => (ErrorCode::MessageTooLarge, None),
+        BatchFault::Corrupt(_) => (ErrorCode::CorruptMessage, None),
+        BatchFault::Invalid(_) => (ErrorCode::InvalidRecord, None),
+        BatchFault::UnsupportedFormat(_) => (ErrorCode::UnsupportedForMessageFormat, None),
+        BatchFault::UnsupportedCompression => (ErrorCode::UnsupportedCompressionType, None),
+        BatchFault::TimestampType => (ErrorCode::InvalidTimestamp, None),
+        BatchFault::Timestamp { index } => (ErrorCode::InvalidTimestamp, Some(*index)),
+        BatchFault::NoKey { index } => (ErrorCode::InvalidRecord, Some(*index)),
+    };
+    Fault {
+        code,
+        message: Some(fault.to_string().into()),
+        record,
+    }
+}
+
+/// What a batch that is not in an open transaction means for its producer. Newer ones are told that
+/// they may abort and go on (KIP-890).
+fn unadmitted(code: ErrorCode, version: i16) -> Fault {
+    if code == ErrorCode::InvalidTxnState && version >= ABORTABLE_VERSION {
+        Fault::new(
+            ErrorCode::TransactionAbortable,
+            "the partition is not in an open transaction of the producer",
+        )
+    } else {
+        code.into()
+    }
+}
+
+/// What an append that was not made means for its producer.
+enum Refused {
+    /// It was made before, at this offset.
+    ThereAlready(u64),
+    Fault(Fault),
+}
+
+fn refused(refusal: Refusal) -> Refused {
+    let code = match refusal {
+        Refusal::DuplicateSequence { base_offset } => return Refused::ThereAlready(base_offset),
+        Refusal::UnknownPartition => ErrorCode::UnknownTopicOrPartition,
+        Refusal::MalformedBatch => ErrorCode::CorruptMessage,
+        Refusal::OutOfOrderSequence => ErrorCode::OutOfOrderSequenceNumber,
+        Refusal::InvalidProducerEpoch => ErrorCode::InvalidProducerEpoch,
+        Refusal::InvalidTxnState => ErrorCode::InvalidTxnState,
+        Refusal::CoordinatorFenced => ErrorCode::TransactionCoordinatorFenced,
+        // Nothing of the producer is kept, so it would not be idempotent.
+        Refusal::TooManyProducers => ErrorCode::PolicyViolation,
+        _ => ErrorCode::UnknownServerError,
+    };
+    Refused::Fault(Fault::new(code, refusal.to_string()))
+}
+
+fn failed(error: &AppendError) -> Refused {
+    let code = match error {
+        AppendError::Full | AppendError::Latched => ErrorCode::StorageError,
+        AppendError::Refused(_) => ErrorCode::RecordListTooLarge,
+        AppendError::Stopping => ErrorCode::NotLeaderOrFollower,
+    };
+    Refused::Fault(Fault::new(code, error.to_string()))
 }

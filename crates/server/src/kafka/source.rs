@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use ::kafka::Uuid;
 use bytes::Bytes;
-use commitlog::{Entry, Lsn, PartitionId, ProducerState, ReadError, StreamSettings};
+use commitlog::{
+    AbortedRange, Ack, Entry, Lsn, PartitionId, ProducerState, ReadError, StreamSettings,
+};
 use tokio::sync::watch;
 
 use crate::node::{Appender, Flushing, Submitted};
@@ -54,6 +56,14 @@ pub trait Source: Send + Sync + 'static {
     /// The stream with this topic id.
     fn stream_by_id(&self, topic_id: &Uuid) -> Option<Arc<Stream>>;
 
+    /// Which stream a partition belongs to, and its number there.
+    fn place(&self, partition: PartitionId) -> Option<(Arc<Stream>, i32)>;
+
+    /// The level that a partition's stream asks for.
+    fn ack(&self, partition: PartitionId) -> Option<Ack> {
+        self.place(partition).map(|(stream, _)| stream.settings.ack)
+    }
+
     /// How far a partition reaches; `None` once its stream was deleted.
     fn watermarks(&self, partition: PartitionId) -> Option<Watermarks>;
 
@@ -98,6 +108,15 @@ pub trait Source: Send + Sync + 'static {
 
     /// The producers that a partition knows.
     fn producers(&self, partition: PartitionId) -> Option<Vec<ProducerState>>;
+
+    /// The aborted transactions that reach into the offsets from `from` up to `to` (exclusive), by
+    /// rising first offset. May read files.
+    fn aborted(
+        &self,
+        partition: PartitionId,
+        from: u64,
+        to: u64,
+    ) -> Result<Vec<AbortedRange>, ReadError>;
 
     /// Changes with every append and every flush.
     fn commits(&self) -> watch::Receiver<Lsn>;

@@ -45,6 +45,8 @@ pub(crate) fn settings() -> KafkaSettings {
         group_members_max: 100,
         groups_max: 1_000,
         offsets_retention_ms: 600_000,
+        transaction_timeout_ms_max: 900_000,
+        transactional_id_expiry_ms: 600_000,
         session_lifetime_ms: None,
         access: crate::settings::AccessSettings::default(),
         quotas: Vec::new(),
@@ -350,6 +352,7 @@ async fn nothing_is_taken_from_a_producer() {
         topics: vec![ProduceTopic {
             name: "door",
             partitions: vec![ProducePartition::default()],
+            ..Default::default()
         }],
         ..Default::default()
     };

@@ -223,10 +223,11 @@ fn open_log(settings: &Settings, disk: &FileDisk) -> anyhow::Result<OpenLog> {
 const SESSIONS: &str = "__sluice.sessions";
 const RETAINED: &str = "__sluice.retained";
 const OFFSETS: &str = "__sluice.offsets";
+const TRANSACTIONS: &str = "__sluice.transactions";
 const SYS: &str = "__sluice.sys";
 
 /// The streams that the node keeps for itself.
-fn internal_streams() -> [StreamSettings; 5] {
+fn internal_streams() -> [StreamSettings; 6] {
     let table = |name| StreamSettings {
         ack: Ack::Append,
         compact: true,
@@ -243,7 +244,7 @@ fn internal_streams() -> [StreamSettings; 5] {
         ack: Ack::Flush,
         ..table(users::USERS)
     };
-    [table(SESSIONS), table(RETAINED), table(OFFSETS), users, sys]
+    [table(SESSIONS), table(RETAINED), table(OFFSETS), table(TRANSACTIONS), users, sys]
 }
 
 fn worker_count(wanted: usize) -> usize {

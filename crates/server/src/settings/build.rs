@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::{
-    Ack, HttpSettings, KafkaSettings, Level, ListenerKind, ListenerSettings, LogFormat, LogSettings, LoggingSettings,
-    MqttSettings, NodeSettings, Settings, SharedStrategy,
+    Ack, HttpSettings, KafkaSettings, Level, ListenerKind, ListenerSettings, LogFormat,
+    LogSettings, LoggingSettings, MqttSettings, NodeSettings, Settings, SharedStrategy,
 };
 use crate::config::{self, Fault, Said, StreamTable};
 
@@ -330,6 +330,18 @@ impl Builder {
             offsets_retention_ms: self.millis(
                 "kafka.offsets_retention",
                 said.offsets_retention,
+                MINUTE,
+                10 * 365 * 24 * HOUR,
+            ),
+            transaction_timeout_ms_max: self.millis(
+                "kafka.transaction_timeout_max",
+                said.transaction_timeout_max,
+                SECOND,
+                24 * 24 * HOUR,
+            ),
+            transactional_id_expiry_ms: self.millis(
+                "kafka.transactional_id_expiry",
+                said.transactional_id_expiry,
                 MINUTE,
                 10 * 365 * 24 * HOUR,
             ),

@@ -8,8 +8,8 @@ use ::kafka::Uuid;
 use bytes::Bytes;
 use commitlog::batch::{BatchView, set_base_offset, set_leader_epoch};
 use commitlog::{
-    Ack, BatchBuilder, Entry, Lsn, Op, PartitionId, ProducerState, ReadError, Refusal,
-    StreamSettings,
+    AbortedRange, Ack, BatchBuilder, Entry, Lsn, Op, PartitionId, ProducerState, ReadError,
+    Refusal, StreamSettings,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -295,6 +295,18 @@ impl Source for FakeLog {
             .values()
             .find(|stream| stream.topic_id == *topic_id)
             .cloned()
+    }
+
+    fn place(&self, partition: PartitionId) -> Option<(Arc<Stream>, i32)> {
+        let inside = self.inside.lock().unwrap();
+        inside.streams.values().find_map(|stream| {
+            let index = stream.partitions.iter().position(|&it| it == partition)?;
+            Some((stream.clone(), index as i32))
+        })
+    }
+
+    fn aborted(&self, _: PartitionId, _: u64, _: u64) -> Result<Vec<AbortedRange>, ReadError> {
+        Ok(Vec::new())
     }
 
     fn watermarks(&self, partition: PartitionId) -> Option<Watermarks> {
