@@ -9,7 +9,7 @@ use crate::hooks::{
     DEFAULT_QOS0_STREAM, DEFAULT_STREAM, Event, HookSettings, HookTable, KeyTemplate,
     PayloadEncoding, RETAINED_STREAM, SYS_STREAM,
 };
-use crate::input::{ConnId, Input, Now, Refusal};
+use crate::input::{ConnId, Input, Now, Refusal, Returned};
 use crate::interest::Interest;
 use crate::message::{Commit, OwnedMessage, Position, REFUSED};
 use crate::outbox::Outbox;
@@ -236,13 +236,17 @@ impl World {
         if let Some((entry, messages)) = self.out[worker].turn.finish() {
             busy = true;
             if self.refuse {
-                self.handle(
-                    worker,
-                    Input::Refused {
-                        turn,
-                        why: Refusal::Full,
-                    },
-                );
+                let returned = Some(Returned {
+                    entry: &entry,
+                    messages: &messages,
+                });
+                let why = Refusal::Full;
+                let input = Input::Refused {
+                    turn,
+                    why,
+                    returned,
+                };
+                self.handle(worker, input);
             } else {
                 self.append(worker, turn, entry, messages);
             }

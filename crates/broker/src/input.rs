@@ -1,6 +1,6 @@
 //! Everything that can happen to a shard. The shard changes in no other way.
 
-use crate::message::{Commit, MessageRef, OwnedMessage, Position};
+use crate::message::{Commit, MessageRef, Messages, OwnedMessage, Position};
 use crate::retained::RetainedPage;
 use commitlog::{Lsn, PartitionId};
 use std::net::SocketAddr;
@@ -53,6 +53,15 @@ pub enum Refusal {
     Full,
     /// A write or flush failed; the node takes no appends until it is restarted.
     Latched,
+}
+
+/// A turn that comes back.
+#[derive(Debug, Clone, Copy)]
+pub struct Returned<'a> {
+    /// Its entry, nothing of which was written.
+    pub entry: &'a commitlog::Entry,
+    /// Its messages.
+    pub messages: &'a Messages,
 }
 
 /// A PUBLISH of the node itself, such as `$SYS/broker/...`.
@@ -116,6 +125,8 @@ pub enum Input<'a> {
         turn: u64,
         /// Why.
         why: Refusal,
+        /// What was in it, where there may soon be room again.
+        returned: Option<Returned<'a>>,
     },
     /// Everything up to this entry survives a power cut.
     Flushed(Lsn),

@@ -29,7 +29,7 @@ pub use filters::{FilterTree, MatchCache, TopicCache};
 pub use hooks::{Event, HookError, HookSettings, HookTable, KeyTemplate, PayloadEncoding};
 pub use input::{
     Announce, CloseCause, ConnId, Input, Now, Peer, ReadRequest, Refusal, RetainedRequest,
-    ShardMessage,
+    Returned, ShardMessage,
 };
 pub use interest::Interest;
 pub use message::{

@@ -47,6 +47,10 @@ pub const PACKET_BYTES_MAX: u32 = 8 * 1024 * 1024;
 /// messages that several hooks send to one partition.
 pub const BATCH_CUT_BYTES: usize = 4 * 1024 * 1024;
 
+/// Bytes of wills and of records of events that a shard keeps while the log refuses them; what does
+/// not fit is counted and lost.
+pub const LOST_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// Hooks of one node; the configuration that names more is refused.
 pub const HOOKS_MAX: usize = 1_024;
 

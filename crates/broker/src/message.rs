@@ -97,6 +97,7 @@ pub struct Messages {
     text: Box<str>,
     bytes: Bytes,
     entries: Box<[Entry]>,
+    events: Box<[Place]>,
 }
 
 /// Ranges into the arenas. Topic, publisher and user name lie side by side in `text`; properties
@@ -154,6 +155,11 @@ impl Messages {
             publish_ms: entry.publish_ms,
             expires_ms: (entry.expires_ms != u64::MAX).then_some(entry.expires_ms),
         }
+    }
+
+    /// Where the records of events are that happened whatever becomes of the turn.
+    pub(crate) fn events(&self) -> &[Place] {
+        &self.events
     }
 
     /// All messages in order.
@@ -215,6 +221,7 @@ pub struct MessagesBuilder {
     text: String,
     bytes: Vec<u8>,
     entries: Vec<Entry>,
+    events: Vec<Place>,
 }
 
 impl MessagesBuilder {
@@ -236,6 +243,11 @@ impl MessagesBuilder {
     /// Bytes gathered so far.
     pub fn size_bytes(&self) -> usize {
         self.text.len() + self.bytes.len() + self.entries.len() * size_of::<Entry>()
+    }
+
+    /// The record there tells of an event that happened whatever becomes of the turn.
+    pub(crate) fn happened(&mut self, place: Place) {
+        self.events.push(place);
     }
 
     /// Adds a message; answers its index.
@@ -278,7 +290,9 @@ impl MessagesBuilder {
             text: self.text.as_str().into(),
             bytes: Bytes::copy_from_slice(&self.bytes),
             entries: self.entries.as_slice().into(),
+            events: self.events.as_slice().into(),
         };
+        self.events.clear();
         self.text.clear();
         self.bytes.clear();
         self.entries.clear();

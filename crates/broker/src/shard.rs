@@ -11,6 +11,7 @@ mod disconnect;
 mod frames;
 mod groups;
 mod journal;
+mod lost;
 mod matches;
 mod overview;
 mod owed;
@@ -47,6 +48,7 @@ use foldhash::fast::RandomState;
 use frames::Frames;
 use groups::Groups;
 use hashbrown::HashMap;
+use lost::Lost;
 use matches::{Matched, Subscriber};
 use pump::Reading;
 use recent::Recent;
@@ -116,6 +118,7 @@ pub struct Shard {
     frames: Frames,
     snapshots: Snapshots,
     unconfirmed: Unconfirmed,
+    lost: Lost,
     restoring: Restoring,
     /// Owed messages in all inboxes, and what they take in memory.
     owed: u64,
@@ -174,6 +177,7 @@ impl Shard {
             frames: Frames::default(),
             snapshots: Snapshots::new(worker, workers),
             unconfirmed: Unconfirmed::default(),
+            lost: Lost::default(),
             restoring: Restoring::default(),
             owed: 0,
             owed_bytes: 0,
@@ -216,7 +220,11 @@ impl Shard {
             Input::Malformed { conn, error } => self.malformed(conn, error, now, out),
             Input::Closed { conn, why } => self.closed(conn, why, now, out),
             Input::Drained { conn } => self.drained(conn, now, out),
-            Input::Refused { turn, why } => self.refused(turn, why, now, out),
+            Input::Refused {
+                turn,
+                why,
+                returned,
+            } => self.refused(turn, why, returned.as_ref(), now, out),
             Input::Read { token, messages } => self.read(token, messages, now, out),
             Input::RetainedFound {
                 token,

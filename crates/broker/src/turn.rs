@@ -1,9 +1,11 @@
 //! What one worker writes in one turn: a batch a partition, and the side array from which live
 //! delivery reads. Becomes one entry of the journal, so all of it is kept or nothing.
 
+mod again;
 mod appends;
 mod writer;
 
+pub(crate) use self::again::EventRecord;
 use self::appends::Appends;
 use self::writer::{Scratch, Writer};
 use crate::hooks::{Event, HookTable};
@@ -252,6 +254,7 @@ impl Turn {
             appends: &mut self.appends,
             scratch: &mut self.scratch,
             now_ms: facts.now_ms,
+            happened: None,
         };
         if !placement.records.is_empty() {
             let json = MessageJson {
@@ -294,6 +297,7 @@ impl Turn {
             appends: &mut self.appends,
             scratch: &mut self.scratch,
             now_ms: facts.now_ms,
+            happened: None,
         };
         let place = Some(writer.retained(stream.partition(facts.topic.as_bytes()), &message));
         let retained = if facts.retain { place } else { None };
@@ -329,6 +333,16 @@ impl Turn {
     /// Writes a record for each hook that takes the event; answers the strictest level of their
     /// streams, or `None` where no hook does.
     pub fn event(&mut self, facts: &EventFacts<'_>, now_ms: u64) -> Option<Ack> {
+        self.event_as(facts, now_ms, false)
+    }
+
+    /// The same for an event that stays true if the log refuses the turn: its records are written
+    /// again then.
+    pub fn happened(&mut self, facts: &EventFacts<'_>, now_ms: u64) -> Option<Ack> {
+        self.event_as(facts, now_ms, true)
+    }
+
+    fn event_as(&mut self, facts: &EventFacts<'_>, now_ms: u64, happened: bool) -> Option<Ack> {
         let event = facts.event();
         if !self.hooks.wants(event) {
             return None;
@@ -344,6 +358,7 @@ impl Turn {
             appends: &mut self.appends,
             scratch: &mut self.scratch,
             now_ms,
+            happened: happened.then_some(&mut self.messages),
         };
         match *facts {
             EventFacts::Connected {

@@ -328,6 +328,13 @@ impl Log {
         self.stage_as(entry, now_ms, false)
     }
 
+    /// Whether an entry would be staged now, for who wants to keep one that would not; the error is
+    /// that of [`Log::stage`].
+    pub fn admits(&mut self, entry: &Entry, now_ms: u64) -> Result<(), Error> {
+        self.shared.latch.check()?;
+        self.admit(entry, now_ms)
+    }
+
     /// As [`Log::stage`] for an entry of those whose state is no function of the journal, such as
     /// Kafka's producers: [`Log::replay`] does not show its batches.
     pub fn stage_foreign(&mut self, entry: Entry, now_ms: u64) -> Result<Staged, Error> {

@@ -146,6 +146,7 @@ pub const METRICS: &[Metric] = &[
     counter("sluice_mqtt_messages_acked", "QoS 1 and 2 deliveries that their receiver has acknowledged.", |s| s.shards.acked),
     each(Kind::Counter, "sluice_mqtt_messages_dropped", "reason", "Messages that did not reach a receiver.",
         |s| broker::DropReason::ALL.iter().zip(s.shards.dropped).map(|(reason, count)| (reason.as_str().to_owned(), count)).collect()),
+    counter("sluice_mqtt_events_lost", "Wills and event records that a full disk refused and that found no room to wait.", |s| s.shards.events_lost),
     gauge("sluice_mqtt_sessions", "Sessions, with a connection or without.", |s| s.shards.sessions),
     gauge("sluice_mqtt_subscriptions", "Subscriptions of all sessions.", |s| s.shards.subscriptions),
     gauge("sluice_mqtt_retained_messages", "Retained messages.", |s| s.status.retained),

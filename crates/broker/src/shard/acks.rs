@@ -144,7 +144,7 @@ impl Shard {
                 commit: None,
             };
             let facts = EventFacts::Acked(delivery(session, live, owed.qos));
-            out.turn.event(&facts, now.wall_ms);
+            out.turn.happened(&facts, now.wall_ms);
         }
         debug_assert!(owed.qos != QoS::AtMostOnce, "QoS 0 is not in flight");
         self.erase_inflight(slot, packet_id, now, out);

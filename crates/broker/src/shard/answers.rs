@@ -3,7 +3,7 @@
 
 use super::Shard;
 use super::connection::Connection;
-use crate::input::{ConnId, Now, Refusal};
+use crate::input::{ConnId, Now, Refusal, Returned};
 use crate::outbox::Outbox;
 use commitlog::{Ack, Lsn};
 use mqtt::{
@@ -197,7 +197,14 @@ impl Shard {
     }
 
     /// The log took nothing of a turn: what waited for it gets an error, never a success.
-    pub(super) fn refused(&mut self, turn: u64, why: Refusal, now: Now, out: &mut Outbox) {
+    pub(super) fn refused(
+        &mut self,
+        turn: u64,
+        why: Refusal,
+        returned: Option<&Returned<'_>>,
+        now: Now,
+        out: &mut Outbox,
+    ) {
         self.stats.turns_refused += 1;
         self.latched |= why == Refusal::Latched;
         let waiters: Vec<ConnId> = self
@@ -222,6 +229,7 @@ impl Shard {
         self.progress.appended(turn, applied);
         self.snapshot_refused(turn);
         self.receive_refused(turn, now, out);
+        self.keep_lost(turn, returned);
         self.journal_refused(turn, why, now);
         self.release_appended(now, out);
         self.release_flushed(flushed, now, out);

@@ -71,7 +71,7 @@ impl Shard {
             client_id: &session.client_id,
             username: session.username(),
         };
-        out.turn.event(&facts, now.wall_ms);
+        out.turn.happened(&facts, now.wall_ms);
         let welcome = Welcome {
             session_present: present,
             session_expiry_s: (expiry_s != expiry_asked).then_some(expiry_s),

@@ -62,6 +62,7 @@ impl Shard {
             self.release_journalled(now, out);
             self.received_to(commit.turn);
             self.unconfirmed.confirmed(commit.turn);
+            self.lost.confirmed(commit.turn);
         }
     }
 
@@ -427,7 +428,7 @@ pub(super) fn delivered_event(
 ) {
     if out.turn.wants(Event::MessageDelivered) {
         let facts = EventFacts::Delivered(delivery(session, live, qos));
-        out.turn.event(&facts, now.wall_ms);
+        out.turn.happened(&facts, now.wall_ms);
     }
 }
 
@@ -442,7 +443,7 @@ pub(super) fn dropped_event(
 ) {
     if out.turn.wants(Event::MessageDropped) {
         let facts = EventFacts::Dropped(delivery(session, live, qos), reason);
-        out.turn.event(&facts, now.wall_ms);
+        out.turn.happened(&facts, now.wall_ms);
     }
 }
 

@@ -139,7 +139,7 @@ impl Shard {
             username: session.username(),
             reason: word,
         };
-        out.turn.event(&facts, now.wall_ms);
+        out.turn.happened(&facts, now.wall_ms);
         if session.expiry_s == 0 {
             self.end_session(slot, now, out);
             return;

@@ -246,7 +246,9 @@ impl Shard {
             !waits
         });
         self.unconfirmed.refused(turn);
-        let waits = !self.refused_deliveries.is_empty() || self.unconfirmed.has_lost();
+        let waits = !self.refused_deliveries.is_empty()
+            || self.unconfirmed.has_lost()
+            || !self.lost.is_empty();
         if waits && why == Refusal::Full && !self.unconfirmed.retry_is_armed {
             self.unconfirmed.retry_is_armed = true;
             self.timers.arm(now.mono_ms + RETRY_MS, Due::Retry);
@@ -278,8 +280,10 @@ impl Shard {
             .any(|(session, _)| session.slot == slot)
     }
 
-    /// Writes the records that the log refused, and that no later ones replace.
+    /// Writes the records that the log refused, and that no later ones replace, with the wills and
+    /// events that belong to them.
     pub(super) fn write_lost(&mut self, now: Now, out: &mut Outbox) {
+        self.write_lost_events(now, out);
         let (latest, events) = self.unconfirmed.take_lost();
         let events = events.into_iter().map(|(key, value)| (key, Some(value)));
         for (key, value) in latest.into_iter().chain(events) {

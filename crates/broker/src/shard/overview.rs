@@ -49,6 +49,8 @@ pub struct ShardStats {
     pub dropped: [u64; DropReason::ALL.len()],
     /// Turns that the log refused.
     pub turns_refused: u64,
+    /// Wills and records of events in them that found no room to wait until they are written again.
+    pub events_lost: u64,
 }
 
 impl ShardStats {
@@ -71,6 +73,7 @@ impl ShardStats {
         self.shared_subscriptions += other.shared_subscriptions;
         self.acked += other.acked;
         self.turns_refused += other.turns_refused;
+        self.events_lost += other.events_lost;
         let sums = |own: &mut [u64], others: &[u64]| {
             for (sum, count) in own.iter_mut().zip(others) {
                 *sum += count;

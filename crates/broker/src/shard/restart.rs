@@ -73,7 +73,7 @@ impl Shard {
                 username: session.username(),
                 reason: "broker_restart",
             };
-            out.turn.event(&facts, now.wall_ms);
+            out.turn.happened(&facts, now.wall_ms);
         }
         let elapsed_ms = now.wall_ms.saturating_sub(session.disconnected.wall_ms);
         session.disconnected.mono_ms = now.mono_ms.saturating_sub(elapsed_ms);

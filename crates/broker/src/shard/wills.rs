@@ -1,10 +1,10 @@
 //! When a will is published, and when it is given up.
 
 use super::Shard;
+use super::lost::LastWords;
 use super::timers::Due;
 use crate::input::Now;
 use crate::outbox::Outbox;
-use crate::turn::PublishFacts;
 
 impl Shard {
     /// The connection ended other than by a normal DISCONNECT: the will is due now, or after its
@@ -29,23 +29,13 @@ impl Shard {
         };
         self.forget_will(slot, now, out);
         let session = &self.sessions[slot];
-        let client_id = session.client_id.clone();
-        let username = session.username.clone();
-        self.stats.wills_published += 1;
-        let facts = PublishFacts {
-            client_id: &client_id,
-            username: username.as_deref().unwrap_or(""),
-            topic: &will.topic,
-            payload: &will.payload,
-            qos: will.qos,
-            retain: will.retain,
-            dup: false,
-            properties: &will.properties(),
-            peer: None,
-            principal: None,
-            now_ms: now.wall_ms,
+        let words = LastWords {
+            client_id: session.client_id.clone(),
+            username: session.username.clone(),
+            will,
         };
-        self.publish_facts(&facts, out);
+        self.stats.wills_published += 1;
+        self.publish_words(words, now, out);
     }
 
     /// The client said goodbye or came back in time: no will.

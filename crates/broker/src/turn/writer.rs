@@ -3,7 +3,7 @@
 use super::{Appends, Delivery, DropReason};
 use crate::hooks::{HookTable, PayloadEncoding};
 use crate::limits::TURN_BYTES_MAX;
-use crate::message::{MessageView, Place, Placed};
+use crate::message::{MessageView, MessagesBuilder, Place, Placed};
 use crate::placement::Placement;
 use crate::record::{MessageJson, RecordHeaders, write_retained};
 use commitlog::PartitionId;
@@ -36,6 +36,8 @@ pub(super) struct Writer<'t> {
     pub(super) appends: &'t mut Appends,
     pub(super) scratch: &'t mut Scratch,
     pub(super) now_ms: u64,
+    /// Where the places of records go that tell of an event.
+    pub(super) happened: Option<&'t mut MessagesBuilder>,
 }
 
 impl Writer<'_> {
@@ -77,6 +79,9 @@ impl Writer<'_> {
                     self.appends
                         .push(partition, self.now_ms, key, Some(value), headers)
                 });
+            if let Some(happened) = &mut self.happened {
+                happened.happened(place);
+            }
             if number == placement.kept.unwrap_or(0) {
                 wanted = Some(place);
             }
@@ -126,8 +131,12 @@ impl Writer<'_> {
         for record in &placement.records {
             let target = self.hooks.target(record.target);
             let (partition, key) = self.appends.key(record, target, who, key);
-            self.appends
+            let place = self
+                .appends
                 .push(partition, self.now_ms, key, Some(value), &[]);
+            if let Some(happened) = &mut self.happened {
+                happened.happened(place);
+            }
         }
     }
 

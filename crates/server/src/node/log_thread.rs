@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use broker::{Commit, REFUSED, RetainedIndex};
 use commitlog::{
-    Ack, BatchHead, Error, FlushAdvice, FlushPolicy, Flushed, Log, LogReader, Lsn, Staged,
+    Ack, BatchHead, Entry, Error, FlushAdvice, FlushPolicy, Flushed, Log, LogReader, Lsn, Staged,
 };
 use tracing::{error, warn};
 
@@ -256,28 +256,42 @@ impl LogThread {
         order
             .partitions
             .extend(order.entry.appends.iter().map(|append| append.partition));
-        match self
-            .parts
-            .log
-            .stage(std::mem::take(&mut order.entry), now_ms)
-        {
+        let log = &mut self.parts.log;
+        let staged = match log.admits(&order.entry, now_ms) {
+            Ok(()) => log.stage(std::mem::take(&mut order.entry), now_ms),
+            Err(failure) => Err(failure),
+        };
+        match staged {
             Ok(staged) => self.staged.push((staged, Source::Worker { worker, order })),
             Err(failure) => {
                 let why = match refusal(&failure) {
                     AppendError::Latched | AppendError::Stopping => broker::Refusal::Latched,
                     AppendError::Full | AppendError::Refused(_) => broker::Refusal::Full,
                 };
-                self.refuse(worker, order.turn, why);
+                let returned =
+                    (why == broker::Refusal::Full).then(|| Box::new((order.entry, order.messages)));
+                self.refuse(worker, order.turn, why, returned);
             }
         }
     }
 
-    fn refuse(&mut self, worker: u16, turn: u64, why: broker::Refusal) {
+    fn refuse(
+        &mut self,
+        worker: u16,
+        turn: u64,
+        why: broker::Refusal,
+        returned: Option<Box<(Entry, broker::Messages)>>,
+    ) {
         self.parts.counters.log.refused.add_own(1);
         // Turns staged earlier are answered first: a worker hears of its turns in order.
         self.write();
         let mailbox = &self.parts.mailboxes[usize::from(worker)];
-        mailbox.put(|letters| letters.news.push(News::Refused { turn, why }));
+        let news = News::Refused {
+            turn,
+            why,
+            returned,
+        };
+        mailbox.put(|letters| letters.news.push(news));
     }
 
     /// One write for all that is staged, then everyone is told.
@@ -291,7 +305,7 @@ impl LogThread {
             for (_, source) in staged {
                 match source {
                     Source::Worker { worker, order } => {
-                        self.refuse(worker, order.turn, broker::Refusal::Latched);
+                        self.refuse(worker, order.turn, broker::Refusal::Latched, None);
                     }
                     Source::Door(answer) => {
                         let _ = answer.send(Err(AppendError::Latched));

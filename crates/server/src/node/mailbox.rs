@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use broker::{
-    ClientQuery, ClientRow, Commit, OwnedMessage, Refusal, RetainedPage, ShardMessage, ShardStats,
+    ClientQuery, ClientRow, Commit, Messages, OwnedMessage, Refusal, RetainedPage, ShardMessage,
+    ShardStats,
 };
-use commitlog::{Lsn, PartitionId};
+use commitlog::{Entry, Lsn, PartitionId};
 use mio::Waker;
 use tokio::sync::oneshot;
 
@@ -42,6 +43,8 @@ pub enum News {
         turn: u64,
         /// Why.
         why: Refusal,
+        /// What was in it, where there may soon be room again.
+        returned: Option<Box<(Entry, Messages)>>,
     },
 }
 

@@ -4,7 +4,7 @@
 use super::{Client, World};
 use broker::{
     Commit, HookTable, Input, Outbox, OwnedMessage, Position, REFUSED, ReadRequest, RetainedIndex,
-    RetainedRequest, Shard, ShardMessage, decode_record,
+    RetainedRequest, Returned, Shard, ShardMessage, decode_record,
 };
 use commitlog::{BatchHead, Entry, Log, LogReader, Lsn};
 use std::collections::{HashMap, VecDeque};
@@ -30,11 +30,33 @@ pub(super) struct Worker {
 
 pub(super) enum Mail {
     Committed(Arc<Commit>),
-    Refused(u64, broker::Refusal),
+    /// A turn, why, and what was in it where the log may take it another time.
+    Refused(u64, broker::Refusal, Option<Box<(Entry, broker::Messages)>>),
     Flushed(Lsn),
     Read(ReadRequest),
     Retained(RetainedRequest),
     Post(ShardMessage),
+}
+
+impl Node {
+    /// Writes what is staged, and tells everyone.
+    fn publish(&mut self, commits: Vec<Arc<Commit>>) {
+        if self.log.write().is_err() {
+            for commit in commits {
+                let mail = Mail::Refused(commit.turn, broker::Refusal::Latched, None);
+                self.workers[usize::from(commit.worker)]
+                    .mail
+                    .push_back(mail);
+            }
+            return;
+        }
+        for commit in commits {
+            self.retained.apply(&commit);
+            for worker in &mut self.workers {
+                worker.mail.push_back(Mail::Committed(Arc::clone(&commit)));
+            }
+        }
+    }
 }
 
 impl World {
@@ -52,54 +74,47 @@ impl World {
                 .iter()
                 .map(|append| append.partition)
                 .collect();
-            match node.log.stage(entry, now_ms) {
-                Ok(staged) => {
-                    let batches = partitions
-                        .iter()
-                        .zip(&staged.base_offsets)
-                        .zip(&staged.batches)
-                        .map(|((&partition, base), batch)| match base {
-                            Ok(base) => {
-                                let head = BatchHead::read(batch).expect("the log has checked it");
-                                (partition, *base, head.count())
-                            }
-                            Err(_) => (partition, REFUSED, 0),
-                        })
-                        .collect();
-                    commits.push(Arc::new(Commit {
-                        lsn: staged.lsn,
-                        worker,
-                        turn,
-                        batches,
-                        messages,
-                    }));
-                }
-                Err(error) => {
-                    let why = match error {
-                        commitlog::Error::Full { .. } => broker::Refusal::Full,
-                        _ => broker::Refusal::Latched,
-                    };
-                    node.workers[usize::from(worker)]
-                        .mail
-                        .push_back(Mail::Refused(turn, why));
-                }
+            if let Err(error) = node.log.admits(&entry, now_ms) {
+                let (why, returned) = match error {
+                    commitlog::Error::Full { .. } => {
+                        let returned = Some(Box::new((entry, messages)));
+                        (broker::Refusal::Full, returned)
+                    }
+                    _ => (broker::Refusal::Latched, None),
+                };
+                // A worker hears of its turns in order.
+                node.publish(std::mem::take(&mut commits));
+                let mail = Mail::Refused(turn, why, returned);
+                node.workers[usize::from(worker)].mail.push_back(mail);
+                continue;
             }
+            let Ok(staged) = node.log.stage(entry, now_ms) else {
+                node.publish(std::mem::take(&mut commits));
+                let mail = Mail::Refused(turn, broker::Refusal::Latched, None);
+                node.workers[usize::from(worker)].mail.push_back(mail);
+                continue;
+            };
+            let batches = partitions
+                .iter()
+                .zip(&staged.base_offsets)
+                .zip(&staged.batches)
+                .map(|((&partition, base), batch)| match base {
+                    Ok(base) => {
+                        let head = BatchHead::read(batch).expect("the log has checked it");
+                        (partition, *base, head.count())
+                    }
+                    Err(_) => (partition, REFUSED, 0),
+                })
+                .collect();
+            commits.push(Arc::new(Commit {
+                lsn: staged.lsn,
+                worker,
+                turn,
+                batches,
+                messages,
+            }));
         }
-        if node.log.write().is_err() {
-            for commit in commits {
-                let mail = Mail::Refused(commit.turn, broker::Refusal::Latched);
-                node.workers[usize::from(commit.worker)]
-                    .mail
-                    .push_back(mail);
-            }
-            return true;
-        }
-        for commit in commits {
-            node.retained.apply(&commit);
-            for worker in &mut node.workers {
-                worker.mail.push_back(Mail::Committed(Arc::clone(&commit)));
-            }
-        }
+        node.publish(commits);
         true
     }
 
@@ -138,7 +153,16 @@ impl World {
             .expect("it has mail");
         match mail {
             Mail::Committed(commit) => self.handle(worker, Input::Committed(&commit)),
-            Mail::Refused(turn, why) => self.handle(worker, Input::Refused { turn, why }),
+            Mail::Refused(turn, why, returned) => {
+                let returned = returned.as_deref();
+                let returned = returned.map(|(entry, messages)| Returned { entry, messages });
+                let input = Input::Refused {
+                    turn,
+                    why,
+                    returned,
+                };
+                self.handle(worker, input);
+            }
             Mail::Flushed(lsn) => self.handle(worker, Input::Flushed(lsn)),
             Mail::Read(ReadRequest { token, positions }) => {
                 let messages = self.read(&positions);

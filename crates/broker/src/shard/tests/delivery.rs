@@ -651,6 +651,42 @@ fn a_qos_2_delivery_of_a_lasting_session_is_journalled_before_it_is_sent() {
 }
 
 #[test]
+fn events_that_a_full_disk_refused_are_written_when_there_is_room() {
+    let hooks = [
+        (Event::MessageAcked, "t", "events"),
+        (Event::MessageDelivered, "t", "second"),
+        (Event::ClientDisconnected, "#", "state"),
+    ];
+    let mut world = World::with_hooks(&hooks);
+    let from = world.connect("from", &v5());
+    let to = world.connect("to", &lasting(60));
+    world.subscribe(to, "t", Q1);
+    world.publish(from, "t", Q1, "1");
+    assert_eq!(world.values("second").len(), 1);
+    world.refuse = true;
+    world.puback(to, 1);
+    world.lose(to);
+    // What is refused to a client is not written either, whatever a hook would have made of it.
+    world.publish(from, "t", Q1, "2");
+    assert_eq!(world.got(from)[1..], ["PUBACK 10 quota_exceeded"]);
+    world.pass(200);
+    world.pass(200);
+    assert!(world.values("events").is_empty());
+    world.refuse = false;
+    world.pass(200);
+    world.pass(1_000);
+    let acked = world.values("events");
+    assert_eq!(acked.len(), 1, "{acked:?}");
+    assert!(acked[0].contains("\"client_id\":\"to\"") && acked[0].contains("\"payload\":\"1\""));
+    assert_eq!(world.values("second").len(), 1);
+    assert_eq!(world.values("state").len(), 1, "it disconnected");
+    // The delivery ended with its record.
+    world.restart(1, 0);
+    let to = world.open("to", &lasting(60));
+    assert_eq!(world.got(to)[1..], [""; 0]);
+}
+
+#[test]
 fn what_the_log_is_about_to_drop_is_given_up_with_its_content() {
     let settings = BrokerSettings {
         recent_bytes_max: 0,

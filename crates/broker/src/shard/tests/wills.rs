@@ -114,3 +114,25 @@ fn a_takeover_publishes_a_will_without_delay_only() {
     world.pass(20_000);
     assert!(world.got(watcher).is_empty(), "the session went on");
 }
+
+#[test]
+fn a_will_that_a_full_disk_refused_is_published_when_there_is_room() {
+    let mut world = World::new();
+    let watcher = watcher(&mut world);
+    let conn = world.connect("a", &with_will(v5(), 0));
+    world.refuse = true;
+    world.lose(conn);
+    world.pass(200);
+    world.pass(200);
+    assert!(world.got(watcher).is_empty());
+    world.refuse = false;
+    world.pass(200);
+    assert_eq!(world.got(watcher), [WILL]);
+    world.pass(1_000);
+    assert!(world.got(watcher).is_empty(), "once");
+    // And its record is gone with it: no restart publishes it again.
+    world.restart(1, 0);
+    let watcher = self::watcher(&mut world);
+    world.pass(1_000);
+    assert!(world.got(watcher).is_empty());
+}

@@ -1,6 +1,6 @@
 //! What a worker does with its mail: commits, posts of other shards, new connections, questions.
 
-use broker::Input;
+use broker::{Input, Returned};
 use mio::net::TcpStream;
 use mio::{Interest, Token};
 use tracing::error;
@@ -30,9 +30,19 @@ impl Worker {
                     self.input(Input::Committed(&commit));
                     self.mailbox().caught_up(&commit);
                 }
-                News::Refused { turn, why } => {
+                News::Refused {
+                    turn,
+                    why,
+                    returned,
+                } => {
                     self.parts.turns.settled(turn);
-                    self.input(Input::Refused { turn, why });
+                    let returned = returned.as_deref();
+                    let returned = returned.map(|(entry, messages)| Returned { entry, messages });
+                    self.input(Input::Refused {
+                        turn,
+                        why,
+                        returned,
+                    });
                 }
             }
             self.cut_turn_if_large();
