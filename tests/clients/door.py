@@ -35,7 +35,7 @@ class Door:
         return self.node is None
 
     def config(self, **more):
-        return {"bootstrap.servers": self.bootstrap, **{k.replace("_", "."): v for k, v in more.items()}}
+        return {"bootstrap.servers": self.bootstrap, "log_level": 0, **{k.replace("_", "."): v for k, v in more.items()}}
 
     @functools.cache
     def admin(self):

@@ -14,6 +14,9 @@ START_SECONDS = 60
 class Sluice:
     """One node. `start` may be called again after `kill` or `stop`: same folder, same ports."""
 
+    # Listeners of these kinds are given by flags, which replace those of the configuration.
+    BY_FLAG = ("mqtt", "kafka", "http")
+
     def __init__(self, folder, config=None):
         self.folder = str(folder)
         self.config = config
@@ -23,7 +26,7 @@ class Sluice:
 
     def start(self):
         command = [BINARY, "serve", "--data-dir", os.path.join(self.folder, "data")]
-        for kind in ("mqtt", "kafka", "http"):
+        for kind in self.BY_FLAG:
             port = getattr(self, kind) or 0
             command += [f"--{kind}", f"127.0.0.1:{port}"]
         if self.config:
