@@ -5,7 +5,9 @@ mod administering;
 mod describing;
 mod fake;
 mod fetching;
+mod producing;
 mod real_log;
+mod transacting;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -341,29 +343,4 @@ async fn a_stop_closes_all_connections() {
     assert_eq!(waiting.receive_or_end().await, None);
     assert_eq!(idle.receive_or_end().await, None);
     house.until(|values| values.connections, 0).await;
-}
-
-#[tokio::test]
-async fn nothing_is_taken_from_a_producer() {
-    let house = House::new().await;
-    house.log.create("door", 1);
-    let request = |acks| ProduceRequest {
-        acks,
-        topics: vec![ProduceTopic {
-            name: "door",
-            partitions: vec![ProducePartition::default()],
-            ..Default::default()
-        }],
-        ..Default::default()
-    };
-    let mut client = house.client().await;
-    for version in Api::Produce.versions() {
-        let answer = client.ask(Api::Produce, version, &request(-1)).await;
-        let answer: ProduceResponse<'_> = decode_response(Api::Produce, version, &answer).unwrap();
-        let row = &answer.topics[0].partitions[0];
-        assert_eq!((row.error_code, row.base_offset), (29, -1));
-        assert_eq!(row.error_message.is_some(), version >= 8);
-    }
-    client.send(Api::Produce, 9, &request(0)).await;
-    assert_eq!(client.receive_or_end().await, None);
 }

@@ -8,8 +8,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::*;
-use crate::kafka::FrontDoor;
 use crate::kafka::tests::{FakeLog, settings};
+use crate::kafka::{FrontDoor, NodeFacts};
 
 #[derive(Debug, clap::Parser)]
 struct Line {
@@ -33,7 +33,10 @@ impl House {
         let address = runtime.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap().to_string();
-            tokio::spawn(FrontDoor::new(log.clone(), &settings(), NodeFacts::default()).serve(listener, stopped));
+            tokio::spawn(
+                FrontDoor::new(log.clone(), &settings(), NodeFacts::default())
+                    .serve(listener, stopped),
+            );
             address
         });
         log.create("door", 2);

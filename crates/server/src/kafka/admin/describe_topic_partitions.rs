@@ -124,8 +124,9 @@ fn topic<'a>(
             .map_or(-1, |marks| marks.leader_epoch),
         replica_nodes: vec![NODE_ID],
         isr_nodes: vec![NODE_ID],
-        eligible_leader_replicas: None,
-        last_known_elr: None,
+        // The Java client takes null for a fault of its own.
+        eligible_leader_replicas: Some(Vec::new()),
+        last_known_elr: Some(Vec::new()),
         offline_replicas: Vec::new(),
     };
     TopicPartitionsTopicResponse {
