@@ -82,6 +82,8 @@ pub fn run_with_full_disk(seed: u64) -> Verdict {
     run.finish();
     run.check_deliveries();
     run.check_streams();
+    run.check_acks();
+    run.check_wills();
     run.verdict()
 }
 
