@@ -44,6 +44,11 @@ pub trait DiskFile: Send + Sync {
     }
     /// Cuts or extends (with zeros) to `len` bytes.
     fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Sends the bytes from `from` to `to` on to the disk and waits for that, so that a later sync
+    /// finds less to do. Promises nothing, and may do nothing.
+    fn write_out(&self, from: u64, to: u64) {
+        let _ = (from, to);
+    }
     /// Makes the contents durable.
     fn sync_data(&self) -> io::Result<()>;
     /// Makes contents and attributes durable.

@@ -47,6 +47,10 @@ pub(crate) struct DirtyPart {
     pub(crate) new: bool,
 }
 
+/// Parts that wait, ready, for the one that is in use to be full: more than one, so that there is
+/// time to make them slowly.
+const SPARE_PARTS: usize = 2;
+
 pub(crate) struct Journal {
     disk: Arc<dyn Disk>,
     log_id: u64,
@@ -276,9 +280,10 @@ impl Journal {
         wanted
     }
 
-    /// The work of making one more part, when none waits and the bound allows it.
+    /// The work of making one more part, when too few wait and the bound allows it.
     pub(crate) fn prepare(&mut self) -> Option<PartPreparation> {
-        let wanted = self.free.is_empty() && !self.preparing && self.live.len() < self.parts_max;
+        let parts = self.live.len() + self.free.len();
+        let wanted = self.free.len() < SPARE_PARTS && !self.preparing && parts < self.parts_max;
         wanted.then(|| {
             self.preparing = true;
             self.new_preparation()

@@ -20,6 +20,7 @@ use crate::aborted::AbortedEntry;
 use crate::batch::{BatchHead, BatchView, set_base_offset, set_leader_epoch};
 use crate::disk::{Disk, DiskFile};
 use crate::error::Error;
+use crate::index::OFFSET_ENTRY_BYTES;
 use crate::limits::SEGMENT_BYTES_MAX;
 use crate::segment::{CLEANED, IndexBytes, Rewritten, Segment, TXNINDEX, Tail};
 
@@ -29,6 +30,10 @@ pub use reader::PartitionReader;
 
 use epochs::EPOCHS_FILE;
 use reader::Shared;
+
+/// Bytes of entries of `.index` that are written together: 16 entries, so that a reader at the end
+/// walks through 64 KiB of small batches without them.
+const INDEX_WRITE_BYTES: usize = 16 * OFFSET_ENTRY_BYTES as usize;
 
 /// What a partition on disk is told by its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +111,9 @@ pub struct Partition {
     active: Arc<Segment>,
     /// The end of the active segment, as written.
     tail: Tail,
+    /// Index entries of the active segment that are not written yet. Opening makes them again, so
+    /// no checkpoint waits for them.
+    unindexed: IndexBytes,
     log_start: u64,
     staged: Vec<Staged>,
     /// Where the writer will be when all that is staged is written.
@@ -481,16 +489,17 @@ impl Partition {
             .log
             .write_at(&bytes, position)
             .map_err(|source| Error::disk_at(segment.path("log"), "write", position, source))?;
-        let mut tail = self.tail;
-        let mut out = IndexBytes::default();
         for staged in run {
-            tail.add(segment.base(), &staged.head, &mut out);
+            self.tail
+                .add(segment.base(), &staged.head, &mut self.unindexed);
         }
-        segment.write_indexes(&out, &self.tail)?;
+        if self.unindexed.offsets.len() >= INDEX_WRITE_BYTES {
+            self.write_indexes()?;
+        }
+        let segment = &self.active;
         let aborted: Vec<_> = run.iter().filter_map(|staged| staged.aborts).collect();
         let made = !aborted.is_empty() && segment.append_aborted(&aborted)?;
-        segment.publish(&tail);
-        self.tail = tail;
+        segment.publish(&self.tail.before(&self.unindexed));
         self.has_aborted |= !aborted.is_empty();
         self.dirty_active();
         if made {
@@ -499,11 +508,17 @@ impl Partition {
         Ok(())
     }
 
+    fn write_indexes(&mut self) -> Result<(), Error> {
+        let before = self.tail.before(&self.unindexed);
+        self.active.write_indexes(&self.unindexed, &before)?;
+        self.unindexed.offsets.clear();
+        self.unindexed.times.clear();
+        Ok(())
+    }
+
     fn begin_segment(&mut self, base: u64) -> Result<(), Error> {
-        let before = self.tail;
-        let mut out = IndexBytes::default();
-        self.tail.close(self.active.base(), &mut out);
-        self.active.write_indexes(&out, &before)?;
+        self.tail.close(self.active.base(), &mut self.unindexed);
+        self.write_indexes()?;
         self.active.publish(&self.tail);
         self.dirty_active();
 
@@ -547,6 +562,7 @@ impl Partition {
         }
         self.active = Arc::new(segment);
         self.tail = tail;
+        self.unindexed = IndexBytes::default();
         self.shared
             .change(|segments| segments.push_back(Arc::clone(&self.active)));
         self.dirty_active();

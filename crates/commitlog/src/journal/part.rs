@@ -178,8 +178,9 @@ impl PartPreparation {
             file.write_at(&[&zeros], self.done_bytes)
                 .map_err(|e| Error::disk_at(&*self.path, "write", self.done_bytes, e))?;
             // Piece by piece: a flush of the journal then waits for one of them, not for the part.
-            file.sync_data()
-                .map_err(|e| Error::disk(&*self.path, "sync", e))?;
+            // Durable only at the end: each sync of a file that grows is a commit of the filesystem,
+            // and the log's own writes may have to wait for that.
+            file.write_out(self.done_bytes, self.done_bytes + count);
             self.done_bytes += count;
             return Ok(false);
         }
@@ -189,6 +190,11 @@ impl PartPreparation {
             .sync_dir(JOURNAL_DIR)
             .map_err(|e| Error::disk(JOURNAL_DIR, "sync", e))?;
         Ok(true)
+    }
+
+    /// How much of the part is written, in bytes, and how large it will be.
+    pub fn progress(&self) -> (u64, u64) {
+        (self.done_bytes, self.part_bytes)
     }
 
     pub(crate) fn into_part(self) -> Option<(String, Arc<dyn DiskFile>)> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile, Open, read_whole};
 use crate::error::Error;
-use crate::segment::{CLEANED, Segment, TXNINDEX, Tail};
+use crate::segment::{CLEANED, IndexBytes, Segment, TXNINDEX, Tail};
 
 use super::epochs::{EPOCHS_FILE, Epochs};
 use super::metadata::{METADATA_FILE, metadata_text};
@@ -116,6 +116,7 @@ impl Partition {
             shared: Arc::new(shared),
             active,
             tail,
+            unindexed: IndexBytes::default(),
             staged: Vec::new(),
             epochs_changed: false,
             dirty_segments: Vec::new(),

@@ -570,3 +570,39 @@ fn readers_follow_a_writer_that_rolls_and_drops() {
         assert_eq!(far.join().unwrap(), RECORDS);
     });
 }
+
+#[test]
+fn index_entries_are_written_sixteen_at_a_time_and_found_or_made_again() {
+    let disk = MemoryDisk::new();
+    let settings = PartitionSettings {
+        segment_bytes: 1 << 20,
+        ..SETTINGS
+    };
+    let mut partition = Partition::create(Arc::new(disk.clone()), DIR, settings).unwrap();
+    let index_bytes = || {
+        let file = disk.open(&format!("{DIR}/{:020}.index", 0), crate::disk::Open::Read);
+        file.unwrap().len().unwrap()
+    };
+    for at in 0..40 {
+        append(&mut partition, batch(10, 500, 1_000_000 + at * 1000));
+        let due = at as u64;
+        assert_eq!(index_bytes(), due / 16 * 16 * OFFSET_ENTRY_BYTES, "{at}");
+    }
+    let reader = partition.reader();
+    for offset in 0..400 {
+        let found = reader.read(offset, 1, u64::MAX).unwrap();
+        let first = batches(&found[0]).next().unwrap().unwrap();
+        assert_eq!(first.base_offset(), offset / 10 * 10);
+    }
+    let time = reader.offset_for_time(1_039_003).unwrap();
+    assert_eq!(time, Some((393, 1_039_003)));
+    let mark = partition.mark();
+    drop(partition);
+    let opened = Partition::open(Arc::new(disk.clone()), DIR, settings, Some(mark));
+    let (mut partition, notices) = opened.unwrap();
+    assert!(notices.is_empty(), "{notices:?}");
+    assert_eq!(index_bytes(), 39 * OFFSET_ENTRY_BYTES);
+    append(&mut partition, batch(10, 500, 2_000_000));
+    assert!(partition.roll().unwrap());
+    assert_eq!(index_bytes(), 40 * OFFSET_ENTRY_BYTES);
+}

@@ -78,6 +78,13 @@ impl Tail {
         self.next_offset = head.next_offset();
     }
 
+    /// As it was before these entries were made, as far as entries are counted.
+    pub fn before(mut self, out: &IndexBytes) -> Self {
+        self.offset_entries -= out.offsets.len() as u64 / OFFSET_ENTRY_BYTES;
+        self.time_entries -= out.times.len() as u64 / TIME_ENTRY_BYTES;
+        self
+    }
+
     /// The last time entry of a segment that gets no more batches: its greatest timestamp.
     pub fn close(&mut self, base: u64, out: &mut IndexBytes) {
         self.add_time_entry(base, out);

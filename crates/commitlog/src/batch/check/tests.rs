@@ -127,7 +127,7 @@ fn a_head_that_no_producer_may_send_is_refused() {
     let with = |at: usize, value: &[u8]| {
         let mut bytes = sound(Compression::None);
         change(&mut bytes, |bytes| {
-            bytes[at..at + value.len()].copy_from_slice(value)
+            bytes[at..at + value.len()].copy_from_slice(value);
         });
         fault(&bytes, &rules)
     };

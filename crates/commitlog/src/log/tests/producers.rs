@@ -68,6 +68,8 @@ fn filled(disk: &MemoryDisk, change: fn(&mut StreamSettings)) -> Log {
     log
 }
 
+type Damage = fn(&MemoryDisk);
+
 /// What was said about the index of aborted transactions.
 fn mended(log: &Log) -> Vec<String> {
     let notices = log.recovery().notices.iter();
@@ -178,7 +180,7 @@ fn a_lost_or_damaged_txnindex_is_made_anew() {
         disk.contents(TXNINDEX).unwrap()
     };
     assert_eq!(original.len(), 34);
-    let damages: [(&str, fn(&MemoryDisk)); 4] = [
+    let damages: [(&str, Damage); 4] = [
         ("missing", |disk| disk.remove_file(TXNINDEX).unwrap()),
         ("cut off", |disk| {
             let file = disk.open(TXNINDEX, crate::disk::Open::ReadWrite).unwrap();

@@ -48,28 +48,25 @@ fn derive(content: &Content) -> Derived {
             producer.epoch = seen.epoch;
             producer.sent.clear();
         }
-        match seen.marker {
-            Some(commit) => {
-                if let Some(first_offset) = producer.open.take()
-                    && !commit
-                {
-                    derived.aborted.push(AbortedRange {
-                        producer_id: seen.producer_id,
-                        first_offset,
-                        last_offset: seen.base_offset,
-                    });
-                }
+        if let Some(commit) = seen.marker {
+            if let Some(first_offset) = producer.open.take()
+                && !commit
+            {
+                derived.aborted.push(AbortedRange {
+                    producer_id: seen.producer_id,
+                    first_offset,
+                    last_offset: seen.base_offset,
+                });
             }
-            None => {
-                let last = after(seen.sequence, i64::from(seen.count) - 1);
-                producer.sent.push((seen.sequence, last, seen.base_offset));
-                if producer.sent.len() > 5 {
-                    producer.sent.remove(0);
-                }
-                if seen.transactional {
-                    producer.open.get_or_insert(seen.base_offset);
-                }
-            }
+            continue;
+        }
+        let last = after(seen.sequence, i64::from(seen.count) - 1);
+        producer.sent.push((seen.sequence, last, seen.base_offset));
+        if producer.sent.len() > 5 {
+            producer.sent.remove(0);
+        }
+        if seen.transactional {
+            producer.open.get_or_insert(seen.base_offset);
         }
     }
     derived
