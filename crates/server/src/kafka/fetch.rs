@@ -4,15 +4,16 @@
 use std::time::Duration;
 
 use ::kafka::api::{
-    Api, EpochEnd, FetchPartition, FetchPartitionResponse, FetchRequest, FetchResponse,
-    FetchTopicResponse,
+    AbortedTransaction, Api, EpochEnd, FetchPartition, FetchPartitionResponse, FetchRequest,
+    FetchResponse, FetchTopicResponse,
 };
 use ::kafka::{ErrorCode, Frame, Records, encode_response};
 use bytes::Bytes;
-use commitlog::{BatchHead, PartitionId};
+use commitlog::{AbortedRange, BatchHead, PartitionId};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 
+use super::access::{Operation, Resource};
 use super::caller::Caller;
 use super::parking::Parked;
 use super::topics::read_error;
@@ -24,7 +25,7 @@ const TOPIC_ID_VERSION: i16 = 13;
 /// Answers a Fetch request, at the latest when its time to wait is over.
 pub(super) async fn answer(
     door: &FrontDoor,
-    _caller: &Caller,
+    caller: &Caller,
     version: i16,
     correlation_id: i32,
     request: &FetchRequest<'_>,
@@ -41,7 +42,7 @@ pub(super) async fn answer(
     let fetch = Fetch {
         door,
         request,
-        slots: slots(door, version, request),
+        slots: slots(door, caller, version, request),
     };
     let (rows, memory) = fetch.wait().await;
     Answer {
@@ -151,8 +152,9 @@ impl Fetch<'_> {
                     let bytes_left = bytes_max.saturating_sub(gathered.size_bytes);
                     let first = gathered.size_bytes == 0;
                     match self.read(slot, &marks, up_to, bytes_left, first).await {
-                        Ok(batches) => FetchPartitionResponse {
+                        Ok((batches, aborted)) => FetchPartitionResponse {
                             records: Records::Stored(batches),
+                            aborted_transactions: aborted,
                             ..row(slot.row.partition, &marks)
                         },
                         Err(error) => failed(slot.row.partition, error),
@@ -187,8 +189,7 @@ impl Fetch<'_> {
         }
         match u64::try_from(slot.row.fetch_offset) {
             Ok(offset) if (marks.log_start..=marks.appended).contains(&offset) => {
-                let committed = self.request.isolation_level == 1;
-                let end = if committed {
+                let end = if self.is_committed() {
                     marks.stable
                 } else {
                     marks.visible
@@ -254,10 +255,10 @@ impl Fetch<'_> {
         up_to: u64,
         bytes_left: usize,
         first: bool,
-    ) -> Result<Vec<Bytes>, ErrorCode> {
+    ) -> Result<(Vec<Bytes>, Option<Vec<AbortedTransaction>>), ErrorCode> {
         let bytes_max = bytes_left.min(slot.row.partition_max_bytes.max(0) as usize);
         if bytes_max == 0 && !first {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), None));
         }
         let partition = slot.partition?;
         let offset = slot.row.fetch_offset as u64;
@@ -277,11 +278,43 @@ impl Fetch<'_> {
             }
         };
         let size_bytes: usize = batches.iter().map(Bytes::len).sum();
-        Ok(if first || size_bytes <= bytes_max {
-            batches
-        } else {
-            Vec::new()
-        })
+        if !first && size_bytes > bytes_max {
+            return Ok((Vec::new(), None));
+        }
+        let aborted = self.aborted(partition, offset, &batches).await?;
+        Ok((batches, aborted))
+    }
+
+    /// What of these batches a reader of committed records has to leave out (KIP-98); `None` for
+    /// one who reads all.
+    async fn aborted(
+        &self,
+        partition: PartitionId,
+        from: u64,
+        batches: &[Bytes],
+    ) -> Result<Option<Vec<AbortedTransaction>>, ErrorCode> {
+        if !self.is_committed() {
+            return Ok(None);
+        }
+        let Some(to) = transactional_end(batches) else {
+            return Ok(Some(Vec::new()));
+        };
+        let source = self.door.source.clone();
+        let search = move || source.aborted(partition, from, to);
+        let aborted = match tokio::task::spawn_blocking(search).await {
+            Ok(aborted) => aborted.map_err(|error| read_error(&error))?,
+            Err(_) => return Err(ErrorCode::UnknownServerError),
+        };
+        let row = |range: AbortedRange| AbortedTransaction {
+            producer_id: range.producer_id,
+            first_offset: range.first_offset as i64,
+        };
+        Ok(Some(aborted.into_iter().map(row).collect()))
+    }
+
+    /// Whether only what is committed is read.
+    fn is_committed(&self) -> bool {
+        self.request.isolation_level == 1
     }
 
     fn encode(
@@ -307,7 +340,12 @@ impl Fetch<'_> {
     }
 }
 
-fn slots<'a>(door: &FrontDoor, version: i16, request: &'a FetchRequest<'_>) -> Vec<Slot<'a>> {
+fn slots<'a>(
+    door: &FrontDoor,
+    caller: &Caller,
+    version: i16,
+    request: &'a FetchRequest<'_>,
+) -> Vec<Slot<'a>> {
     let mut slots = Vec::new();
     for topic in &request.topics {
         let stream = if version < TOPIC_ID_VERSION {
@@ -315,6 +353,13 @@ fn slots<'a>(door: &FrontDoor, version: i16, request: &'a FetchRequest<'_>) -> V
         } else {
             door.stream_by_id(&topic.topic_id)
         };
+        let stream = stream.and_then(|stream| {
+            if door.allows(caller, Operation::Read, Resource::Topic(&stream.name)) {
+                Ok(stream)
+            } else {
+                Err(ErrorCode::TopicAuthorizationFailed)
+            }
+        });
         slots.extend(topic.partitions.iter().map(|row| {
             Slot {
                 row,
@@ -368,6 +413,21 @@ fn cut(batches: Vec<Bytes>, up_to: u64) -> Vec<Bytes> {
         }
     }
     kept
+}
+
+/// The end of the last of these batches that is in a transaction.
+fn transactional_end(batches: &[Bytes]) -> Option<u64> {
+    let mut end = None;
+    for slice in batches {
+        let mut rest = &slice[..];
+        while let Ok(head) = BatchHead::read(rest) {
+            if head.is_transactional() {
+                end = Some(head.next_offset());
+            }
+            rest = rest.get(head.size_bytes()..).unwrap_or_default();
+        }
+    }
+    end
 }
 
 /// Gives back what was reserved and not needed.

@@ -5,6 +5,7 @@ mod administering;
 mod describing;
 mod fake;
 mod fetching;
+mod grouping;
 mod producing;
 mod real_log;
 mod transacting;

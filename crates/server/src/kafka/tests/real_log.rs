@@ -11,16 +11,19 @@ use crate::kafka::source::Appends;
 use crate::node::{AppendError, Appended, Flushing, Submitted};
 
 /// A log, and the watch through which its node tells of commits.
-struct Node {
-    log: Arc<Mutex<Log>>,
-    disk: MemoryDisk,
+pub(super) struct Node {
+    pub(super) log: Arc<Mutex<Log>>,
+    pub(super) disk: MemoryDisk,
     commits: watch::Sender<u64>,
+    /// Whoever waits for a flush has it at once.
+    pub(super) flushes_itself: bool,
 }
 
 /// Appends as the log thread does; flushes when the test says so.
 struct Thread {
     log: Arc<Mutex<Log>>,
     commits: watch::Sender<u64>,
+    flushes_itself: bool,
 }
 
 impl Appends for Thread {
@@ -40,6 +43,9 @@ impl Appends for Thread {
     }
 
     fn flushed(&self, lsn: u64) -> Flushing {
+        if self.flushes_itself {
+            flush(&self.log, &self.commits);
+        }
         let reader = self.log.lock().unwrap().reader();
         let mut commits = self.commits.subscribe();
         Box::pin(async move {
@@ -55,7 +61,7 @@ impl Appends for Thread {
 const NOW_MS: u64 = 1_000_000;
 
 impl Node {
-    fn new(disk: MemoryDisk) -> Self {
+    pub(super) fn new(disk: MemoryDisk) -> Self {
         let config = LogConfig {
             journal_part_bytes: 1 << 20,
             journal_bytes_max: 4 << 20,
@@ -69,10 +75,11 @@ impl Node {
             log: Arc::new(Mutex::new(log)),
             disk,
             commits: watch::channel(0).0,
+            flushes_itself: false,
         }
     }
 
-    fn create(&mut self, name: &str, ack: Ack) {
+    pub(super) fn create(&mut self, name: &str, ack: Ack) {
         let mut settings = StreamSettings::new(name);
         settings.partitions = 2;
         settings.ack = ack;
@@ -107,22 +114,19 @@ impl Node {
         staged.batches[0].to_vec()
     }
 
-    fn flush(&mut self) {
-        let mut log = self.log.lock().unwrap();
-        if let Some(ticket) = log.flush_ticket() {
-            log.flushed(ticket.run().unwrap());
-            self.commits.send_modify(|_| {});
-        }
+    pub(super) fn flush(&mut self) {
+        flush(&self.log, &self.commits);
     }
 
     fn appends(&self) -> Thread {
         Thread {
             log: self.log.clone(),
             commits: self.commits.clone(),
+            flushes_itself: self.flushes_itself,
         }
     }
 
-    async fn serve(&self) -> (Client, Arc<FrontDoor>, watch::Sender<bool>) {
+    pub(super) async fn serve(&self) -> (Client, Arc<FrontDoor>, watch::Sender<bool>) {
         let commits = self.commits.subscribe();
         let source = LogSource::new(
             self.log.lock().unwrap().reader(),
@@ -131,6 +135,9 @@ impl Node {
             fake::CLUSTER_ID.into(),
         );
         let door = FrontDoor::new(Arc::new(source), &settings(), NodeFacts::default());
+        let reader = self.log.lock().unwrap().reader();
+        door.groups.load(&reader).unwrap();
+        door.transactions.load(&reader).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
@@ -145,6 +152,14 @@ impl Node {
             door,
             stop,
         )
+    }
+}
+
+fn flush(log: &Mutex<Log>, commits: &watch::Sender<u64>) {
+    let mut log = log.lock().unwrap();
+    if let Some(ticket) = log.flush_ticket() {
+        log.flushed(ticket.run().unwrap());
+        commits.send_modify(|_| {});
     }
 }
 

@@ -7,8 +7,6 @@ mod init;
 mod listing;
 mod markers;
 mod members;
-#[cfg(test)]
-mod tests;
 
 pub(super) use end::answer as end_txn;
 pub(super) use init::answer as init_producer_id;
