@@ -98,6 +98,9 @@ struct Run<'a> {
     publishers: Vec<Publisher>,
     counts: Counts,
     start: Instant,
+    /// The machine's monotonic clock at the start: what the stamps in payloads count from, so that
+    /// other programs on this machine can tell how old a message is.
+    stamps_from: u64,
     /// Messages of the open loop that were due so far.
     scheduled: u64,
 }
@@ -153,6 +156,7 @@ impl<'a> Run<'a> {
             publishers,
             counts,
             start,
+            stamps_from: monotonic_nanos(),
             scheduled: 0,
         })
     }
@@ -236,7 +240,10 @@ impl<'a> Run<'a> {
             } else {
                 now.max(1)
             };
-            stamp(&mut publisher.frame[publisher.payload_at..], sent_at);
+            stamp(
+                &mut publisher.frame[publisher.payload_at..],
+                self.stamps_from + sent_at,
+            );
             if self.flow.qos > 0 {
                 let Some(packet_id) = publisher.free.pop() else {
                     break;
@@ -255,6 +262,7 @@ impl<'a> Run<'a> {
 
     fn receive(&mut self, index: usize, buffer: &mut [u8]) -> anyhow::Result<()> {
         let now = self.start.elapsed().as_nanos() as u64;
+        let stamps_from = self.stamps_from;
         let publishers = &mut self.publishers;
         let counts = &mut self.counts;
         let pairs = publishers.len() > 1;
@@ -273,9 +281,8 @@ impl<'a> Run<'a> {
             } => {
                 delivered += 1;
                 if let Some(sent_at) = stamped(payload) {
-                    counts
-                        .delivery
-                        .saturating_record(now.saturating_sub(sent_at).max(1));
+                    let age = (stamps_from + now).saturating_sub(sent_at);
+                    counts.delivery.saturating_record(age.max(1));
                 }
                 match qos {
                     1 => ack(out, 0x40, packet_id),
@@ -319,6 +326,17 @@ impl Counts {
             delivery: histogram()?,
         })
     }
+}
+
+fn monotonic_nanos() -> u64 {
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the clock exists and `now` is valid for writing.
+    let failed = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    assert_eq!(failed, 0, "every Linux has a monotonic clock");
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 fn ticking_timer(period: Duration) -> anyhow::Result<OwnedFd> {
