@@ -30,6 +30,10 @@ const SWEEP_STEPS: usize = 1000;
 const REST_MIN: Duration = Duration::from_millis(1);
 const REST_MAX: Duration = Duration::from_millis(50);
 
+/// While a journal part is prepared faster than entries fill the one in use, the rests are so many
+/// times as long: there is time, since more than one part is kept ready.
+const PREPARE_EASE: u32 = 10;
+
 /// Share of the journal, percent, beyond which a checkpoint does not rest any more.
 const HURRY_PERCENT: u64 = 80;
 
@@ -187,12 +191,17 @@ impl Keeper {
         }
         self.appended = appended;
         while let Some(Some(mut preparation)) = self.parts.door.call(commitlog::Log::prepare) {
+            let (used, _) = self.parts.log.journal_fill();
             loop {
                 let step = Instant::now();
                 if preparation.step()? {
                     break;
                 }
-                self.rest(step.elapsed(), stopped);
+                let (done, _) = preparation.progress();
+                let (used_now, _) = self.parts.log.journal_fill();
+                let ahead = done >= used_now.saturating_sub(used);
+                let ease = if ahead { PREPARE_EASE } else { 1 };
+                self.rest(step.elapsed() * ease, stopped);
             }
             self.parts.door.call(move |log| log.prepared(preparation));
         }

@@ -167,6 +167,10 @@ impl DiskFile for PlainFile {
         self.file.set_len(len)
     }
 
+    fn write_out(&self, from: u64, to: u64) {
+        super::writeback::send_on(&self.file, from, to);
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.file.sync_data()
     }

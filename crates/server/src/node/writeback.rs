@@ -148,7 +148,7 @@ fn run(writeback: &Weak<Writeback>) {
 }
 
 /// Has the kernel write these pages, and waits for it. A failure is found by the next fsync.
-fn send_on(file: &File, from: u64, to: u64) {
+pub fn send_on(file: &File, from: u64, to: u64) {
     let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE
         | libc::SYNC_FILE_RANGE_WRITE
         | libc::SYNC_FILE_RANGE_WAIT_AFTER;
