@@ -426,7 +426,7 @@ impl LogThread {
             Ok(flushed) => {
                 self.parts.log.flushed(flushed);
                 for mailbox in &self.parts.mailboxes {
-                    mailbox.nudge();
+                    mailbox.nudge_flushed();
                 }
                 self.parts.standing.flushed();
             }

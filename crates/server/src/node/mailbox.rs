@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::Thread;
+use std::time::Duration;
 
 use broker::{
     ClientQuery, ClientRow, Commit, Messages, OwnedMessage, Refusal, RetainedPage, ShardMessage,
@@ -135,6 +137,12 @@ pub struct Mailbox {
     pending: AtomicBool,
     /// The worker blocks, or is about to, in its poll.
     asleep: AtomicBool,
+    /// The worker lets inputs gather; only a flush ends that early.
+    gathering: AtomicBool,
+    /// A flush was announced since the worker last looked.
+    flushed: AtomicBool,
+    /// The worker's thread, once it has let inputs gather.
+    thread: OnceLock<Thread>,
     /// Bytes of commits put here and not yet handled.
     lag_bytes: AtomicU64,
     waker: Waker,
@@ -147,6 +155,9 @@ impl Mailbox {
             letters: Mutex::new(Letters::default()),
             pending: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
+            gathering: AtomicBool::new(false),
+            flushed: AtomicBool::new(false),
+            thread: OnceLock::new(),
             lag_bytes: AtomicU64::new(0),
             waker,
         }
@@ -196,14 +207,42 @@ impl Mailbox {
         }
     }
 
-    /// Takes all letters into `empty`, which must be empty; it lends its memory in exchange.
-    /// Returns whether anything was put or nudged since the last call.
-    pub fn take(&self, empty: &mut Letters) -> bool {
-        if !self.pending.swap(false, Ordering::SeqCst) {
-            return false;
+    /// As [`Mailbox::nudge`], for a flush: a worker that lets inputs gather goes on at once, since
+    /// answers wait for it.
+    pub fn nudge_flushed(&self) {
+        self.flushed.store(true, Ordering::SeqCst);
+        self.nudge();
+        if self.gathering.swap(false, Ordering::SeqCst)
+            && let Some(thread) = self.thread.get()
+        {
+            thread.unpark();
         }
+    }
+
+    /// Lets the calling thread, which must be the worker's, rest until so much time has passed or a
+    /// flush is announced; not at all if one was since it last took its letters.
+    pub fn gather(&self, rest: Duration) {
+        self.thread.get_or_init(std::thread::current);
+        self.gathering.store(true, Ordering::SeqCst);
+        // As in `nudge`: at least one side sees what the other wrote.
+        if !self.flushed.load(Ordering::SeqCst) {
+            std::thread::park_timeout(rest);
+        }
+        self.gathering.store(false, Ordering::SeqCst);
+    }
+
+    /// Takes all letters into `empty`, which must be empty; it lends its memory in exchange.
+    /// Returns nothing if nothing was put or nudged since the last call, else what `watermark`
+    /// says: a mark that was published before its nudge is never missed, and all commits up to it
+    /// are among the letters or came earlier.
+    pub fn take(&self, empty: &mut Letters, watermark: impl FnOnce() -> Lsn) -> Option<Lsn> {
+        self.flushed.store(false, Ordering::SeqCst);
+        if !self.pending.swap(false, Ordering::SeqCst) {
+            return None;
+        }
+        let mark = watermark();
         std::mem::swap(&mut *self.lock(), empty);
-        true
+        Some(mark)
     }
 
     /// The worker is about to block. False: something is pending, so it must not.

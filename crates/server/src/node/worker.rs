@@ -159,7 +159,7 @@ impl Worker {
     fn gather(&mut self) {
         let handled = std::mem::take(&mut self.handled);
         if let Some(rest) = self.gathering.rest(handled, self.turn_start.elapsed()) {
-            std::thread::sleep(rest);
+            self.mailbox().gather(rest);
         }
     }
 

@@ -13,10 +13,10 @@ impl Worker {
     /// Commits, posts, arrivals and questions, in this order: what other shards and the log say
     /// comes before what new connections ask.
     pub(super) fn read_mail(&mut self) {
-        // Read before the letters are taken: all commits up to here are then among them.
-        let flushed = self.parts.log.flushed_to();
         let mut letters = std::mem::take(&mut self.letters);
-        self.mailbox().take(&mut letters);
+        let flushed = self
+            .mailbox()
+            .take(&mut letters, || self.parts.log.flushed_to());
         for message in letters.posts.drain(..) {
             self.input(Input::Post(message));
         }
@@ -47,7 +47,9 @@ impl Worker {
             }
             self.cut_turn_if_large();
         }
-        if flushed > self.flushed {
+        if let Some(flushed) = flushed
+            && flushed > self.flushed
+        {
             self.flushed = flushed;
             self.input(Input::Flushed(flushed));
         }
