@@ -136,7 +136,7 @@ impl Client {
     }
 
     /// Offset and error of each partition.
-    async fn committed(&mut self, stable: bool) -> Vec<(i32, i64, i16)> {
+    async fn offsets(&mut self, stable: bool) -> Vec<(i32, i64, i16)> {
         let request = OffsetFetchRequest {
             groups: vec![OffsetFetchGroup {
                 group_id: GROUP,
@@ -266,7 +266,7 @@ async fn offsets_are_committed_fetched_and_deleted() {
     assert_eq!(client.commit(None, 1, 7).await, 0);
     let unknown = ErrorCode::UnknownTopicOrPartition.as_i16();
     assert_eq!(client.commit(None, 2, 7).await, unknown);
-    assert_eq!(client.committed(true).await, [(0, 5, 0), (1, 7, 0)]);
+    assert_eq!(client.offsets(true).await, [(0, 5, 0), (1, 7, 0)]);
     for version in Api::OffsetFetch.versions() {
         let topic = OffsetFetchTopic {
             name: "t",
@@ -304,15 +304,15 @@ async fn offsets_are_committed_fetched_and_deleted() {
     groups.pend(9, GROUP, &[("t", 1)]);
     let unstable = ErrorCode::UnstableOffsetCommit.as_i16();
     let told = [(0, 5, 0), (1, -1, unstable)];
-    assert_eq!(client.committed(true).await, told);
-    assert_eq!(client.committed(false).await, [(0, 5, 0), (1, 7, 0)]);
+    assert_eq!(client.offsets(true).await, told);
+    assert_eq!(client.offsets(false).await, [(0, 5, 0), (1, 7, 0)]);
     let offset = ::kafka::offsets::CommittedOffset {
         offset: 8,
         ..Default::default()
     };
     let records = groups.offset_records(GROUP, [("t", 1, offset)]);
     groups.settle(9, &records, 50);
-    assert_eq!(client.committed(true).await, [(0, 5, 0), (1, 8, 0)]);
+    assert_eq!(client.offsets(true).await, [(0, 5, 0), (1, 8, 0)]);
 
     let request = OffsetDeleteRequest {
         group_id: GROUP,
@@ -324,7 +324,7 @@ async fn offsets_are_committed_fetched_and_deleted() {
     let answer = client.ask(Api::OffsetDelete, 0, &request).await;
     let answer: OffsetDeleteResponse<'_> = decode_response(Api::OffsetDelete, 0, &answer).unwrap();
     assert_eq!(answer.error_code, 0);
-    assert_eq!(client.committed(true).await, [(1, 8, 0)]);
+    assert_eq!(client.offsets(true).await, [(1, 8, 0)]);
 }
 
 #[tokio::test]
@@ -340,11 +340,11 @@ async fn commits_of_members_are_fenced_and_a_full_disk_says_so() {
     assert_eq!(client.commit(Some(&old), 0, 2).await, illegal);
     let unknown = ErrorCode::UnknownMemberId.as_i16();
     assert_eq!(client.commit(None, 0, 2).await, unknown);
-    assert_eq!(client.committed(false).await, [(0, 1, 0)]);
+    assert_eq!(client.offsets(false).await, [(0, 1, 0)]);
     house.log.refuse(AppendError::Full);
     let refused = ErrorCode::CoordinatorNotAvailable.as_i16();
     assert_eq!(client.commit(Some(&member), 0, 3).await, refused);
-    assert_eq!(client.committed(false).await, [(0, 1, 0)]);
+    assert_eq!(client.offsets(false).await, [(0, 1, 0)]);
 }
 
 #[tokio::test]
@@ -426,7 +426,7 @@ async fn groups_are_listed_described_and_deleted() {
     };
     client.ask(Api::LeaveGroup, 2, &leave).await;
     assert_eq!(errors(&mut client).await, [0, absent]);
-    assert!(client.committed(false).await.is_empty());
+    assert!(client.offsets(false).await.is_empty());
     assert_eq!(errors(&mut client).await, [absent, absent]);
 }
 
@@ -453,7 +453,7 @@ async fn pages_of_groups_tell_the_lag_and_a_deleted_topic_has_none() {
     assert_eq!((values.offsets, values.commits), (1, 1));
 
     house.door.groups.topic_deleted("t");
-    while !client.committed(false).await.is_empty() {
+    while !client.offsets(false).await.is_empty() {
         tokio::task::yield_now().await;
     }
 }
@@ -474,5 +474,5 @@ async fn committed_offsets_survive_a_crash() {
     disk.crash(false);
     let node = real_log::Node::new(disk);
     let (mut client, _door, _stop) = node.serve().await;
-    assert_eq!(client.committed(false).await, [(0, 48, 0), (1, 49, 0)]);
+    assert_eq!(client.offsets(false).await, [(0, 48, 0), (1, 49, 0)]);
 }
