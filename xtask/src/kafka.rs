@@ -136,7 +136,11 @@ fn status() -> anyhow::Result<()> {
 }
 
 fn down() -> anyhow::Result<()> {
-    Cluster::named("cluster").stop()
+    let cluster = Cluster::named("cluster");
+    let running = cluster.running();
+    cluster.stop()?;
+    println!("stopped {running} node(s) of Apache Kafka");
+    Ok(())
 }
 
 fn tool(arguments: &[String]) -> anyhow::Result<()> {
@@ -287,6 +291,11 @@ impl Cluster {
     pub fn named(name: &str) -> Self {
         let folder = workshop().join("kafka").join(name);
         Self { folder }
+    }
+
+    /// Where its files are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Formats fresh nodes, starts them and waits until every one answers. Port 0: free ones.
@@ -454,7 +463,6 @@ impl Cluster {
         if self.folder.exists() {
             fs::remove_dir_all(&self.folder)?;
         }
-        println!("stopped {} node(s) of Apache Kafka", pids.len());
         Ok(())
     }
 }

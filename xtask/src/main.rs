@@ -2,6 +2,7 @@
 //! by the commands that build and run them.
 
 mod bench;
+mod bench_kafka;
 mod ci;
 mod fuzz;
 mod kafka;
@@ -20,10 +21,11 @@ cargo xtask VERB
 
   test              install what the tests need, run every test, end with a table
   ci                format check, clippy with warnings denied, test
-  soak NAME         a long check: kill | sim | recovery
+  soak NAME         a long check: kill | kafka-kill | sim | recovery
   fuzz [TARGET]     fuzz every decoder, recovery and shard operations (--seconds N each)
   bench [SCENARIO]  measure against mosquitto in the same run: a b c0 c1 c2 d0 d1 e f g, or all
                     (--rounds N, --seconds N, --no-build)
+  bench kafka       measure against a real Apache Kafka (--records N, --rounds N, --seconds N, --no-build)
   kafka VERB        a real Apache Kafka on loopback and its own tools: up | down | status | tool NAME
 ";
 
@@ -35,6 +37,9 @@ fn main() -> ExitCode {
         Some("ci") => ci::ci(),
         Some("soak") => soak::soak(rest),
         Some("fuzz") => fuzz::fuzz(rest),
+        Some("bench") if rest.first().is_some_and(|first| first == "kafka") => {
+            bench_kafka::bench(rest)
+        }
         Some("bench") => bench::bench(rest),
         Some("kafka") => kafka::kafka(rest),
         _ => {

@@ -9,19 +9,21 @@ use crate::process::{command, root, run, target};
 /// Runs one long check.
 pub fn soak(arguments: &[String]) -> anyhow::Result<()> {
     match arguments.first().map(String::as_str) {
-        Some("kill") => kill(),
+        Some("kill") => kill("test_kill.py"),
+        Some("kafka-kill") => kill("test_kafka_kill.py"),
         Some("sim") => simulate(),
         Some("recovery") => recovery(),
-        _ => bail!("cargo xtask soak NAME, where NAME is kill, sim or recovery"),
+        _ => bail!("cargo xtask soak NAME, where NAME is kill, kafka-kill, sim or recovery"),
     }
 }
 
-/// Publishers and offline subscribers under load, `kill -9` at 20 random moments.
-fn kill() -> anyhow::Result<()> {
+/// Clients under load, `kill -9` at 20 random moments: publishers and offline subscribers, or Kafka
+/// producers, transactions and members of groups.
+fn kill(tests: &str) -> anyhow::Result<()> {
     prepare()?;
     run(command("cargo", &["build", "--package", "server"]))?;
-    let mut pytest = command(python(), &["-m", "pytest", "-q", "-s", "-rA", "-k", "kill"]);
-    pytest.arg(root().join("tests/clients"));
+    let mut pytest = command(python(), &["-m", "pytest", "-q", "-s", "-rA"]);
+    pytest.arg(root().join("tests/clients").join(tests));
     pytest
         .env("SLUICE_BIN", target().join("debug/sluice"))
         .env("SLUICE_KILLS", "20");
