@@ -43,7 +43,7 @@ impl Shard {
         if !self.filters.is_empty() || !self.pending.is_empty() {
             for index in 0..messages {
                 if own && !self.pending.is_empty() {
-                    self.apply_pending(commit.turn, index, lsn, out);
+                    self.apply_pending(commit, index, out);
                 }
                 if commit.messages.level(index) >= Level::Flush && lsn > self.progress.flushed_lsn {
                     held = true;
@@ -57,7 +57,7 @@ impl Shard {
         }
         self.progress.applied_lsn = lsn;
         if own {
-            self.apply_pending(commit.turn, u32::MAX, lsn, out);
+            self.apply_pending(commit, u32::MAX, out);
             self.release_appended(now, out);
             self.release_journalled(now, out);
             self.received_to(commit.turn);

@@ -7,7 +7,7 @@ use super::deliver::Live;
 use super::matches::{Subscriber, Who};
 use crate::input::{ConnId, Now, RetainedRequest};
 use crate::limits::FILTER_LEVELS_MAX;
-use crate::message::OwnedMessage;
+use crate::message::{Commit, OwnedMessage};
 use crate::outbox::Outbox;
 use crate::retained::RetainedPage;
 use crate::session::{SessionRef, Subscription};
@@ -49,6 +49,8 @@ pub(super) struct Search {
     qos: QoS,
     id: u32,
     as_of: Lsn,
+    /// Offsets in the table of retained messages that the subscription is going to match anyway.
+    except: Box<[u64]>,
 }
 
 impl Shard {
@@ -219,23 +221,28 @@ impl Shard {
                 change,
             });
         } else {
-            self.apply(session, change, self.progress.applied_lsn, out);
+            self.apply(session, change, self.progress.applied_lsn, None, out);
         }
     }
 
     /// Applies the changes of a turn that come before its message number `before`.
-    pub(super) fn apply_pending(&mut self, turn: u64, before: u32, lsn: Lsn, out: &mut Outbox) {
+    pub(super) fn apply_pending(&mut self, commit: &Commit, before: u32, out: &mut Outbox) {
+        let turn = commit.turn;
         while let Some(next) = self.pending.front()
             && next.turn <= turn
             && (next.turn < turn || next.after <= before)
         {
             let Some(PendingChange {
-                session, change, ..
+                session,
+                change,
+                after,
+                turn: own,
             }) = self.pending.pop_front()
             else {
                 return;
             };
-            self.apply(session, change, lsn, out);
+            let after = if own == turn { after } else { 0 };
+            self.apply(session, change, commit.lsn, Some((commit, after)), out);
         }
     }
 
@@ -245,12 +252,20 @@ impl Shard {
         let lsn = self.progress.applied_lsn;
         while let Some(change) = self.pending.pop_front_if(|change| change.turn <= turn) {
             if change.turn < turn || matches!(change.change, Change::Remove { .. }) {
-                self.apply(change.session, change.change, lsn, out);
+                self.apply(change.session, change.change, lsn, None, out);
             }
         }
     }
 
-    fn apply(&mut self, session: SessionRef, change: Change, lsn: Lsn, out: &mut Outbox) {
+    /// `turn`: the commit that the change is part of, and how many of its messages come before it.
+    fn apply(
+        &mut self,
+        session: SessionRef,
+        change: Change,
+        lsn: Lsn,
+        turn: Option<(&Commit, u32)>,
+        out: &mut Outbox,
+    ) {
         if self.sessions.living(session).is_none() {
             return;
         }
@@ -263,7 +278,15 @@ impl Shard {
             } => {
                 self.attach(session.slot, &filter, options, id, out);
                 if retained {
-                    self.search(session, filter, options.qos, id, lsn, out);
+                    let search = Search {
+                        session,
+                        filter,
+                        qos: options.qos,
+                        id,
+                        as_of: lsn,
+                        except: self.retained_to_come(turn),
+                    };
+                    self.search(search, out);
                 }
             }
             Change::Remove { filter } => self.detach(session.slot, &filter, out),
@@ -317,32 +340,36 @@ impl Shard {
         }
     }
 
-    fn search(
-        &mut self,
-        session: SessionRef,
-        filter: Arc<str>,
-        qos: QoS,
-        id: u32,
-        as_of: Lsn,
-        out: &mut Outbox,
-    ) {
+    /// Retained messages that are in the log and still to be matched: those behind a subscription in
+    /// its own turn, and those that wait for their flush. A new subscription gets them as what is
+    /// published now, and must not get them twice.
+    fn retained_to_come(&self, turn: Option<(&Commit, u32)>) -> Box<[u64]> {
+        let held = self.held.iter().map(|commit| (&**commit, u32::MAX));
+        let mut offsets = Vec::new();
+        for (commit, after) in held.chain(turn) {
+            for index in 0..commit.messages.len() as u32 {
+                let waits = commit.messages.level(index) >= Level::Flush
+                    && commit.lsn > self.progress.flushed_lsn;
+                if (index >= after || waits)
+                    && let Some(place) = commit.messages.retained_place(index)
+                    && let Some(position) = commit.position(place)
+                {
+                    offsets.push(position.offset);
+                }
+            }
+        }
+        offsets.into()
+    }
+
+    fn search(&mut self, search: Search, out: &mut Outbox) {
         let token = self.token();
         out.retained.push(RetainedRequest {
             token,
-            filter: filter.clone(),
-            as_of,
+            filter: search.filter.clone(),
+            as_of: search.as_of,
             after: None,
         });
-        self.searches.insert(
-            token,
-            Search {
-                session,
-                filter,
-                qos,
-                id,
-                as_of,
-            },
-        );
+        self.searches.insert(token, search);
     }
 
     /// A page of retained messages for a new subscription; each goes out as if it were published
@@ -366,6 +393,9 @@ impl Shard {
         }
         for (hit, message) in page.hits.iter().zip(messages) {
             let Some(message) = message else { continue };
+            if search.except.contains(&hit.position.offset) {
+                continue;
+            }
             let message = &message.view();
             let live = Live {
                 message,

@@ -1,7 +1,11 @@
 //! Retained messages: to new subscriptions, by retain handling, as of the subscription.
 
 use crate::harness::{World, lasting, publish_with, v5};
-use mqtt::{PublishProperties, QoS, RetainHandling, SubscribeOptions};
+use crate::hooks::Event;
+use mqtt::{
+    Filters, Packet, PublishProperties, QoS, RetainHandling, Subscribe, SubscribeOptions,
+    UserProperties,
+};
 
 const Q0: QoS = QoS::AtMostOnce;
 const Q1: QoS = QoS::AtLeastOnce;
@@ -159,4 +163,49 @@ fn what_came_after_the_subscription_is_not_sent_twice() {
         1,
         "{got:?}"
     );
+}
+
+#[test]
+fn what_is_retained_in_the_turn_of_the_subscription_comes_once() {
+    for hello in [v5(), lasting(60)] {
+        let mut world = World::new();
+        let to = world.connect("to", &hello);
+        let from = world.connect("from", &v5());
+        let retained =
+            |topic, payload| publish_with(topic, Q1, true, payload, PublishProperties::default());
+        world.send_unsettled(from, &retained("t/before", "1"));
+        let filters = [("t/+", SubscribeOptions::qos(Q1))];
+        let subscribe = Packet::Subscribe(Subscribe {
+            packet_id: 1,
+            subscription_id: None,
+            user: UserProperties::EMPTY,
+            filters: Filters::from_slice(&filters),
+        });
+        world.send_unsettled(to, &subscribe);
+        world.send_unsettled(from, &retained("t/behind", "2"));
+        world.settle();
+        let mut got = world.got(to);
+        got.sort();
+        assert_eq!(got.len(), 3, "{got:?}");
+        assert!(got[1].starts_with("t/before 1 q1"), "{got:?}");
+        assert!(got[2].starts_with("t/behind 2 q1"), "{got:?}");
+    }
+}
+
+#[test]
+fn what_waits_for_its_flush_comes_once_to_a_subscription_made_meanwhile() {
+    for hello in [v5(), lasting(60)] {
+        let mut world = World::with_hooks(&[(Event::MessagePublish, "t/#", "state")]);
+        let other = world.connect("other", &v5());
+        world.subscribe(other, "#", Q0);
+        let to = world.connect("to", &hello);
+        world.hold_flushes = true;
+        retain(&mut world, "t/1", "flushed later");
+        world.subscribe(to, "t/+", Q1);
+        world.hold_flushes = false;
+        world.settle();
+        let got = world.got(to);
+        assert_eq!(got.len(), 1, "{got:?}");
+        assert!(got[0].starts_with("t/1 flushed later q1 #1"), "{got:?}");
+    }
 }
