@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 
 use super::problem::Problem;
-use super::view::{ClientPage, ClientRow, HookRow, PartitionRow, Status, StreamRow};
+use super::view::{ClientPage, ClientRow, GroupPage, HookRow, PartitionRow, Status, StreamRow};
 use super::*;
 use crate::auth::Users;
 
@@ -42,6 +42,10 @@ impl NodeView for Told {
             .next()
             .and(clients.last().map(|last| last.client_id.clone()));
         ClientPage { clients, next }
+    }
+
+    fn groups(&self, _query: GroupsQuery) -> GroupPage {
+        GroupPage::default()
     }
 
     fn streams(&self) -> Vec<StreamRow> {

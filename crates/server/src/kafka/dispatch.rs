@@ -106,48 +106,6 @@ macro_rules! later {
     };
 }
 
-/// The APIs that are answered, which ApiVersions tells.
-pub(super) const SERVED: &[Api] = &[
-    Api::Produce,
-    Api::Fetch,
-    Api::ListOffsets,
-    Api::Metadata,
-    Api::ApiVersions,
-    Api::OffsetForLeaderEpoch,
-    Api::SaslHandshake,
-    Api::SaslAuthenticate,
-    Api::FindCoordinator,
-    Api::JoinGroup,
-    Api::SyncGroup,
-    Api::Heartbeat,
-    Api::LeaveGroup,
-    Api::OffsetCommit,
-    Api::OffsetFetch,
-    Api::OffsetDelete,
-    Api::ListGroups,
-    Api::DescribeGroups,
-    Api::DeleteGroups,
-    Api::CreateTopics,
-    Api::CreatePartitions,
-    Api::DeleteTopics,
-    Api::DeleteRecords,
-    Api::DescribeConfigs,
-    Api::AlterConfigs,
-    Api::IncrementalAlterConfigs,
-    Api::DescribeLogDirs,
-    Api::DescribeCluster,
-    Api::DescribeTopicPartitions,
-    Api::DescribeProducers,
-    Api::InitProducerId,
-    Api::AddPartitionsToTxn,
-    Api::AddOffsetsToTxn,
-    Api::EndTxn,
-    Api::WriteTxnMarkers,
-    Api::TxnOffsetCommit,
-    Api::DescribeTransactions,
-    Api::ListTransactions,
-];
-
 /// Begins a request. A later one must be polled before the next request is begun.
 pub(super) fn begin(asked: Asked) -> Reply {
     match asked.api {

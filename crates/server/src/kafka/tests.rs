@@ -283,7 +283,7 @@ async fn answers_leave_in_the_order_of_their_requests() {
         .send(Api::ApiVersions, 4, &ApiVersionsRequest::default())
         .await;
     client.send(Api::Fetch, 12, &long_poll("door", 0)).await;
-    house.until(|values| values.fetches_parked, 1).await;
+    house.until(|values| values.fetches_parked, 2).await;
     house.log.append("door", 0, &[1]);
     assert_eq!(Fetched::new(12, &client.receive().await).offsets, [0]);
     let metadata = client.receive().await;

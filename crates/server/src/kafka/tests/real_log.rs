@@ -259,3 +259,131 @@ async fn leader_epoch(client: &mut Client) -> i32 {
     let answer: MetadataResponse<'_> = decode_response(Api::Metadata, 9, &answer).unwrap();
     answer.topics[0].partitions[0].leader_epoch
 }
+
+#[tokio::test]
+async fn what_was_administered_is_there_after_a_crash() {
+    use ::kafka::api::{
+        CreatableTopic, CreatePartitionsRequest, CreatePartitionsTopic, CreateTopicsRequest,
+        DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic, DeleteTopicsRequest,
+        IncrementalAlterConfigsRequest, IncrementalConfig, IncrementalResource,
+    };
+    let mut node = Node::new(MemoryDisk::new());
+    let (mut client, _door, _stop) = node.serve().await;
+    let topic = |name| CreatableTopic {
+        name,
+        num_partitions: 2,
+        replication_factor: 1,
+        ..Default::default()
+    };
+    let create = CreateTopicsRequest {
+        topics: vec![topic("door"), topic("gone")],
+        ..Default::default()
+    };
+    // An administrator is answered once the change survives a power cut, which is here when the
+    // test says so.
+    let mut done = async |api: Api, version, request: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = Vec::new();
+        request(&mut bytes);
+        client.stream.write_all(&bytes).await.unwrap();
+        let before = node.log.lock().unwrap().flushed_to();
+        while node.log.lock().unwrap().appended_to() == before {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        let waiting = client.stream.try_read(&mut [0]).unwrap_err();
+        assert_eq!(waiting.kind(), std::io::ErrorKind::WouldBlock);
+        node.flush();
+        let answer = client.receive_or_end().await.unwrap();
+        // Every error code of these answers is in a place of its own; that nothing is wrong is
+        // seen by what is there afterwards.
+        assert_eq!(
+            response_correlation_id(&answer),
+            Ok(7),
+            "{} {version}",
+            api.name()
+        );
+    };
+    macro_rules! done {
+        ($api:ident, $version:literal, $request:expr) => {
+            done(Api::$api, $version, &|bytes| {
+                let frame = encode_request(Api::$api, $version, 7, "test", &$request);
+                bytes.extend(frame.to_vec());
+            })
+            .await
+        };
+    }
+    done!(CreateTopics, 7, create);
+    done!(
+        CreatePartitions,
+        3,
+        CreatePartitionsRequest {
+            topics: vec![CreatePartitionsTopic {
+                name: "door",
+                count: 3,
+                assignments: None,
+            }],
+            ..Default::default()
+        }
+    );
+    done!(
+        IncrementalAlterConfigs,
+        1,
+        IncrementalAlterConfigsRequest {
+            resources: vec![IncrementalResource {
+                resource_type: 2,
+                resource_name: "door",
+                configs: vec![IncrementalConfig {
+                    name: "retention.ms",
+                    config_operation: 0,
+                    value: Some("-1"),
+                }],
+            }],
+            ..Default::default()
+        }
+    );
+    done!(
+        DeleteTopics,
+        5,
+        DeleteTopicsRequest {
+            topic_names: vec!["gone"],
+            ..Default::default()
+        }
+    );
+    drop(done);
+    node.append("door", 1);
+    node.flush();
+    let mut cut = async |client: &mut Client| {
+        let request = DeleteRecordsRequest {
+            topics: vec![DeleteRecordsTopic {
+                name: "door",
+                partitions: vec![DeleteRecordsPartition {
+                    partition_index: 0,
+                    offset: 4,
+                }],
+            }],
+            ..Default::default()
+        };
+        let frame = encode_request(Api::DeleteRecords, 2, 8, "test", &request);
+        client.stream.write_all(&frame.to_vec()).await.unwrap();
+    };
+    cut(&mut client).await;
+    let to = node.log.lock().unwrap().appended_to();
+    while node.log.lock().unwrap().appended_to() == to {
+        tokio::task::yield_now().await;
+    }
+    node.flush();
+    client.receive_or_end().await.unwrap();
+    let disk = node.disk.clone();
+    drop(node);
+    disk.crash(true);
+
+    let node = Node::new(disk);
+    let reader = node.log.lock().unwrap().reader();
+    let door = reader.stream("door").unwrap();
+    assert_eq!(door.partitions.len(), 3);
+    assert_eq!(door.settings.retention_ms, None);
+    assert!(reader.stream("gone").is_none());
+    assert_eq!(reader.watermarks(door.partitions[0]).unwrap().log_start, 4);
+}
