@@ -10,7 +10,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::http::view::{Status, StreamRow};
-use crate::kafka::{GroupValues, KafkaValues};
+use crate::kafka::{ANSWER_BOUNDS_US, GroupValues, KafkaValues, TransactionValues};
 use crate::node::CounterValues;
 use crate::node::counters::FLUSH_BOUNDS_US;
 
@@ -25,6 +25,8 @@ pub struct Snapshot {
     pub kafka: KafkaValues,
     /// What is counted of consumer groups.
     pub groups: GroupValues,
+    /// The transactions of Kafka producers.
+    pub transactions: TransactionValues,
     /// The streams.
     pub streams: Vec<StreamRow>,
     /// The node.
@@ -55,6 +57,8 @@ enum Read {
     Lags,
     /// The times of flushes.
     FlushTimes,
+    /// The times from Kafka requests to their answers, by API.
+    AnswerTimes,
 }
 
 /// One metric.
@@ -74,6 +78,7 @@ impl Metric {
         match self.read {
             Read::Each(label, _) => Some(label),
             Read::Lags => Some("group, stream, partition"),
+            Read::AnswerTimes => Some("api"),
             Read::One(_) | Read::Maybe(_) | Read::FlushTimes => None,
         }
     }
@@ -185,16 +190,27 @@ pub const METRICS: &[Metric] = &[
 
     gauge("sluice_kafka_connections", "Kafka connections open now.", |s| s.kafka.connections),
     counter("sluice_kafka_connections_accepted", "Kafka connections accepted.", |s| s.kafka.connections_total),
-    each(Kind::Counter, "sluice_kafka_connections_ended", "reason", "Kafka connections that the node ended: `full` (connections_max), `malformed`, `unsupported` (API or version), `timeout` (silent, or did not read).",
-        |s| labelled([("full", s.kafka.connections_refused), ("malformed", s.kafka.malformed), ("unsupported", s.kafka.unsupported), ("timeout", s.kafka.timed_out)])),
+    each(Kind::Counter, "sluice_kafka_connections_ended", "reason", "Kafka connections that the node ended: `full` (connections_max), `malformed`, `unsupported` (API or version), `login` (a request before the login, or when it was over), `tls` (handshake failed), `timeout` (silent, or did not read).",
+        |s| labelled([("full", s.kafka.connections_refused), ("malformed", s.kafka.malformed), ("unsupported", s.kafka.unsupported), ("login", s.kafka.not_logged_in), ("tls", s.kafka.tls_handshakes_failed), ("timeout", s.kafka.timed_out)])),
+    each(Kind::Counter, "sluice_kafka_logins", "mechanism", "Logins of Kafka connections that succeeded, and those that were renewed.",
+        |s| labelled([("PLAIN", s.kafka.logins_plain), ("SCRAM-SHA-256", s.kafka.logins_scram_sha_256), ("SCRAM-SHA-512", s.kafka.logins_scram_sha_512)])),
+    each(Kind::Counter, "sluice_kafka_logins_failed", "mechanism", "Logins of Kafka connections that were refused.",
+        |s| labelled([("PLAIN", s.kafka.logins_plain_failed), ("SCRAM-SHA-256", s.kafka.logins_scram_sha_256_failed), ("SCRAM-SHA-512", s.kafka.logins_scram_sha_512_failed)])),
+    counter("sluice_kafka_tls_handshakes", "TLS handshakes of Kafka connections that succeeded.", |s| s.kafka.tls_handshakes),
+    counter("sluice_kafka_throttled", "Answers to Kafka clients that told them to wait, because of a quota.", |s| s.kafka.throttled),
     counter("sluice_kafka_received_bytes", "Bytes of Kafka requests.", |s| s.kafka.bytes_in),
     counter("sluice_kafka_sent_bytes", "Bytes of Kafka responses.", |s| s.kafka.bytes_out),
     gauge("sluice_kafka_fetches_waiting", "Fetches that wait for records now.", |s| s.kafka.fetches_parked),
     each(Kind::Counter, "sluice_kafka_requests", "api", "Kafka requests.", |s| s.kafka.apis.iter().map(|api| (api.api.to_owned(), api.requests)).collect()),
+    Metric { name: "sluice_kafka_answer_seconds", kind: Kind::Histogram, help: "Time from a Kafka request to its answer, with what it waited for.", read: Read::AnswerTimes },
     each(Kind::Counter, "sluice_kafka_errors", "api", "Error codes in Kafka responses.", |s| s.kafka.apis.iter().map(|api| (api.api.to_owned(), api.errors)).collect()),
 
     each(Kind::Gauge, "sluice_kafka_groups", "state", "Consumer groups: with members, or with committed offsets (`Empty`).",
         |s| s.groups.states.iter().map(|(state, count)| ((*state).to_owned(), *count)).collect()),
+    gauge("sluice_kafka_transactional_ids", "Transactional ids that are known.", |s| s.transactions.ids),
+    gauge("sluice_kafka_transactions_open", "Transactions that are open.", |s| s.transactions.open),
+    each(Kind::Counter, "sluice_kafka_transactions_ended", "how", "Transactions that ended: `committed`, `aborted`; those of the latter that were open for too long are counted as `expired` too.",
+        |s| labelled([("committed", s.transactions.committed), ("aborted", s.transactions.aborted), ("expired", s.transactions.expired)])),
     gauge("sluice_kafka_group_members", "Members of all consumer groups.", |s| s.groups.members),
     counter("sluice_kafka_group_rebalances", "Rebalances begun in consumer groups.", |s| s.groups.rebalances),
     counter("sluice_kafka_group_members_lost", "Members of consumer groups that were silent for their session timeout, or did not take part in a rebalance.", |s| s.groups.members_lost),
@@ -250,6 +266,7 @@ impl Collector for Scrape {
                     }
                 }
                 Read::FlushTimes => flush_times(&mut encoder, &self.0)?,
+                Read::AnswerTimes => answer_times(&mut encoder, &self.0)?,
             }
         }
         Ok(())
@@ -273,6 +290,23 @@ fn flush_times(encoder: &mut MetricEncoder<'_>, snapshot: &Snapshot) -> Result<(
     let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
     let count = times.buckets.iter().sum();
     encoder.encode_histogram::<NoLabelSet>(times.sum_us as f64 / 1e6, count, &buckets, None)
+}
+
+/// Of the APIs that were asked for: most clients use a few of them.
+fn answer_times(encoder: &mut MetricEncoder<'_>, snapshot: &Snapshot) -> Result<(), fmt::Error> {
+    let bounds = || {
+        let finite = ANSWER_BOUNDS_US.iter().map(|us| *us as f64 / 1e6);
+        finite.chain([f64::INFINITY])
+    };
+    for api in snapshot.kafka.apis.iter().filter(|api| api.requests > 0) {
+        let counts = api.buckets.iter().copied().chain(std::iter::repeat(0));
+        let buckets: Vec<(f64, u64)> = bounds().zip(counts).collect();
+        let count = api.buckets.iter().sum();
+        encoder
+            .encode_family(&[("api", api.api)])?
+            .encode_histogram::<NoLabelSet>(api.sum_us as f64 / 1e6, count, &buckets, None)?;
+    }
+    Ok(())
 }
 
 fn labelled<const N: usize>(figures: [(&str, u64); N]) -> Vec<(String, u64)> {

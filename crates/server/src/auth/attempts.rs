@@ -1,5 +1,5 @@
 //! How guessing is slowed down: each failure makes the next attempt of the same address for the
-//! same name wait longer, and so does a heap of failures of one address. Pure; the time is given.
+//! same name wait longer, and so do failures of one address with many names. Pure; the time is given.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -59,8 +59,9 @@ impl Attempts {
     /// An attempt failed.
     pub fn failed(&mut self, address: IpAddr, name: &str, now: Instant) {
         let address = address.to_canonical();
-        count(&mut self.by_name, (address, name.to_owned()), 0, now);
-        count(&mut self.by_address, address, ADDRESS_FAILURES_FREE, now);
+        if count(&mut self.by_name, (address, name.to_owned()), 0, now) == 1 {
+            count(&mut self.by_address, address, ADDRESS_FAILURES_FREE, now);
+        }
     }
 
     /// An attempt succeeded: that name is no longer slowed down for that address.
@@ -72,7 +73,13 @@ impl Attempts {
     }
 }
 
-fn count<K: Eq + Hash>(map: &mut HashMap<K, Failures>, key: K, free: u32, now: Instant) {
+/// Counts a failure; answers how many there are of that key.
+fn count<K: Eq + Hash>(
+    map: &mut HashMap<K, Failures>,
+    key: K,
+    free: u32,
+    now: Instant,
+) -> u32 {
     if map.len() >= FAILURES_MAX && !map.contains_key(&key) {
         map.retain(|_, failures| !failures.forgotten(now));
         if map.len() >= FAILURES_MAX {
@@ -91,6 +98,7 @@ fn count<K: Eq + Hash>(map: &mut HashMap<K, Failures>, key: K, free: u32, now: I
     failures.count = failures.count.saturating_add(1);
     failures.last = now;
     failures.next = failures.next.max(now + failures.pause(free));
+    failures.count
 }
 
 impl Failures {
@@ -124,7 +132,7 @@ mod tests {
             waits.push(wait.as_millis());
             now += wait;
         }
-        assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        assert_eq!(waits, [100, 200, 400, 800, 1000, 1000, 1000, 1000]);
         assert_eq!(attempts.turn(HERE, "ann", now), Some(Duration::ZERO));
         attempts.succeeded(HERE, "joe");
         assert_eq!(attempts.turn(HERE, "joe", now), Some(Duration::ZERO));
@@ -140,10 +148,11 @@ mod tests {
         for _ in 0..6 {
             attempts.failed(HERE, "joe", now);
         }
-        let waits: Vec<_> = (0..5)
-            .map(|_| attempts.turn(HERE, "joe", now).map(|wait| wait.as_millis()))
+        let waits: Vec<_> = (0..12)
+            .map(|_| attempts.turn(HERE, "joe", now).map(|wait| wait.as_secs()))
             .collect();
-        assert_eq!(waits, [Some(3200), Some(6400), Some(9600), None, None]);
+        let wanted: Vec<_> = (1..=10).map(Some).chain([None, None]).collect();
+        assert_eq!(waits, wanted);
     }
 
     #[test]
@@ -152,7 +161,9 @@ mod tests {
         let now = Instant::now();
         for n in 0..=ADDRESS_FAILURES_FREE {
             assert_eq!(attempts.turn(HERE, "new", now), Some(Duration::ZERO));
-            attempts.failed(HERE, &format!("user{n}"), now);
+            let name = format!("user{n}");
+            attempts.failed(HERE, &name, now);
+            attempts.failed(HERE, &name, now);
         }
         assert_eq!(attempts.turn(HERE, "new", now), Some(DELAY_FIRST));
     }

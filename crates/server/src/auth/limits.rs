@@ -42,14 +42,16 @@ pub const FAILURES_MAX: usize = 20_000;
 /// How long failures are remembered after the last.
 pub const FAILURES_FOR: Duration = Duration::from_mins(10);
 
-/// Failures of one address, whatever the names, before its attempts are slowed down.
+/// Names with which one address failed before all its attempts are slowed down: who mistypes a
+/// password does so with one, who tries a common password with many.
 pub const ADDRESS_FAILURES_FREE: u32 = 20;
 
 /// Pause that the first failure costs; each further one doubles it.
 pub const DELAY_FIRST: Duration = Duration::from_millis(100);
 
-/// Longest pause between two attempts.
-pub const DELAY_MAX: Duration = Duration::from_secs(5);
+/// Longest pause between two attempts. A client with an old password slows down those with the new
+/// one beside it, so that it is not longer.
+pub const DELAY_MAX: Duration = Duration::from_secs(1);
 
 /// Longest an attempt waits for its turn; one that had to wait longer fails at once.
 pub const DELAY_WAIT_MAX: Duration = Duration::from_secs(10);

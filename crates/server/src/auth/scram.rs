@@ -203,7 +203,8 @@ impl ClientFirst {
             hash,
             signed: format!("{},{first}", self.bare),
             binding: BASE64.encode_to_string(self.gs2_header.as_bytes()),
-            nonce,
+            client_nonce: self.nonce,
+            server_nonce: server_nonce.to_owned(),
             keys,
         };
         (challenge, first)
@@ -214,7 +215,8 @@ impl ClientFirst {
 pub struct Challenge {
     hash: Hash,
     keys: Keys,
-    nonce: String,
+    client_nonce: String,
+    server_nonce: String,
     /// What `c=` must be.
     binding: String,
     /// The part of the authentication message that is known.
@@ -232,7 +234,10 @@ impl Challenge {
         let mut fields = without_proof.split(',');
         let binding = field(fields.next(), "c=")?;
         let nonce = field(fields.next(), "r=")?;
-        if binding != self.binding || nonce != self.nonce {
+        // librdkafka before 2.6 says its own nonce twice, and Apache Kafka lets it: what matters is
+        // that the server's nonce, which was never used before, is signed.
+        let ours = nonce.starts_with(&self.client_nonce) && nonce.ends_with(&self.server_nonce);
+        if binding != self.binding || !ours {
             return Err(ScramError::Malformed);
         }
         let proof = BASE64
@@ -391,6 +396,9 @@ mod tests {
             challenge.verify(last.as_bytes())
         };
         assert_eq!(verify("c=biws,r=abcxyz,p=AAAA"), Err(ScramError::Malformed));
+        assert_eq!(verify("c=biws,r=xyzdef,p=AAAA"), Err(ScramError::Malformed));
+        let twice = verify("c=biws,r=abcabcdef,p=AAAA");
+        assert_eq!(twice, Err(ScramError::WrongProof));
         assert_eq!(verify("c=eSws,r=abcdef,p=AAAA"), Err(ScramError::Malformed));
         assert_eq!(verify("c=biws,r=abcdef"), Err(ScramError::Malformed));
         assert_eq!(verify("c=biws,r=abcdef,p=***"), Err(ScramError::Malformed));

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 
 use super::problem::Problem;
-use super::view::{ClientPage, ClientRow, GroupPage, HookRow, PartitionRow, Status, StreamRow};
+use super::view::{
+    ClientPage, ClientRow, ConnectionPage, GroupPage, HookRow, PartitionRow, Status, StreamRow,
+};
 use super::*;
 use crate::auth::Users;
 
@@ -42,6 +44,10 @@ impl NodeView for Told {
             .next()
             .and(clients.last().map(|last| last.client_id.clone()));
         ClientPage { clients, next }
+    }
+
+    fn kafka_connections(&self, _query: &ConnectionsQuery) -> ConnectionPage {
+        ConnectionPage::default()
     }
 
     fn groups(&self, _query: GroupsQuery) -> GroupPage {
@@ -114,10 +120,7 @@ impl Server {
 
     /// The same with `rest` behind the first line of the request.
     async fn send(&self, method: &str, path: &str, rest: &str) -> (u16, String, String) {
-        let (address, request) = (
-            self.address,
-            format!("{method} {path} HTTP/1.0\r\n{rest}"),
-        );
+        let (address, request) = (self.address, format!("{method} {path} HTTP/1.0\r\n{rest}"));
         let answer = tokio::task::spawn_blocking(move || {
             let mut stream = std::net::TcpStream::connect(address).unwrap();
             stream.write_all(request.as_bytes()).unwrap();
@@ -221,7 +224,10 @@ async fn users_are_added_changed_and_deleted() {
         let body = format!("{{\"name\":\"{name}\",\"password\":\"pencil\"}}");
         let (code, _, body) = server.send("POST", "/api/v1/users", &meant(&body)).await;
         assert_eq!(code, 201, "{body}");
-        assert!(body.contains("SCRAM-SHA-512") && !body.contains("salt"), "{body}");
+        assert!(
+            body.contains("SCRAM-SHA-512") && !body.contains("salt"),
+            "{body}"
+        );
         assert!(!body.contains("pencil"), "{body}");
     }
     let page = |body: &str| -> users::UserPage { serde_json::from_str(body).unwrap() };
@@ -229,13 +235,22 @@ async fn users_are_added_changed_and_deleted() {
     let first = page(&body);
     assert_eq!(first.next.as_deref(), Some("bob"));
     let (_, _, body) = server.ask("GET", "/api/v1/users?after=bob").await;
-    assert_eq!((page(&body).users[0].name.as_str(), page(&body).next), ("joe", None));
+    assert_eq!(
+        (page(&body).users[0].name.as_str(), page(&body).next),
+        ("joe", None)
+    );
     let new = meant("{\"password\":\"pen\"}");
     assert_eq!(server.send("PUT", "/api/v1/users/joe", &new).await.0, 200);
     let here = std::net::Ipv4Addr::LOCALHOST.into();
     let users = &server.view.users;
     assert_eq!(users.verify_password("joe", "pen", here).await, Ok(()));
-    assert_eq!(server.send("DELETE", "/api/v1/users/joe", &meant("")).await.0, 204);
+    assert_eq!(
+        server
+            .send("DELETE", "/api/v1/users/joe", &meant(""))
+            .await
+            .0,
+        204
+    );
     assert!(!users.exists("joe"));
 }
 
@@ -243,23 +258,52 @@ async fn users_are_added_changed_and_deleted() {
 async fn changes_of_users_that_cannot_be_are_problems() {
     let server = Server::start().await;
     let joe = "{\"name\":\"joe\",\"password\":\"pencil\"}";
-    assert_eq!(server.send("POST", "/api/v1/users", &meant(joe)).await.0, 201);
+    assert_eq!(
+        server.send("POST", "/api/v1/users", &meant(joe)).await.0,
+        201
+    );
     let elsewhere = meant(joe).replace("127.0.0.1:1", "evil.example");
-    let origin = meant(joe).replace("Content-Type", "Origin: http://evil.example\r\nContent-Type");
+    let origin = meant(joe).replace(
+        "Content-Type",
+        "Origin: http://evil.example\r\nContent-Type",
+    );
     let text = meant(joe).replace("application/json", "text/plain");
-    let large = format!("{{\"name\":\"ann\",\"password\":\"{}\"}}", "x".repeat(20_000));
+    let large = format!(
+        "{{\"name\":\"ann\",\"password\":\"{}\"}}",
+        "x".repeat(20_000)
+    );
     for (method, path, sent, expected) in [
         ("POST", "/api/v1/users", meant(joe), 409),
         ("POST", "/api/v1/users", meant("{\"name\":\"ann\"}"), 400),
-        ("POST", "/api/v1/users", meant("{\"name\":\"\",\"password\":\"x\"}"), 400),
-        ("POST", "/api/v1/users", meant("{\"name\":\"ann\",\"password\":\"\"}"), 400),
+        (
+            "POST",
+            "/api/v1/users",
+            meant("{\"name\":\"\",\"password\":\"x\"}"),
+            400,
+        ),
+        (
+            "POST",
+            "/api/v1/users",
+            meant("{\"name\":\"ann\",\"password\":\"\"}"),
+            400,
+        ),
         ("POST", "/api/v1/users", meant(&large), 400),
         ("POST", "/api/v1/users", text, 400),
         ("POST", "/api/v1/users", elsewhere, 403),
         ("POST", "/api/v1/users", origin, 403),
-        ("PUT", "/api/v1/users/ann", meant("{\"password\":\"x\"}"), 404),
+        (
+            "PUT",
+            "/api/v1/users/ann",
+            meant("{\"password\":\"x\"}"),
+            404,
+        ),
         ("DELETE", "/api/v1/users/ann", meant(""), 404),
-        ("DELETE", "/api/v1/users/joe", "Host: x\r\n\r\n".to_owned(), 403),
+        (
+            "DELETE",
+            "/api/v1/users/joe",
+            "Host: x\r\n\r\n".to_owned(),
+            403,
+        ),
     ] {
         let (code, kind, body) = server.send(method, path, &sent).await;
         assert_eq!(code, expected, "{method} {path} {sent}: {body}");
