@@ -15,7 +15,8 @@ from kafka import KafkaConsumer, KafkaProducer
 from programs import tool
 from sluice import Sluice
 
-pytestmark = pytest.mark.kafka
+# One node for all: a name that failed to log in waits, whoever tried it.
+pytestmark = [pytest.mark.kafka, pytest.mark.xdist_group("security")]
 
 MECHANISMS = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 USERS = {"root": "r00t, secret", "reader": "read=me", "writer": "wr\u00eft\u00eb", "nobody": "nothing", "victim": "guess me"}
