@@ -15,7 +15,7 @@ use std::ops::Deref;
 
 pub use builder::BatchBuilder;
 pub use check::{BatchFault, Checked, Rules, check_batch, set_max_timestamp};
-pub(crate) use compress::compress;
+pub use compress::compress;
 pub use control::{Marker, control_batch};
 pub use plain::PlainRecords;
 pub use records::{Headers, RecordView, Records};

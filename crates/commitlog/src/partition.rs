@@ -136,7 +136,7 @@ struct Staged {
     /// Begins a new segment.
     rolls: bool,
     /// The transaction that this marker aborts.
-    aborts: Option<AbortedEntry>,
+    aborts: Option<Box<AbortedEntry>>,
 }
 
 #[derive(Clone, Copy)]
@@ -222,7 +222,7 @@ impl Partition {
             head,
             bytes: bytes.clone(),
             rolls,
-            aborts,
+            aborts: aborts.map(Box::new),
         });
         Ok(StagedBatch {
             base_offset,
@@ -497,7 +497,10 @@ impl Partition {
             self.write_indexes()?;
         }
         let segment = &self.active;
-        let aborted: Vec<_> = run.iter().filter_map(|staged| staged.aborts).collect();
+        let aborted: Vec<_> = run
+            .iter()
+            .filter_map(|staged| staged.aborts.as_deref().copied())
+            .collect();
         let made = !aborted.is_empty() && segment.append_aborted(&aborted)?;
         segment.publish(&self.tail.before(&self.unindexed));
         self.has_aborted |= !aborted.is_empty();

@@ -86,6 +86,7 @@ table!(
         flush_bytes: Size,
         flush_ms_max: Span,
         disk_reserve_bytes: Size,
+        producer_expiry: Span,
         checkpoint_s: Span,
         checkpoint_fill_percent: i64,
         segment_bytes: Size,

@@ -75,6 +75,8 @@ pub struct LogSettings {
     pub flush_ms_max: u64,
     /// Free space on the file system below which appends are refused.
     pub disk_reserve_bytes: u64,
+    /// Silence after which a partition forgets a Kafka producer, in milliseconds.
+    pub producer_expiry_ms: u64,
     /// Longest time between two checkpoints, seconds.
     pub checkpoint_s: u64,
     /// Share of the journal, percent, at which a checkpoint starts whatever the time.

@@ -107,8 +107,8 @@ fn snappy_block(block: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(),
 /// A copy of 64 bytes takes three: more than this cannot come of a block.
 const SNAPPY_GROWTH_MAX: usize = 64;
 
-/// The bytes as a producer would send them.
-pub(crate) fn compress(compression: Compression, bytes: &[u8]) -> Vec<u8> {
+/// Compresses the records of a batch as a producer would: what lies behind its header.
+pub fn compress(compression: Compression, bytes: &[u8]) -> Vec<u8> {
     pack(compression, bytes).expect("writing to memory does not fail")
 }
 

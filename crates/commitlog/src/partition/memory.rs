@@ -43,7 +43,7 @@ struct Kept {
     head: BatchHead,
     bytes: Bytes,
     /// The transaction that this marker aborts.
-    aborts: Option<AbortedRange>,
+    aborts: Option<Box<AbortedRange>>,
 }
 
 impl MemoryPartition {
@@ -106,7 +106,7 @@ impl MemoryPartition {
         self.staged.push(Kept {
             head,
             bytes: bytes.clone(),
-            aborts: aborts.map(|entry| entry.range),
+            aborts: aborts.map(|entry| Box::new(entry.range)),
         });
         Ok(StagedBatch {
             base_offset,
@@ -129,7 +129,7 @@ impl MemoryPartition {
             ring.size_bytes += kept.bytes.len() as u64;
             ring.epochs
                 .add(kept.head.partition_leader_epoch(), kept.head.base_offset());
-            ring.aborted.extend(kept.aborts);
+            ring.aborted.extend(kept.aborts.as_deref());
             ring.batches.push_back(kept);
         }
         ring.next_offset = self.next_offset;

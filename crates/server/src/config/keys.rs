@@ -88,6 +88,8 @@ pub const KEYS: &[Key] = &[
         "Longest time that anything stays unflushed, whatever its ack level; 1ms to 1m."),
     key("log", "disk_reserve_bytes", SIZE, "bytes", "\"256MB\"",
         "Free space of the file system below which appends are refused, until there is space again."),
+    key("log", "producer_expiry", DURATION, "ms", "\"1d\"",
+        "A Kafka producer that sent nothing to a partition for this long is forgotten there: what it sends again is no longer known as such; 1m to 10 years."),
     key("log", "checkpoint_s", DURATION, "s", "\"30s\"",
         "Longest time between two checkpoints, 1s to 1h. What was written since the last is replayed after a crash."),
     key("log", "checkpoint_fill_percent", INTEGER, "percent", "40",

@@ -185,6 +185,12 @@ impl Builder {
                 0,
                 u64::MAX,
             ),
+            producer_expiry_ms: self.millis(
+                "log.producer_expiry",
+                said.producer_expiry,
+                MINUTE,
+                10 * 365 * 24 * HOUR,
+            ),
             checkpoint_s: self.seconds("log.checkpoint_s", said.checkpoint_s, 1, 3_600),
             checkpoint_fill_percent: self.integer(
                 "log.checkpoint_fill_percent",

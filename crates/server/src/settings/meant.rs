@@ -42,7 +42,7 @@ impl LogSettings {
             reserve_bytes: self.disk_reserve_bytes,
             accept_loss: self.accept_loss,
             skip_entries: self.skip_entry.clone(),
-            ..commitlog::LogConfig::default()
+            producer_expiry_ms: self.producer_expiry_ms,
         }
     }
 }
