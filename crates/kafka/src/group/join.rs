@@ -1,6 +1,7 @@
 //! JoinGroup: who may join a group, under which id, and what that does to the generation. The order
 //! of the checks is Kafka's, since clients act on which error comes first.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -108,7 +109,7 @@ impl Joining<'_> {
         let id: Arc<str> = self.new_id().into();
         if let Some(instance) = request.instance_id {
             match group.statics.get(instance).cloned() {
-                Some(old) => self.replace(group, instance, &old, id, answers),
+                Some(old) => self.replace(group, instance, &old, &id, answers),
                 None => self.add(group, id, true, answers),
             }
             return Ok(());
@@ -120,7 +121,7 @@ impl Joining<'_> {
         if group.promised.len() >= limits::MEMBER_IDS_PROMISED_MAX {
             return Err(ErrorCode::GroupMaxSizeReached);
         }
-        let until_ms = self.now_ms + request.session_timeout_ms.unsigned_abs() as u64;
+        let until_ms = self.now_ms + u64::from(request.session_timeout_ms.unsigned_abs());
         group.promised.insert(id.clone(), until_ms);
         let joined = Joined::refused(ErrorCode::MemberIdRequired, &id);
         answers.push((self.token, Answer::Join(joined)));
@@ -176,7 +177,7 @@ impl Joining<'_> {
             if matches!(at, 4 | 6 | 8 | 10) {
                 id.push('-');
             }
-            id.push_str(&format!("{byte:02x}"));
+            let _ = write!(id, "{byte:02x}");
         }
         id
     }
@@ -260,7 +261,7 @@ impl Joining<'_> {
         group: &mut Group,
         instance: &str,
         old: &Arc<str>,
-        id: Arc<str>,
+        id: &Arc<str>,
         answers: &mut Vec<Answered>,
     ) {
         let mut member = group
@@ -284,7 +285,7 @@ impl Joining<'_> {
         let choice =
             leader.and_then(|leader| super::member::choose_protocol(&group.members, leader));
         if group.state == GroupState::Stable && choice == group.protocol {
-            let mut joined = group.joined(&id, leads && self.request.knows_skip);
+            let mut joined = group.joined(id, leads && self.request.knows_skip);
             if leads && !self.request.knows_skip {
                 // It must not take itself for the leader: nobody would hear its assignment.
                 joined.leader = old.clone();
@@ -293,7 +294,7 @@ impl Joining<'_> {
             answers.push((self.token, Answer::Join(joined)));
             return;
         }
-        self.park(group, &id, true, answers);
+        self.park(group, id, true, answers);
         group.rebalance(self.rules.rebalance_delay_ms, self.now_ms, answers);
     }
 }

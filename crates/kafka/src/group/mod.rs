@@ -39,7 +39,7 @@ pub struct GroupCounts {
 #[derive(Debug)]
 pub struct Groups {
     rules: GroupRules,
-    groups: BTreeMap<Arc<str>, Kept>,
+    kept: BTreeMap<Arc<str>, Kept>,
     /// When groups have something to do: never later than it is so.
     due: BTreeSet<(u64, Arc<str>)>,
     size_bytes: usize,
@@ -59,7 +59,7 @@ impl Groups {
     pub fn new(rules: GroupRules) -> Self {
         Self {
             rules,
-            groups: BTreeMap::new(),
+            kept: BTreeMap::new(),
             due: BTreeSet::new(),
             size_bytes: 0,
             counts: GroupCounts::default(),
@@ -99,7 +99,7 @@ impl Groups {
         if self.size_bytes >= limits::GROUPS_BYTES_MAX {
             return Err(ErrorCode::CoordinatorNotAvailable);
         }
-        if self.groups.contains_key(request.group) {
+        if self.kept.contains_key(request.group) {
             return Ok(());
         }
         if !request.member_id.is_empty() {
@@ -113,7 +113,7 @@ impl Groups {
             due_ms: None,
             size_bytes: 0,
         };
-        self.groups.insert(request.group.into(), kept);
+        self.kept.insert(request.group.into(), kept);
         Ok(())
     }
 
@@ -145,7 +145,7 @@ impl Groups {
         now_ms: u64,
     ) -> Result<(), ErrorCode> {
         // Sessions only grow longer by it, so that its place in `due` may stay.
-        let kept = self.groups.get_mut(group).ok_or_else(|| absent(group))?;
+        let kept = self.kept.get_mut(group).ok_or_else(|| absent(group))?;
         kept.group.heartbeat(claim, now_ms)
     }
 
@@ -195,7 +195,7 @@ impl Groups {
         if !is_group_id(group) {
             return Err(ErrorCode::InvalidGroupId);
         }
-        match self.groups.get_mut(group) {
+        match self.kept.get_mut(group) {
             Some(kept) => kept.group.admit_commit(claim, transactional, now_ms),
             // Whoever is no member may commit to a group that has none.
             None if claim.generation < 0 => Ok(()),
@@ -227,9 +227,9 @@ impl Groups {
 
     /// Changes a group and keeps account of it.
     fn with<T>(&mut self, id: &str, change: impl FnOnce(&mut Group) -> T) -> Option<T> {
-        let (name, _) = self.groups.get_key_value(id)?;
+        let (name, _) = self.kept.get_key_value(id)?;
         let name = name.clone();
-        let kept = self.groups.get_mut(id)?;
+        let kept = self.kept.get_mut(id)?;
         let rebalances = kept.group.rebalances;
         let changed = change(&mut kept.group);
         self.counts.rebalances += kept.group.rebalances - rebalances;
@@ -248,17 +248,17 @@ impl Groups {
         }
         if kept.group.deserted() && kept.group.generation == 0 {
             // Nobody has ever been in it.
-            self.groups.remove(id);
+            self.kept.remove(id);
         }
         Some(changed)
     }
 
     /// Forgets a group without members; false when it has some.
     pub fn remove(&mut self, group: &str) -> bool {
-        match self.groups.get(group) {
+        match self.kept.get(group) {
             None => true,
             Some(kept) if kept.group.deserted() => {
-                self.groups.remove(group);
+                self.kept.remove(group);
                 true
             }
             Some(_) => false,
@@ -267,18 +267,18 @@ impl Groups {
 
     /// Forgets all groups without members that `keep` does not name.
     pub fn sweep(&mut self, mut keep: impl FnMut(&str) -> bool) {
-        self.groups
+        self.kept
             .retain(|id, kept| !kept.group.deserted() || keep(id));
     }
 
     /// Whether no further group can be opened.
     pub fn is_full(&self) -> bool {
-        self.groups.len() >= self.rules.groups_max
+        self.kept.len() >= self.rules.groups_max
     }
 
     /// A group.
     pub fn get(&self, group: &str) -> Option<GroupView<'_>> {
-        let (id, kept) = self.groups.get_key_value(group)?;
+        let (id, kept) = self.kept.get_key_value(group)?;
         Some(GroupView::new(id, &kept.group))
     }
 
@@ -288,7 +288,7 @@ impl Groups {
             Some(after) => std::ops::Bound::Excluded(after),
             None => std::ops::Bound::Unbounded,
         };
-        self.groups
+        self.kept
             .range::<str, _>((start, std::ops::Bound::Unbounded))
             .map(|(id, kept)| GroupView::new(id, &kept.group))
     }

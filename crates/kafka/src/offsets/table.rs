@@ -275,13 +275,13 @@ mod tests {
         }
     }
 
-    fn at(offset: i64, commit_ms: u64) -> Option<CommittedOffset> {
-        Some(CommittedOffset {
+    fn at(offset: i64, commit_ms: u64) -> CommittedOffset {
+        CommittedOffset {
             offset,
             leader_epoch: -1,
             metadata: "four".into(),
             commit_ms,
-        })
+        }
     }
 
     fn offset(offsets: &Offsets, partition: i32) -> Option<i64> {
@@ -292,14 +292,14 @@ mod tests {
     #[test]
     fn the_newest_record_wins_in_whatever_order_they_are_told() {
         let mut offsets = Offsets::default();
-        offsets.apply(key("g", "t", 0), at(7, 0), 3);
-        offsets.apply(key("g", "t", 0), at(5, 0), 2);
+        offsets.apply(key("g", "t", 0), Some(at(7, 0)), 3);
+        offsets.apply(key("g", "t", 0), Some(at(5, 0)), 2);
         assert_eq!(offset(&offsets, 0), Some(7));
         offsets.apply(key("g", "t", 0), None, 9);
-        offsets.apply(key("g", "t", 0), at(6, 0), 8);
+        offsets.apply(key("g", "t", 0), Some(at(6, 0)), 8);
         assert_eq!(offset(&offsets, 0), None, "the deletion was later");
         assert!(!offsets.has("g"));
-        offsets.apply(key("g", "t", 0), at(1, 0), 10);
+        offsets.apply(key("g", "t", 0), Some(at(1, 0)), 10);
         assert_eq!((offset(&offsets, 0), offsets.count()), (Some(1), 1));
         assert_eq!(offsets.metadata_bytes, 4);
     }
@@ -313,7 +313,7 @@ mod tests {
         assert!(offsets.is_pending("g") && offsets.has("g"));
         offsets.settle(4);
         assert!(!offsets.get("g", "t", 0).unstable && offsets.get("g", "t", 1).unstable);
-        offsets.apply(key("g", "t", 1), at(3, 0), 0);
+        offsets.apply(key("g", "t", 1), Some(at(3, 0)), 0);
         offsets.settle(5);
         assert!(!offsets.get("g", "t", 1).unstable);
         assert_eq!(offset(&offsets, 1), Some(3));
@@ -322,9 +322,9 @@ mod tests {
     #[test]
     fn offsets_expire_when_neither_committed_nor_used_for_long() {
         let mut offsets = Offsets::default();
-        offsets.apply(key("g", "t", 0), at(1, 100), 0);
-        offsets.apply(key("g", "t", 1), at(1, 900), 1);
-        offsets.apply(key("h", "t", 0), at(1, 100), 2);
+        offsets.apply(key("g", "t", 0), Some(at(1, 100)), 0);
+        offsets.apply(key("g", "t", 1), Some(at(1, 900)), 1);
+        offsets.apply(key("h", "t", 0), Some(at(1, 100)), 2);
         let expired = |offsets: &mut Offsets, now_ms| {
             let found = offsets.expired(now_ms, 1_000, 10, |group| group == "h");
             let names = found.iter().map(|(id, (_, partition))| (&**id, *partition));
@@ -343,7 +343,7 @@ mod tests {
     #[test]
     fn deletions_are_forgotten_after_a_while() {
         let mut offsets = Offsets::default();
-        offsets.apply(key("g", "t", 0), at(1, 0), 0);
+        offsets.apply(key("g", "t", 0), Some(at(1, 0)), 0);
         offsets.apply(key("g", "t", 0), None, 1);
         offsets.expired(0, 1, 10, |_| false);
         assert_eq!(offsets.groups.len(), 1);
@@ -355,8 +355,8 @@ mod tests {
     fn offsets_are_found_by_topic_and_by_group() {
         let mut offsets = Offsets::default();
         for (record, group) in ["a", "b"].into_iter().enumerate() {
-            offsets.apply(key(group, "t", 0), at(1, 0), record as u64);
-            offsets.apply(key(group, "tt", 0), at(1, 0), record as u64);
+            offsets.apply(key(group, "t", 0), Some(at(1, 0)), record as u64);
+            offsets.apply(key(group, "tt", 0), Some(at(1, 0)), record as u64);
         }
         let found = offsets.of_topic("t");
         assert_eq!(found, [("a".into(), 0), ("b".into(), 0)]);
