@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use self::bounded::Bounded;
 use self::problem::Problem;
-use self::view::{ClientsQuery, GroupsQuery, Hooks, NodeView, Streams};
+use self::view::{ClientsQuery, ConnectionsQuery, GroupsQuery, Hooks, NodeView, Streams};
 
 /// Content type of the metrics.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -71,6 +71,7 @@ pub fn router<V: NodeView>(view: Arc<V>, page_rows_max: u32) -> Router {
         .route("/api/v1/streams", get(streams::<V>))
         .route("/api/v1/hooks", get(hooks::<V>))
         .route("/api/v1/groups", get(groups::<V>))
+        .route("/api/v1/kafka", get(kafka_connections::<V>))
         .merge(users::routes::<V>())
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_such_path)
@@ -126,6 +127,16 @@ async fn groups<V: NodeView>(
     Ok(Json(shared.view.groups(query)).into_response())
 }
 
+async fn kafka_connections<V: NodeView>(
+    State(shared): State<Shared<V>>,
+    query: Result<Query<ConnectionsQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(mut query) =
+        query.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+    query.limit = Some(page_rows(&shared, query.limit)?);
+    Ok(Json(shared.view.kafka_connections(&query)).into_response())
+}
+
 async fn streams<V: NodeView>(State(shared): State<Shared<V>>) -> Response {
     Json(Streams {
         streams: shared.view.streams(),
@@ -141,13 +152,16 @@ async fn hooks<V: NodeView>(State(shared): State<Shared<V>>) -> Response {
 }
 
 async fn wrong_method() -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not answer that method")
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "this path does not answer that method",
+    )
 }
 
 async fn no_such_path(uri: Uri) -> Problem {
     let detail = format!(
         "there is nothing at {}; there are /metrics, /healthz and /api/v1/ with status, clients, \
-         streams, hooks and groups",
+         streams, hooks, groups and kafka",
         uri.path()
     );
     Problem::new(StatusCode::NOT_FOUND, detail)

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::http::view::{
-    ClientPage, ClientRow, ClientsQuery, GroupPage, GroupsQuery, HookRow, NodeView, PartitionRow, Status, StreamRow,
+    ClientPage, ClientRow, ClientsQuery, ConnectionPage, ConnectionsQuery, GroupPage, GroupsQuery,
+    HookRow, NodeView, PartitionRow, Status, StreamRow,
 };
 use crate::kafka::FrontDoor;
 use crate::metrics::{Snapshot, exposition};
@@ -117,6 +118,16 @@ impl NodeView for ServedNode {
             .collect()
     }
 
+    fn kafka_connections(&self, query: &ConnectionsQuery) -> ConnectionPage {
+        let limit = query.limit.unwrap_or(1) as usize;
+        let connections = self.front_door.connections(query.after.unwrap_or(0), limit);
+        let next = connections
+            .last()
+            .filter(|_| connections.len() == limit)
+            .map(|last| last.id);
+        ConnectionPage { connections, next }
+    }
+
     fn groups(&self, query: GroupsQuery) -> GroupPage {
         let limit = query.limit.unwrap_or(1) as usize;
         let (contains, after) = (query.contains.as_deref(), query.after.as_deref());
@@ -146,6 +157,7 @@ impl NodeView for ServedNode {
             shards,
             kafka: self.front_door.counters().values(),
             groups: self.front_door.groups().values(),
+            transactions: self.front_door.transactions().values(),
             streams: self.streams(),
         })
     }

@@ -15,6 +15,8 @@ pub trait NodeView: Send + Sync + 'static {
     fn streams(&self) -> Vec<StreamRow>;
     /// A page of consumer groups, sorted by their id.
     fn groups(&self, query: GroupsQuery) -> GroupPage;
+    /// A page of Kafka connections, oldest first.
+    fn kafka_connections(&self, query: &ConnectionsQuery) -> ConnectionPage;
     /// All hooks, in the order of the configuration.
     fn hooks(&self) -> Vec<HookRow>;
     /// Who may log in.
@@ -183,6 +185,25 @@ pub struct Streams {
 pub struct Hooks {
     /// In the order of the configuration.
     pub hooks: Vec<HookRow>,
+}
+
+/// Which Kafka connections.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConnectionsQuery {
+    /// Only connections behind this number: `next` of the page before.
+    pub after: Option<u64>,
+    /// Most connections; bounded by `page_rows_max` of `[http]`.
+    pub limit: Option<u32>,
+}
+
+/// A page of Kafka connections.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ConnectionPage {
+    /// Oldest first.
+    pub connections: Vec<crate::kafka::ConnectionRow>,
+    /// `after` of the next page; `None`: this was the last.
+    pub next: Option<u64>,
 }
 
 /// Which consumer groups, and from where on.

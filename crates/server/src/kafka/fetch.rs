@@ -141,7 +141,7 @@ impl Fetch<'_> {
             memory: self.reserve(&looks, bytes_max).await,
         };
         for (slot, look) in self.slots.iter().zip(looks) {
-            let row = match look {
+            let mut row = match look {
                 Look::Error(error) => failed(slot.row.partition, error),
                 Look::Nothing(marks) => row(slot.row.partition, &marks),
                 Look::Diverged(marks, end) => FetchPartitionResponse {
@@ -161,6 +161,9 @@ impl Fetch<'_> {
                     }
                 }
             };
+            if self.is_committed() && row.error_code == 0 {
+                row.aborted_transactions.get_or_insert_default();
+            }
             gathered.urgent |= row.error_code != 0 || row.diverging_epoch.is_some();
             gathered.size_bytes += row.records.size_bytes();
             gathered.rows.push(row);

@@ -29,7 +29,7 @@ mod transport;
 
 pub use admin::NodeFacts;
 pub use caller::ListenerFacts;
-pub use counters::{ApiValues, KafkaCounters, KafkaValues};
+pub use counters::{ANSWER_BOUNDS_US, ApiValues, KafkaCounters, KafkaValues};
 pub use groups::{GroupValues, Groups, OFFSETS};
 pub use roster::ConnectionRow;
 pub use source::{Source, Stream, Watermarks};

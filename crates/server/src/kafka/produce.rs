@@ -391,6 +391,12 @@ fn may_write(door: &FrontDoor, caller: &Caller, stream: &StreamSettings) -> Resu
 
 /// Checks a batch for a stream.
 fn admit(stream: &StreamSettings, version: i16, bytes: &[u8]) -> Result<Admitted, Fault> {
+    if bytes.is_empty() {
+        return Err(Fault::new(
+            ErrorCode::InvalidRecord,
+            "a producer sends one record batch for a partition",
+        ));
+    }
     let now_ms = wall_ms() as i64;
     let after_ms = stream
         .timestamp_after_ms_max

@@ -107,10 +107,14 @@ async fn pipelined_requests_are_appended_and_answered_in_their_order() {
     for _ in 0..20 {
         client.send(Api::Produce, 9, &request("door", &batch)).await;
     }
-    while house.door.connections(0, 9)[0].outstanding < 8 {
+    let outstanding = || {
+        let connections = house.door.connections(0, 9);
+        connections.first().map_or(0, |row| row.outstanding)
+    };
+    while outstanding() < 8 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(house.door.connections(0, 9)[0].outstanding, 8);
+    assert_eq!(outstanding(), 8);
     house.log.flush("safe", 0);
     assert_eq!(row(9, &client.receive().await), (0, 0));
     for offset in 0..20 {

@@ -138,7 +138,7 @@ impl Client {
     }
 
     /// Error and offset that group `g` has committed for `door`.
-    async fn committed(&mut self, require_stable: bool) -> (i16, i64) {
+    async fn with_transactions(&mut self, require_stable: bool) -> (i16, i64) {
         let request = OffsetFetchRequest {
             groups: vec![OffsetFetchGroup {
                 group_id: "g",
@@ -279,21 +279,21 @@ async fn offsets_of_groups_are_committed_with_their_transaction_only() {
     let (mut client, _door, _stop) = node.serve().await;
     let (_, me) = client.init(Some("till")).await;
     assert_eq!(client.commit_with(me, 5).await, (0, 0));
-    assert_eq!(client.committed(false).await, (0, -1));
+    assert_eq!(client.with_transactions(false).await, (0, -1));
     let unstable = ErrorCode::UnstableOffsetCommit.as_i16();
-    assert_eq!(client.committed(true).await.0, unstable);
+    assert_eq!(client.with_transactions(true).await.0, unstable);
     assert_eq!(client.end(me, false).await, 0);
-    assert_eq!(client.committed(true).await, (0, -1));
+    assert_eq!(client.with_transactions(true).await, (0, -1));
     assert_eq!(client.commit_with(me, 6).await, (0, 0));
     // Neither what is kept nor that it is open is lost by a crash, nor is it committed by it.
     let node = crashed(node);
     let (mut client, _door, _stop) = node.serve().await;
-    assert_eq!(client.committed(true).await.0, unstable);
+    assert_eq!(client.with_transactions(true).await.0, unstable);
     assert_eq!(client.end(me, true).await, 0);
-    assert_eq!(client.committed(true).await, (0, 6));
+    assert_eq!(client.with_transactions(true).await, (0, 6));
     let node = crashed(node);
     let (mut client, _door, _stop) = node.serve().await;
-    assert_eq!(client.committed(true).await, (0, 6));
+    assert_eq!(client.with_transactions(true).await, (0, 6));
 }
 
 #[tokio::test]
