@@ -114,9 +114,12 @@ fn find<'a>(
             // An id tells nothing to whom the name is not shown.
             None => door
                 .stream_by_id(&topic.topic_id)
-                .and_then(|stream| match shown(&stream.name) {
-                    true => Ok(stream),
-                    false => Err(ErrorCode::UnknownTopicId),
+                .and_then(|stream| {
+                    if shown(&stream.name) {
+                        Ok(stream)
+                    } else {
+                        Err(ErrorCode::UnknownTopicId)
+                    }
                 })
                 .map_or_else(|error| Found::NoId(topic.topic_id, error), Found::Stream),
         })

@@ -351,10 +351,9 @@ async fn what_was_administered_is_there_after_a_crash() {
             ..Default::default()
         }
     );
-    drop(done);
     node.append("door", 1);
     node.flush();
-    let mut cut = async |client: &mut Client| {
+    let cut = async |client: &mut Client| {
         let request = DeleteRecordsRequest {
             topics: vec![DeleteRecordsTopic {
                 name: "door",
