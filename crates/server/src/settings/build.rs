@@ -277,6 +277,7 @@ impl Builder {
     fn kafka(&mut self, asked: bool) -> KafkaSettings {
         let said = self.said.kafka.clone();
         let advertised = self.advertised("kafka.advertised", said.advertised.as_deref());
+        let session_timeout_ms = self.group_session_timeout_ms();
         KafkaSettings {
             advertised,
             connections_max: self.integer("kafka.connections_max", said.connections_max, 1, 100_000)
@@ -308,18 +309,8 @@ impl Builder {
                 5 * MINUTE,
             ),
             idle_ms_max: self.millis("kafka.idle_ms_max", said.idle_ms_max, SECOND, 24 * HOUR),
-            group_session_timeout_ms_min: self.millis(
-                "kafka.group_session_timeout_ms_min",
-                said.group_session_timeout_ms_min,
-                1,
-                24 * HOUR,
-            ) as u32,
-            group_session_timeout_ms_max: self.millis(
-                "kafka.group_session_timeout_ms_max",
-                said.group_session_timeout_ms_max,
-                1,
-                24 * HOUR,
-            ) as u32,
+            group_session_timeout_ms_min: session_timeout_ms.0,
+            group_session_timeout_ms_max: session_timeout_ms.1,
             group_rebalance_delay_ms: self.millis(
                 "kafka.group_rebalance_delay_ms",
                 said.group_rebalance_delay_ms,
@@ -372,6 +363,22 @@ impl Builder {
             partitions_max: self.integer("kafka.partitions_max", said.partitions_max, 1, 100_000)
                 as u32,
         }
+    }
+
+    /// The shortest and the longest session timeout of members of groups.
+    fn group_session_timeout_ms(&mut self) -> (u32, u32) {
+        let said = self.said.kafka.clone();
+        let (least, most) = (
+            said.group_session_timeout_ms_min,
+            said.group_session_timeout_ms_max,
+        );
+        let min = "kafka.group_session_timeout_ms_min";
+        let least_ms = self.millis(min, least, 1, 24 * HOUR);
+        let most_ms = self.millis("kafka.group_session_timeout_ms_max", most, 1, 24 * HOUR);
+        if least_ms > most_ms {
+            self.fault(min, "is longer than group_session_timeout_ms_max");
+        }
+        (least_ms as u32, most_ms as u32)
     }
 
     /// The level of topics that are created over Kafka, which are on disk.
