@@ -387,6 +387,13 @@ impl HookTable {
         self.target(self.retained).partitions[0]
     }
 
+    /// The level that no message has to wait longer for: `flush` where any stream promises that.
+    pub(crate) fn strictest(&self) -> Ack {
+        let hooked = self.hooks.iter().map(|hook| hook.target);
+        let targets = hooked.chain([self.default]).map(|it| self.target(it).ack);
+        targets.max().unwrap_or(Ack::Append).max(Ack::Append)
+    }
+
     pub(crate) fn target(&self, index: u16) -> &Target {
         &self.targets[usize::from(index)]
     }

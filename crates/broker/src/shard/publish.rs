@@ -288,7 +288,9 @@ impl Shard {
         // An id that is not known may still have a record, whose end the log refused.
         if self.sessions[slot].is_persistent() {
             self.erase_received(slot, ack.packet_id, now, out);
-            level = Level::Append;
+            // After PUBCOMP the client uses the id for another message. If a power cut brought the id
+            // back, that one would be taken for a repetition, acknowledged and lost.
+            level = self.hooks.strictest();
         }
         let reason = if known {
             ReasonCode::Success

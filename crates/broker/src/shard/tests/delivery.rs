@@ -651,6 +651,25 @@ fn a_qos_2_delivery_of_a_lasting_session_is_journalled_before_it_is_sent() {
 }
 
 #[test]
+fn an_id_is_given_free_only_when_no_power_cut_brings_it_back() {
+    for (hooks, waits) in [
+        (&[(Event::MessagePublish, "other", "state")][..], true),
+        (&[(Event::MessagePublish, "other", "second")][..], false),
+    ] {
+        let mut world = World::with_hooks(hooks);
+        let from = world.connect("from", &lasting(60));
+        world.publish(from, "t", Q2, "1");
+        assert_eq!(world.got(from), ["PUBREC 10 no_matching_subscribers"]);
+        world.hold_flushes = true;
+        world.pubrel(from, 10);
+        assert_eq!(world.got(from).is_empty(), waits);
+        world.hold_flushes = false;
+        world.settle();
+        assert_eq!(world.got(from).is_empty(), !waits);
+    }
+}
+
+#[test]
 fn events_that_a_full_disk_refused_are_written_when_there_is_room() {
     let hooks = [
         (Event::MessageAcked, "t", "events"),
