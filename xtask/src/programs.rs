@@ -106,3 +106,56 @@ fn modified(path: &Path) -> SystemTime {
         .and_then(|found| found.modified())
         .unwrap_or(SystemTime::UNIX_EPOCH)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use crate::process::root;
+
+    /// The version that follows `mark` in a file of the tests.
+    fn version_behind(file: &str, mark: &str) -> String {
+        let text = fs::read_to_string(root().join(file)).unwrap();
+        let (_, rest) = text
+            .split_once(mark)
+            .unwrap_or_else(|| panic!("{file} has no {mark}"));
+        let end = rest.find(['\n', '"', '<', ' ']).unwrap_or(rest.len());
+        rest[..end].to_owned()
+    }
+
+    #[test]
+    fn the_document_names_the_versions_that_are_tested() {
+        let document = fs::read_to_string(root().join("docs/kafka-clients.md")).unwrap();
+        let python = "tests/clients/requirements.txt";
+        let npm = "tests/clients/package.json";
+        let go = "tests/clients/go/go.mod";
+        for (client, file, mark) in [
+            ("confluent-kafka for Python", python, "confluent-kafka=="),
+            ("kafka-python", python, "kafka-python=="),
+            ("aiokafka", python, "aiokafka=="),
+            ("kafkajs", npm, "\"kafkajs\": \""),
+            ("@platformatic/kafka", npm, "\"@platformatic/kafka\": \""),
+            (
+                "Apache Kafka's Java clients",
+                "tests/kafka/pom.xml",
+                "<kafka.version>",
+            ),
+            (
+                "Apache Kafka's Java clients",
+                "tests/kafka/clients-3.9/pom.xml",
+                "<artifactId>kafka-clients</artifactId>\n      <version>",
+            ),
+            ("franz-go", go, "github.com/twmb/franz-go "),
+            ("sarama", go, "github.com/IBM/sarama "),
+        ] {
+            let version = version_behind(file, mark);
+            let row = document.lines().any(|line| {
+                line.starts_with(&format!("| {client}")) && line.contains(&format!("| {version} |"))
+            });
+            assert!(
+                row,
+                "docs/kafka-clients.md has no row of {client} {version}"
+            );
+        }
+    }
+}

@@ -3,6 +3,7 @@
 
 mod administering;
 mod describing;
+mod documented;
 mod fake;
 mod fetching;
 mod grouping;
