@@ -144,6 +144,11 @@ impl Journal {
         stride(body_bytes(ops, batch_sizes))
     }
 
+    /// Bytes of the last part that are kept for what makes room again.
+    pub(crate) fn reserve_bytes(&self) -> u64 {
+        self.part_bytes / 4
+    }
+
     /// Whether an entry of so many bytes finds room without passing the bound on all parts.
     pub(crate) fn has_room(&self, entry_bytes: u64) -> bool {
         self.position + entry_bytes <= self.part_bytes

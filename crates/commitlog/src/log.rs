@@ -115,6 +115,8 @@ pub struct Log {
     /// Last staged entry.
     staged_lsn: Lsn,
     anything_staged: bool,
+    /// Whose entries may use the last room of the journal.
+    room_kept_for: Option<PartitionId>,
     touched: Vec<PartitionId>,
     unflushed: Vec<PartitionId>,
     directory_changed: bool,
@@ -304,6 +306,7 @@ impl Log {
             recovery: start.recovery,
             staged_lsn: start.lsn,
             anything_staged: false,
+            room_kept_for: None,
             touched: Vec::new(),
             unflushed: Vec::new(),
             directory_changed: false,
@@ -520,6 +523,12 @@ impl Log {
         self.shared.flushed.load(Ordering::Acquire)
     }
 
+    /// Entries that write to nothing but `partition` may use the last room of the journal: those
+    /// that a checkpoint waits for, and with it everyone else.
+    pub fn keep_room_for(&mut self, partition: PartitionId) {
+        self.room_kept_for = Some(partition);
+    }
+
     /// Retention and compaction keep `partition` from `offset` on for `owner` (a number that each
     /// reader with a stored position chooses for itself); none lets go.
     pub fn pin(&mut self, partition: PartitionId, owner: u32, offset: Option<u64>) {
@@ -568,7 +577,13 @@ impl Log {
         if bytes > bytes_max {
             return Err(Error::EntryTooLarge { bytes, bytes_max });
         }
-        if !self.journal.has_room(bytes) {
+        let first = |append: &Append| Some(append.partition) == self.room_kept_for;
+        let room = if self.room_kept_for.is_none() || entry.appends.iter().all(first) {
+            bytes
+        } else {
+            bytes + self.journal.reserve_bytes()
+        };
+        if !self.journal.has_room(room) {
             let (used_bytes, bytes_max) = self.journal.fill();
             return Err(Error::JournalFull {
                 used_bytes,

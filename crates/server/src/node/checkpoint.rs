@@ -148,6 +148,8 @@ impl Keeper {
         let retention = Duration::from_secs(self.parts.retention_s);
         let mut checkpointed = Instant::now();
         let mut tidied = Instant::now();
+        let sessions = self.parts.sessions;
+        self.parts.door.call(move |log| log.keep_room_for(sessions));
         while stopped.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
             if self.parts.log.latched().is_some() {
                 continue;

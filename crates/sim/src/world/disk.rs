@@ -59,6 +59,7 @@ impl World {
             .expect("the hooks are valid");
         let hooks = Arc::new(hooks);
         let sessions = reader.stream(SESSIONS).expect("it was made").partitions[0];
+        log.keep_room_for(sessions);
         let mut retained = RetainedIndex::new(1_000_000);
         let table = hooks.retained_partition();
         scan(&reader, table, |offset, key, value| {

@@ -76,7 +76,7 @@ impl World {
                 .collect();
             if let Err(error) = node.log.admits(&entry, now_ms) {
                 let (why, returned) = match error {
-                    commitlog::Error::Full { .. } => {
+                    commitlog::Error::Full { .. } | commitlog::Error::JournalFull { .. } => {
                         let returned = Some(Box::new((entry, messages)));
                         (broker::Refusal::Full, returned)
                     }

@@ -104,7 +104,10 @@ impl Worker {
             }
             Ask::Snapshot { answer } => {
                 self.snapshots.push((self.parts.shard.shards_at(), answer));
+                // In an entry of its own: the log keeps room for that when it takes nothing else.
+                self.send_turn();
                 self.input(Input::Snapshot);
+                self.send_turn();
             }
             Ask::Owed { answer } => {
                 let _ = answer.send(self.parts.shard.owed_from());
