@@ -121,8 +121,8 @@ impl Coordinator {
             protocols: vec![("sticky", &metadata), ("range", &metadata)],
             session_timeout_ms: SESSION_MS,
             rebalance_timeout_ms: REBALANCE_MS,
-            id_first: client.number % 2 == 0,
-            knows_skip: client.number % 3 == 0,
+            id_first: client.number.is_multiple_of(2),
+            knows_skip: client.number.is_multiple_of(3),
         };
         self.machine
             .join(&request, self.next_token, now_ms, random, &mut self.answers);

@@ -85,9 +85,7 @@ pub fn run(seed: u64, breakage: Option<Breakage>) -> Result<Verdict, String> {
     }
     world.verdict.transcript = world.oracle.transcript();
     world.verdict.generations = world.oracle.generation();
-    world
-        .oracle
-        .at_the_end(&world.clients, world.coordinator.view())?;
+    Oracle::at_the_end(&world.clients, world.coordinator.view())?;
     Ok(world.verdict)
 }
 

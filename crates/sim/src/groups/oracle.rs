@@ -20,8 +20,8 @@ pub(super) struct Oracle {
     /// Who waits, and since when.
     waiting: HashMap<Token, (usize, u64)>,
     generation: i32,
-    /// Of each generation: leader, protocol, and who was answered.
-    joined: BTreeMap<i32, (Arc<str>, Option<Arc<str>>, BTreeSet<Arc<str>>)>,
+    /// The protocol of each generation.
+    protocols: BTreeMap<i32, Option<Arc<str>>>,
     /// Of each generation: which client got which partition.
     owners: BTreeMap<(i32, u8), usize>,
     /// Clients with a static name.
@@ -93,18 +93,10 @@ impl Oracle {
         {
             self.fenced.insert(old);
         }
-        let entry = || {
-            (
-                joined.leader.clone(),
-                joined.protocol.clone(),
-                BTreeSet::new(),
-            )
-        };
-        let (_, protocol, ids) = self.joined.entry(generation).or_insert_with(entry);
-        if *protocol != joined.protocol {
+        let protocols = self.protocols.entry(generation);
+        if *protocols.or_insert_with(|| joined.protocol.clone()) != joined.protocol {
             return Err(format!("generation {generation} has two protocols"));
         }
-        ids.insert(joined.member_id.clone());
         if joined.leader == joined.member_id {
             let told: BTreeSet<_> = joined.members.iter().map(|member| &member.id).collect();
             if !told.contains(&joined.member_id) {
@@ -187,7 +179,6 @@ impl Oracle {
 
     /// Nobody was harmed for long: all are in one generation and share everything.
     pub(super) fn at_the_end(
-        &self,
         clients: &[Client],
         group: Option<GroupView<'_>>,
     ) -> Result<(), String> {

@@ -122,12 +122,12 @@ impl Groups {
     ) -> Result<(), ErrorCode> {
         let offsets = &inside.offsets;
         let known = offsets.has(group) || inside.machine.get(group).is_some();
-        if known || offsets.groups_count() < self.groups_max {
-            if offsets.has_room(commits, metadata_bytes) {
-                return Ok(());
-            }
+        let has_place = known || offsets.groups_count() < self.count_max;
+        if has_place && offsets.has_room(commits, metadata_bytes) {
+            Ok(())
+        } else {
+            Err(ErrorCode::InvalidCommitOffsetSize)
         }
-        Err(ErrorCode::InvalidCommitOffsetSize)
     }
 }
 

@@ -69,10 +69,10 @@ pub(in crate::kafka) async fn offset_delete(
             .iter()
             .map(|topic| {
                 let resource = Resource::Topic(topic.name);
-                if !door.allows(caller, Operation::Read, resource) {
-                    ErrorCode::TopicAuthorizationFailed
-                } else {
+                if door.allows(caller, Operation::Read, resource) {
                     door.stream(topic.name).err().unwrap_or(ErrorCode::None)
+                } else {
+                    ErrorCode::TopicAuthorizationFailed
                 }
             })
             .collect();

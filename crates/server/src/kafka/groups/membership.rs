@@ -32,34 +32,33 @@ pub(in crate::kafka) async fn join_group(
     correlation_id: i32,
     request: &JoinGroupRequest<'_>,
 ) -> Frame {
-    let joined = match check(door, caller, request.group_id) {
-        Err(error) => Joined::refused(error, request.member_id),
-        Ok(()) => {
-            let host = format!("/{}", caller.peer.ip().to_canonical());
-            // Version 0 has one timeout for both.
-            let rebalance_timeout_ms = match request.rebalance_timeout_ms {
-                ms if version == 0 || ms < 0 => request.session_timeout_ms,
-                ms => ms,
-            };
-            let joining = JoinRequest {
-                group: request.group_id,
-                member_id: request.member_id,
-                instance_id: request.group_instance_id,
-                client_id: &caller.client_id,
-                client_host: &host,
-                protocol_type: request.protocol_type,
-                protocols: request
-                    .protocols
-                    .iter()
-                    .map(|protocol| (protocol.name, protocol.metadata))
-                    .collect(),
-                session_timeout_ms: request.session_timeout_ms,
-                rebalance_timeout_ms,
-                id_first: version >= 4,
-                knows_skip: version >= 9,
-            };
-            door.groups.join(&joining).await
-        }
+    let joined = if let Err(error) = check(door, caller, request.group_id) {
+        Joined::refused(error, request.member_id)
+    } else {
+        let host = format!("/{}", caller.peer.ip().to_canonical());
+        // Version 0 has one timeout for both.
+        let rebalance_timeout_ms = match request.rebalance_timeout_ms {
+            ms if version == 0 || ms < 0 => request.session_timeout_ms,
+            ms => ms,
+        };
+        let joining = JoinRequest {
+            group: request.group_id,
+            member_id: request.member_id,
+            instance_id: request.group_instance_id,
+            client_id: &caller.client_id,
+            client_host: &host,
+            protocol_type: request.protocol_type,
+            protocols: request
+                .protocols
+                .iter()
+                .map(|protocol| (protocol.name, protocol.metadata))
+                .collect(),
+            session_timeout_ms: request.session_timeout_ms,
+            rebalance_timeout_ms,
+            id_first: version >= 4,
+            knows_skip: version >= 9,
+        };
+        door.groups.join(&joining).await
     };
     let response = JoinGroupResponse {
         throttle_time_ms: 0,

@@ -53,7 +53,7 @@ pub struct Groups {
     /// expire anything.
     started_ms: u64,
     retention_ms: u64,
-    groups_max: usize,
+    count_max: usize,
     commits: AtomicU64,
     expired: AtomicU64,
 }
@@ -102,7 +102,7 @@ impl Groups {
             started: Instant::now(),
             started_ms: wall_ms(),
             retention_ms: settings.offsets_retention_ms,
-            groups_max: settings.groups_max as usize,
+            count_max: settings.groups_max as usize,
             commits: AtomicU64::new(0),
             expired: AtomicU64::new(0),
         });
