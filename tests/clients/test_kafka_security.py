@@ -168,8 +168,10 @@ def topics(config):
     try:
         return set(admin.list_topics(timeout=5).topics)
     except KafkaException as error:
-        admin.poll(0.1)
-        known = [found for found in errors if found.code() != KafkaError._ALL_BROKERS_DOWN]
+        vague = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT}
+        until = time.monotonic() + 5
+        while not (known := [found for found in errors if found.code() not in vague]) and time.monotonic() < until:
+            admin.poll(0.1)
         raise KafkaException(known[0] if known else error.args[0]) from error
 
 

@@ -74,12 +74,7 @@ impl Attempts {
 }
 
 /// Counts a failure; answers how many there are of that key.
-fn count<K: Eq + Hash>(
-    map: &mut HashMap<K, Failures>,
-    key: K,
-    free: u32,
-    now: Instant,
-) -> u32 {
+fn count<K: Eq + Hash>(map: &mut HashMap<K, Failures>, key: K, free: u32, now: Instant) -> u32 {
     if map.len() >= FAILURES_MAX && !map.contains_key(&key) {
         map.retain(|_, failures| !failures.forgotten(now));
         if map.len() >= FAILURES_MAX {

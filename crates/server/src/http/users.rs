@@ -1,7 +1,7 @@
 //! The users over HTTP: list, add, change, delete. Passwords come in and never go out, in errors
 //! neither.
 
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -80,13 +80,14 @@ async fn list<V: NodeView>(
     Ok(Json(UserPage { users, next }))
 }
 
+// What is wrong with a body is not said in words of the decoder: they could quote a password.
 async fn add<V: NodeView>(
     State(shared): State<Shared<V>>,
     headers: HeaderMap,
-    body: Option<Json<NewUser>>,
+    body: Result<Json<NewUser>, JsonRejection>,
 ) -> Result<Response, Problem> {
     local(&headers)?;
-    let Json(user) = body.ok_or_else(|| bad("the body is JSON with `name` and `password`"))?;
+    let Json(user) = body.map_err(|_| bad("the body is JSON with `name` and `password`"))?;
     let password = Password::new(user.password).map_err(bad)?;
     let row = shared.view.users().add(&user.name, password).await?;
     Ok((StatusCode::CREATED, Json(row)).into_response())
@@ -96,10 +97,10 @@ async fn change<V: NodeView>(
     State(shared): State<Shared<V>>,
     Path(name): Path<String>,
     headers: HeaderMap,
-    body: Option<Json<NewPassword>>,
+    body: Result<Json<NewPassword>, JsonRejection>,
 ) -> Result<Json<UserRow>, Problem> {
     local(&headers)?;
-    let Json(new) = body.ok_or_else(|| bad("the body is JSON with `password`"))?;
+    let Json(new) = body.map_err(|_| bad("the body is JSON with `password`"))?;
     let password = Password::new(new.password).map_err(bad)?;
     let row = shared.view.users().set_password(&name, password).await?;
     Ok(Json(row))

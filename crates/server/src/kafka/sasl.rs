@@ -409,7 +409,7 @@ async fn first(
     hash: Hash,
     token: &[u8],
 ) -> Result<(Exchange, Vec<u8>), Failure> {
-    let first = ClientFirst::read(token).map_err(|error| scram(&error))?;
+    let first = ClientFirst::read(token).map_err(scram)?;
     let name = first.name.clone();
     door.users.turn(&name, caller.peer.ip()).await?;
     let keys = door.users.scram_keys(&name, hash);
@@ -437,12 +437,12 @@ fn last(
         }
         Err(error) => {
             door.users.failed(&exchange.name, address);
-            Err(scram(&error))
+            Err(scram(error))
         }
     }
 }
 
-fn scram(error: &crate::auth::scram::ScramError) -> Failure {
+fn scram(error: crate::auth::scram::ScramError) -> Failure {
     use crate::auth::scram::ScramError;
     match error {
         ScramError::WrongProof => Failure::Credentials,

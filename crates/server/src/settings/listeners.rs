@@ -199,15 +199,13 @@ impl Builder {
                 }
             }
         }
-        match authentication {
-            Some(Authentication::Sasl) => mechanisms,
-            _ => {
-                if table.sasl_mechanisms.is_some() {
-                    self.fault(&key, "needs authentication = \"sasl\"");
-                }
-                Vec::new()
-            }
+        if authentication == Some(Authentication::Sasl) {
+            return mechanisms;
         }
+        if table.sasl_mechanisms.is_some() {
+            self.fault(&key, "needs authentication = \"sasl\"");
+        }
+        Vec::new()
     }
 
     fn tls(

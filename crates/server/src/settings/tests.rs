@@ -100,7 +100,14 @@ fn the_defaults_in_the_table_of_keys_are_those_of_the_code() {
     let said = |table: &str| -> String {
         let mut text = String::new();
         for key in config::keys::KEYS.iter().filter(|key| key.table == table) {
-            if !key.default.is_empty() && key.default != "{}" {
+            // These may stand only where Kafka clients log in or TLS is spoken.
+            let elsewhere = [
+                "authentication",
+                "sasl_mechanisms",
+                "plain_in_clear",
+                "certificate_principal",
+            ];
+            if !key.default.is_empty() && key.default != "{}" && !elsewhere.contains(&key.name) {
                 text += &[key.name, " = ", key.default, "\n"].concat();
             }
         }
@@ -216,6 +223,120 @@ fn nobody_gets_in_by_default() {
     );
     flags.anonymous = true;
     assert!(with_flags(&flags).is_ok());
+}
+
+/// A configuration with one Kafka listener of these keys.
+fn listening(rest: &str) -> Result<Settings, Vec<String>> {
+    settings(&format!(
+        "kafka.super_users = [\"root\"]\n[[listener]]\nkind = \"kafka\"\nbind = \"0.0.0.0:9092\"\n{rest}"
+    ))
+}
+
+#[test]
+fn a_kafka_listener_that_asks_may_stand_anywhere() {
+    let scram = "authentication = \"sasl\"\nsasl_mechanisms = [\"SCRAM-SHA-512\"]\n";
+    let open = listening(scram).unwrap();
+    assert_eq!(open.listeners[0].sasl, [SaslMechanism::ScramSha512]);
+    assert!(open.kafka.access.enforced);
+    for (rest, told) in [
+        (
+            "authentication = \"sasl\"",
+            "f:4: sasl_mechanisms: with PLAIN every password travels in the clear",
+        ),
+        (
+            "authentication = \"sasl\"\nanonymous = true\nplain_in_clear = true",
+            "f:6: anonymous: says that anyone may come in",
+        ),
+        (
+            "anonymous = true\nsasl_mechanisms = [\"PLAIN\"]",
+            "f:6: sasl_mechanisms: needs authentication",
+        ),
+        (
+            "anonymous = true\nkey = \"x\"",
+            "f:6: key: is for listeners with TLS",
+        ),
+    ] {
+        let faults = listening(rest).unwrap_err();
+        assert!(faults[0].starts_with(told), "{rest}: {faults:?}");
+    }
+    let plain = "authentication = \"sasl\"\nplain_in_clear = true";
+    assert!(listening(plain).is_ok());
+    let nobody = settings(
+        "[[listener]]\nkind = \"kafka\"\nbind = \"127.0.0.1:1\"\nauthentication = \"sasl\"\n",
+    );
+    let told = nobody.unwrap_err();
+    assert!(told[0].contains("nobody may do anything"), "{told:?}");
+}
+
+#[test]
+fn a_listener_with_tls_needs_its_files() {
+    let listen = |rest: &str| {
+        let text = format!("[[listener]]\nkind = \"kafkas\"\nbind = \"127.0.0.1:1\"\n{rest}");
+        settings(&text).unwrap_err()
+    };
+    let told = listen("");
+    assert_eq!(
+        told,
+        [
+            "f:1: this [[listener]] needs `certificate`",
+            "f:1: this [[listener]] needs `key`"
+        ]
+    );
+    let told = listen("certificate = \"/no/such/file\"\nkey = \"/no/such/key\"");
+    assert!(
+        told[0].starts_with("f:4: certificate: cannot read the certificate file /no/such/file"),
+        "{told:?}"
+    );
+    let told = listen("certificate = \"a\"\nkey = \"b\"\nclient_certificate = \"required\"");
+    assert!(told[0].contains("needs `client_ca`"), "{told:?}");
+    let http = "[[listener]]\nkind = \"http\"\nbind = \"127.0.0.1:1\"\nadvertised = \"a:1\"";
+    let told = settings(http).unwrap_err();
+    assert!(
+        told[0].starts_with("f:4: advertised: is for kafka and kafkas listeners"),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn permissions_and_quotas_are_read() {
+    let text = "[[kafka.permission]]\nprincipal = \"User:a*\"\noperations = [\"read\"]\nresource = \"topic\"\n[[kafka.quota]]\nclient_id = \"x\"\nbytes_in_per_s = \"2KB\"\n";
+    let kafka = settings(text).unwrap().kafka;
+    let permission = &kafka.access.permissions[0];
+    assert!(kafka.access.enforced);
+    assert_eq!(
+        (permission.effect, &permission.principal, &permission.name),
+        (Effect::Allow, &Pattern::Prefix("a".into()), &Pattern::Any)
+    );
+    let quota = &kafka.quotas[0];
+    assert_eq!(
+        (&quota.principal, quota.bytes_in_per_s),
+        (&None, Some(2_048))
+    );
+    for (text, told) in [
+        (
+            "[[kafka.permission]]\nprincipal = \"a\"\nresource = \"topic\"",
+            "f:1: this [[kafka.permission]] needs `operations`",
+        ),
+        (
+            "[[kafka.permission]]\nprincipal = \"a\"\nresource = \"topics\"\noperations = [\"read\"]",
+            "f:3: resource: \"topics\" is none of topic",
+        ),
+        (
+            "[[kafka.permission]]\nprincipal = \"a*b\"\nresource = \"topic\"\noperations = [\"read\"]",
+            "f:2: principal: \"a*b\" is no pattern",
+        ),
+        (
+            "[[kafka.permission]]\nprincipal = \"a\"\nresource = \"cluster\"\nname = \"x\"\noperations = [\"all\"]",
+            "f:4: name: there is one cluster",
+        ),
+        (
+            "[[kafka.quota]]\nprincipal = \"a\"",
+            "f:1: this [[kafka.quota]] bounds nothing",
+        ),
+    ] {
+        let faults = settings(text).unwrap_err();
+        assert!(faults[0].starts_with(told), "{text}: {faults:?}");
+    }
 }
 
 #[test]
