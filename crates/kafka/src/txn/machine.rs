@@ -45,13 +45,16 @@ pub(super) enum Stage {
     },
 }
 
+/// Offsets that a group commits, by topic and partition.
+pub(super) type Offsets = BTreeMap<(Arc<str>, i32), CommittedOffset>;
+
 /// An open transaction.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Open {
     pub since_ms: u64,
     pub partitions: BTreeSet<u32>,
     /// Groups whose offsets may be committed with it, and those that will be.
-    pub groups: BTreeMap<Arc<str>, BTreeMap<(Arc<str>, i32), CommittedOffset>>,
+    pub groups: BTreeMap<Arc<str>, Offsets>,
     /// Whether all of it is recorded, as far as was told.
     pub recorded: bool,
 }

@@ -410,7 +410,7 @@ impl House {
                 Some(value) => self.table.insert(write.key, value),
                 None => self.table.remove(&write.key),
             };
-            for end in write.end {
+            if let Some(end) = write.end {
                 self.mark(&end);
             }
         }
