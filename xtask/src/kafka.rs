@@ -73,7 +73,7 @@ const TOOLS: &[(&str, &str)] = &[
 /// The oldest Java that Kafka 4.x brokers run on.
 const JAVA_MIN: u32 = 17;
 /// A node of three on a busy machine needs this long at most.
-const START: Duration = Duration::from_secs(120);
+const START: Duration = Duration::from_mins(2);
 const STOP: Duration = Duration::from_secs(30);
 
 /// Runs one verb.
@@ -419,7 +419,12 @@ impl Cluster {
             if let Ok(log) = fs::read_to_string(&path) {
                 let lines: Vec<&str> = log.lines().collect();
                 let last = &lines[lines.len().saturating_sub(15)..];
-                text.push_str(&format!("{}:\n{}\n", path.display(), last.join("\n")));
+                text.extend([
+                    path.display().to_string(),
+                    ":\n".into(),
+                    last.join("\n"),
+                    "\n".into(),
+                ]);
             }
         }
         text

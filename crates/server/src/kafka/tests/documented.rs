@@ -1,5 +1,6 @@
 //! docs/kafka-clients.md lists the APIs and versions that are served, as they are.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use kafka::api::Api;
@@ -22,7 +23,7 @@ fn the_document_lists_every_api_and_version() {
         } else {
             format!("{first}-{last}")
         };
-        expected.push_str(&format!("| {} | {} | {shown} |\n", api.key(), api.name()));
+        writeln!(expected, "| {} | {} | {shown} |", api.key(), api.name()).unwrap();
     }
     expected.push('\n');
     if std::env::var_os("SLUICE_WRITE_DOCS").is_some() {
