@@ -15,7 +15,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use self::access::{
-    AccessSettings, Effect, KafkaOperation, Pattern, PermissionSettings, QuotaSettings, ResourceKind,
+    AccessSettings, Effect, KafkaOperation, Pattern, PermissionSettings, QuotaSettings,
+    ResourceKind,
 };
 pub use self::build::{Flags, build};
 pub use self::streams::{

@@ -370,7 +370,11 @@ fn client_table(clients: &[ClientRow]) -> String {
 }
 
 /// A table with columns as wide as they need to be; those in `right` are set to the right.
-pub(super) fn table(heads: &[&str], right: &[usize], rows: impl Iterator<Item = Vec<String>>) -> String {
+pub(super) fn table(
+    heads: &[&str],
+    right: &[usize],
+    rows: impl Iterator<Item = Vec<String>>,
+) -> String {
     let heads: Vec<String> = heads.iter().map(|head| (*head).to_owned()).collect();
     let lines: Vec<Vec<String>> = std::iter::once(heads).chain(rows).collect();
     let width = |column: usize| {

@@ -244,7 +244,14 @@ fn internal_streams() -> [StreamSettings; 6] {
         ack: Ack::Flush,
         ..table(users::USERS)
     };
-    [table(SESSIONS), table(RETAINED), table(OFFSETS), table(TRANSACTIONS), users, sys]
+    [
+        table(SESSIONS),
+        table(RETAINED),
+        table(OFFSETS),
+        table(TRANSACTIONS),
+        users,
+        sys,
+    ]
 }
 
 fn worker_count(wanted: usize) -> usize {

@@ -449,7 +449,10 @@ async fn sys_topics_are_published_and_retained() {
                 break;
             }
         }
-        for topic in ["$SYS/broker/messages/sent", "$SYS/broker/publish/bytes/sent"] {
+        for topic in [
+            "$SYS/broker/messages/sent",
+            "$SYS/broker/publish/bytes/sent",
+        ] {
             to.subscribe(topic, QoS::AtMostOnce);
             loop {
                 let got = to.receive();
