@@ -241,7 +241,7 @@ fn a_kafka_listener_that_asks_may_stand_anywhere() {
     for (rest, told) in [
         (
             "authentication = \"sasl\"",
-            "f:4: sasl_mechanisms: with PLAIN every password travels in the clear",
+            "f:2: sasl_mechanisms: with PLAIN every password travels in the clear",
         ),
         (
             "authentication = \"sasl\"\nanonymous = true\nplain_in_clear = true",
