@@ -144,9 +144,10 @@ impl Journal {
         stride(body_bytes(ops, batch_sizes))
     }
 
-    /// Bytes of the last part that are kept for what makes room again.
+    /// Bytes kept for what makes room again: none as long as another part comes without that.
     pub(crate) fn reserve_bytes(&self) -> u64 {
-        self.part_bytes / 4
+        let is_last = self.free.is_empty() && !self.preparing && self.live.len() >= self.parts_max;
+        if is_last { self.part_bytes / 4 } else { 0 }
     }
 
     /// Whether an entry of so many bytes finds room without passing the bound on all parts.

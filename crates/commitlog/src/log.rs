@@ -510,7 +510,10 @@ impl Log {
     /// Whether entries of so many bytes together, at most one part's size, find room in the
     /// journal. Where not, a checkpoint makes some.
     pub fn has_room(&self, bytes: u64) -> bool {
-        self.journal.has_room(bytes)
+        let kept = self
+            .room_kept_for
+            .map_or(0, |_| self.journal.reserve_bytes());
+        self.journal.has_room(bytes + kept)
     }
 
     /// The last entry appended.

@@ -226,6 +226,7 @@ fn the_conformance_document_names_unit_tests_that_exist() {
         let name = path.pop().unwrap();
         let file = match path.as_slice() {
             ["decode", "tests"] => "decode/tests.rs".to_owned(),
+            ["decode", "tests", part] => format!("decode/tests/{part}.rs"),
             [module @ .., "tests"] => format!("{}.rs", module.join("/")),
             _ => panic!("{test} is not in a module of tests"),
         };
