@@ -133,7 +133,7 @@ fn throughput(asked: &Asked) -> anyhow::Result<()> {
         figures
             .entry(("resident", server.name))
             .or_default()
-            .push(resident(server.pid)? / 1048576.0);
+            .push(resident(server.pid)? / 1_048_576.0);
     }
     table(&figures);
     Ok(())
@@ -299,7 +299,7 @@ fn idle() -> anyhow::Result<()> {
     println!("\n{IDLE_CONNECTIONS} idle consumer connections");
     println!(
         "  {:.1} MiB, {:.0} bytes each   aim: under 20 MiB",
-        bytes / 1048576.0,
+        bytes / 1_048_576.0,
         bytes / IDLE_CONNECTIONS as f64
     );
     Ok(())
