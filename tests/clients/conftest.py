@@ -72,7 +72,6 @@ def read_stream(node, stream):
         bootstrap_servers=f"127.0.0.1:{node.kafka}",
         auto_offset_reset="earliest",
         enable_auto_commit=False,
-        api_version_auto_timeout_ms=10000,
     )
     try:
         partitions = [TopicPartition(stream, p) for p in sorted(consumer.partitions_for_topic(stream))]

@@ -63,7 +63,9 @@ fn count(output: &str) -> (usize, usize, usize) {
 }
 
 fn is_pytest_summary(line: &str) -> bool {
-    line.contains(" in ") && line.ends_with('s') || line.starts_with('=') && line.ends_with('=')
+    // "7 passed in 1.02s", "185 passed in 248.09s (0:04:08)", and the same between `=`.
+    let ends = line.ends_with('s') || line.ends_with(')');
+    line.contains(" in ") && ends || line.starts_with('=') && line.ends_with('=')
 }
 
 fn number_before(line: &str, word: &str) -> usize {
@@ -93,5 +95,7 @@ mod tests {
     #[test]
     fn a_quiet_pytest_summary_counts_too() {
         assert_eq!(count("7 passed in 1.02s"), (7, 0, 0));
+        let longer = "1 failed, 185 passed, 2 skipped in 248.09s (0:04:08)";
+        assert_eq!(count(longer), (185, 1, 2));
     }
 }
