@@ -41,7 +41,13 @@ pub const TABLES: &[&str] = &[
 pub const FREE: &str = "*";
 
 /// Tables that are written `[[name]]`.
-const LISTS: &[&str] = &["listener", "stream", "hook", "kafka.permission", "kafka.quota"];
+const LISTS: &[&str] = &[
+    "listener",
+    "stream",
+    "hook",
+    "kafka.permission",
+    "kafka.quota",
+];
 
 const DURATION: &str = "duration";
 const SIZE: &str = "size";
@@ -80,7 +86,7 @@ pub const KEYS: &[Key] = &[
 
     key("log", "journal_bytes", SIZE, "bytes", "\"512MB\"",
         "Size of the journal, 64MB to 512MB. A larger one allows rarer checkpoints, a smaller one a faster start after a crash. Its files are written with zeros once and then used again and again."),
-    key("log", "commits_per_s_max", INTEGER, "flushes a second", "600",
+    key("log", "commits_per_s_max", INTEGER, "flushes a second", "1000",
         "Most flushes to disk a second under load, 1 to 10000; after a quiet moment a flush starts at once. Lower costs latency and saves processor time."),
     key("log", "flush_bytes", SIZE, "bytes", "\"256KB\"",
         "Unflushed bytes at which a flush starts whatever the rate, at least 4KB."),

@@ -276,3 +276,56 @@ impl Mailbox {
 fn commit_bytes(commit: &Commit) -> u64 {
     (commit.messages.size_bytes() + size_of::<Commit>()) as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mailbox() -> (mio::Poll, Mailbox) {
+        let poll = mio::Poll::new().unwrap();
+        let waker = Waker::new(poll.registry(), mio::Token(0)).unwrap();
+        (poll, Mailbox::new(waker))
+    }
+
+    #[test]
+    fn a_flush_ends_a_rest_whenever_it_comes_and_other_mail_does_not() {
+        const LONG: Duration = Duration::from_secs(3600);
+        let (_poll, mailbox) = mailbox();
+        mailbox.nudge_flushed();
+        mailbox.gather(LONG);
+        let mut letters = Letters::default();
+        assert_eq!(mailbox.take(&mut letters, || 7), Some(7));
+        assert_eq!(mailbox.take(&mut letters, || 8), None);
+        // Another thread, another worker.
+        let (_poll, mailbox) = self::mailbox();
+        std::thread::scope(|scope| {
+            let resting = scope.spawn(|| mailbox.gather(LONG));
+            while !mailbox.gathering.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            mailbox.nudge();
+            assert!(mailbox.gathering.load(Ordering::SeqCst));
+            mailbox.nudge_flushed();
+            resting.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_mark_published_while_letters_are_taken_is_seen_by_this_look_or_the_next() {
+        let (_poll, mailbox) = mailbox();
+        let mark = AtomicU64::new(1);
+        let mut letters = Letters::default();
+        mailbox.nudge();
+        // The flush is announced at the worst moment: after the mark was read.
+        let seen = mailbox.take(&mut letters, || {
+            let read = mark.load(Ordering::SeqCst);
+            mark.store(2, Ordering::SeqCst);
+            mailbox.nudge_flushed();
+            read
+        });
+        assert_eq!(seen, Some(1));
+        assert!(!mailbox.may_sleep(), "it must look again");
+        let seen = mailbox.take(&mut letters, || mark.load(Ordering::SeqCst));
+        assert_eq!(seen, Some(2));
+    }
+}
