@@ -85,16 +85,13 @@ impl Packer {
             let shared = if owed.shared { SHARED } else { 0 };
             out.push(shared | if owed.sent { SENT } else { 0 });
         }
-        match slot {
-            Some(slot) => {
-                let last = std::mem::replace(&mut before.partitions[slot].1, offset);
-                put_difference(out, last, offset);
-            }
-            None => {
-                put_number(out, u64::from(partition));
-                put_number(out, offset);
-                before.admit(partition, offset);
-            }
+        if let Some(slot) = slot {
+            let last = std::mem::replace(&mut before.partitions[slot].1, offset);
+            put_difference(out, last, offset);
+        } else {
+            put_number(out, u64::from(partition));
+            put_number(out, offset);
+            before.admit(partition, offset);
         }
         if owed.ids != before.ids {
             put_number(out, u64::from(owed.ids.0));

@@ -80,6 +80,7 @@ impl Ahead {
 
     /// Takes out what is known of `position`, which is the next one for the session in `slot`, and
     /// forgets what was before it. Nothing: it must be read. An inner nothing: it is gone.
+    #[expect(clippy::option_option, reason = "not known, gone, or here")]
     pub(super) fn take(&mut self, slot: u32, position: Position) -> Option<Option<OwnedMessage>> {
         let held = self.held.get_mut(&slot)?;
         let mut found = None;

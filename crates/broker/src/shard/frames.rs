@@ -15,7 +15,7 @@ const FORMS: usize = 12;
 /// The frames of the message that is being fanned out.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
-    frames: [PublishFrame; FORMS],
+    forms: [PublishFrame; FORMS],
     encoded: u16,
     /// Whether no hook takes the event of its acknowledgement, once that is known.
     quiet: Option<bool>,
@@ -61,7 +61,7 @@ impl Frames {
             return write_one(message, form, now, conn, out);
         }
         let key = usize::from(v5) * 6 + usize::from(form.retain) * 3 + form.qos as usize;
-        let frame = &mut self.frames[key];
+        let frame = &mut self.forms[key];
         if self.encoded & (1 << key) == 0 {
             self.encoded |= 1 << key;
             frame.encode(&outgoing(message, form, now), conn.version);

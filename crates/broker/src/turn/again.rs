@@ -4,6 +4,9 @@ use super::Turn;
 use crate::message::{Messages, Place};
 use commitlog::{BatchView, Entry, PartitionId};
 
+/// Name and value.
+type Header = (Box<[u8]>, Box<[u8]>);
+
 /// One record of an event, with the bytes it had.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct EventRecord {
@@ -11,7 +14,7 @@ pub(crate) struct EventRecord {
     timestamp_ms: u64,
     key: Option<Box<[u8]>>,
     value: Box<[u8]>,
-    headers: Vec<(Box<[u8]>, Box<[u8]>)>,
+    headers: Vec<Header>,
 }
 
 impl EventRecord {
