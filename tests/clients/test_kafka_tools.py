@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+from confluent_kafka import KafkaException, Producer
 
 from door import unique
 from programs import tool
@@ -108,8 +109,6 @@ def test_verifiable_producer_and_consumer(door):
 
 
 def test_transactions(door):
-    from confluent_kafka import Producer
-
     topic, name = door.topic("tool"), unique("tool")
     producer = Producer(door.config(transactional_id=name))
     producer.init_transactions(30)
@@ -122,7 +121,14 @@ def test_transactions(door):
     states = tool("transactions", *at(door), "describe-producers", "--topic", topic, "--partition", "0")
     assert len(states.splitlines()) == 2
     assert states.splitlines()[1].split()[-1] == "0"
+    hanging = tool("transactions", *at(door), "find-hanging", "--topic", topic, "--max-transaction-timeout", "0")
+    assert topic not in hanging, "its coordinator knows the transaction"
     tool("transactions", *at(door), "abort", "--topic", topic, "--partition", "0", "--start-offset", "0")
+    assert door.read(topic) == []
+    assert len(door.read(topic, "read_uncommitted")) == 1
+    tool("transactions", *at(door), "forceTerminateTransaction", "--transactionalId", name)
+    with pytest.raises(KafkaException):
+        producer.commit_transaction(30)
     assert door.read(topic) == []
 
 
