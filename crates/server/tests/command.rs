@@ -376,7 +376,7 @@ fn a_failed_write_latches_the_node_and_a_restart_recovers() {
         ];
         let output = sluice(&args);
         assert!(output.status.success(), "{}", text(&output.stderr));
-        output.stdout.iter().filter(|&&byte| byte == b'\n').count()
+        text(&output.stdout).lines().count()
     };
     assert_eq!(consumed(&kafka), taken);
     drop(node);
