@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use ::kafka::api::{Api, ApiVersionsRequest};
 use ::kafka::{Frame, RequestHeader, WireError, decode_request, frame};
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::caller::Caller;
@@ -58,6 +58,7 @@ pub(super) async fn serve(
         login: Arc::new(Sasl::new(&caller.listener)),
         logging_in: false,
         refused: false,
+        ending: false,
         muted: None,
         door,
         transport,
@@ -66,7 +67,8 @@ pub(super) async fn serve(
         understood: false,
         buffer: BytesMut::new(),
         read_bytes: limits::READ_BYTES,
-        memory: Memory::None,
+        share: Share::default(),
+        growth: None,
         waiting: VecDeque::new(),
         waiting_bytes: 0,
         out: VecDeque::new(),
@@ -108,6 +110,8 @@ struct Connection {
     logging_in: bool,
     /// The login failed: nothing begins any more.
     refused: bool,
+    /// What came last was no request that is served: nothing behind it begins.
+    ending: bool,
     /// Until when nothing is read, because the client was over its quota.
     muted: Option<Pin<Box<Sleep>>>,
     /// A request was understood: larger ones are taken.
@@ -115,7 +119,10 @@ struct Connection {
     buffer: BytesMut,
     /// What is read at once: more where requests are large.
     read_bytes: usize,
-    memory: Memory,
+    /// What the request at the front of the buffer has of the memory for requests.
+    share: Share,
+    /// More of it is awaited.
+    growth: Option<Growth>,
     /// Begun and not yet answered, oldest first.
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
@@ -125,13 +132,18 @@ struct Connection {
     since: Instant,
 }
 
-/// The share of the memory for requests that the one at the front of the buffer takes.
-enum Memory {
-    /// It is small, or little of it has come.
-    None,
-    /// Until other requests are done with.
-    Awaited(Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>),
-    Held(Option<OwnedSemaphorePermit>),
+/// A request's share of the memory for requests; none as long as little of it has come.
+#[derive(Default)]
+struct Share {
+    permit: Option<OwnedSemaphorePermit>,
+    /// It is the one request that goes on when all of the memory is taken.
+    elder: Option<OwnedSemaphorePermit>,
+}
+
+/// Waiting for more of the memory.
+struct Growth {
+    since: Instant,
+    share: Pin<Box<dyn Future<Output = Share> + Send>>,
 }
 
 /// A request that was begun.
@@ -141,7 +153,31 @@ struct Waiting {
     since: Instant,
     size_bytes: usize,
     reply: Reply,
-    _memory: Option<OwnedSemaphorePermit>,
+    _share: Share,
+}
+
+impl Share {
+    /// How much of the request may be held, in bytes.
+    fn bytes(&self) -> usize {
+        let held = self
+            .permit
+            .as_ref()
+            .map_or(0, OwnedSemaphorePermit::num_permits);
+        if self.elder.is_some() {
+            usize::MAX
+        } else {
+            held * 1024
+        }
+    }
+
+    fn merge(&mut self, more: Self) {
+        match (&mut self.permit, more.permit) {
+            (Some(permit), Some(more)) => permit.merge(more),
+            (_, None) => {}
+            (permit, more) => *permit = more,
+        }
+        self.elder = self.elder.take().or(more.elder);
+    }
 }
 
 impl Connection {
@@ -216,7 +252,7 @@ impl Connection {
 
     /// Ready when the peer was silent, or slow, for too long.
     fn poll_alarm(&self, cx: &mut Context<'_>, mut alarm: Pin<&mut Sleep>) -> Poll<()> {
-        let awaits_us = !self.waiting.is_empty() || matches!(self.memory, Memory::Awaited(_));
+        let awaits_us = !self.waiting.is_empty() || self.growth.is_some();
         let patience = if awaits_us || self.muted.is_some() {
             // It waits for us.
             return Poll::Pending;
@@ -248,6 +284,7 @@ impl Connection {
     fn may_begin(&self) -> bool {
         !self.logging_in
             && !self.refused
+            && !self.ending
             && self.waiting.len() < self.door.settings.requests_outstanding_max as usize
             && self.waiting_bytes < limits::OUTSTANDING_BYTES_MAX
     }
@@ -278,10 +315,7 @@ impl Connection {
     }
 
     fn begin(&mut self, frame: Bytes, cx: &mut Context<'_>) -> Result<(), End> {
-        let memory = match std::mem::replace(&mut self.memory, Memory::None) {
-            Memory::Held(permit) => permit,
-            Memory::None | Memory::Awaited(_) => None,
-        };
+        let share = std::mem::take(&mut self.share);
         self.since = Instant::now();
         if self.login.raw() {
             let (door, caller) = (self.door.clone(), self.caller.clone());
@@ -291,7 +325,7 @@ impl Connection {
                 since: self.since,
                 size_bytes: frame.len(),
                 reply: sasl::begin_raw(self.login.clone(), door, caller, frame),
-                _memory: memory,
+                _share: share,
             };
             self.await_answer(begun, cx);
             return Ok(());
@@ -303,7 +337,7 @@ impl Connection {
             since: self.since,
             size_bytes: frame.len(),
             reply: Reply::Ready(Ok(None)),
-            _memory: memory,
+            _share: share,
         };
         match RequestHeader::read(&frame) {
             Ok((header, api, body)) => {
@@ -330,13 +364,11 @@ impl Connection {
                 let answer = api_versions::unsupported(fixed.correlation_id);
                 begun.reply = Reply::Ready(Ok(Some(answer.into())));
             }
-            Err(WireError::Unsupported) => {
-                return Err(End::Unsupported {
-                    api_key: fixed.api_key,
-                    version: fixed.api_version,
-                });
+            Err(error) => {
+                // First what was asked before is answered.
+                self.ending = true;
+                begun.reply = Reply::Ready(Err(HangUp::Malformed(error)));
             }
-            Err(error) => return Err(End::Malformed(error)),
         }
         self.understood = true;
         self.await_answer(begun, cx);
@@ -422,9 +454,10 @@ impl Connection {
             self.since = Instant::now();
             self.waiting_bytes -= done.size_bytes;
             self.place.answered();
-            self.door
-                .counters
-                .answered(done.api, self.since.duration_since(done.since));
+            if !matches!(done.reply, Reply::Ready(Err(_))) {
+                let took = self.since.duration_since(done.since);
+                self.door.counters.answered(done.api, took);
+            }
             let Reply::Ready(outcome) = done.reply else {
                 break;
             };
@@ -458,9 +491,8 @@ impl Connection {
         if let Some(size) = self.buffer.first_chunk::<4>() {
             let total = i32::from_be_bytes(*size) as usize + 4;
             if total > there && there >= limits::READ_BYTES {
-                // A giant that is only announced takes nothing from anybody.
-                ready!(self.poll_memory(cx, total));
-                room = total - there;
+                ready!(self.poll_share(cx, there, total));
+                room = total.min(self.share.bytes()) - there;
             }
         }
         let spare = self.buffer.capacity() - there;
@@ -470,27 +502,28 @@ impl Connection {
         self.transport.poll_read(cx, &mut self.buffer, room)
     }
 
-    /// Ready when the request at the front of the buffer has its share of the memory.
-    fn poll_memory(&mut self, cx: &mut Context<'_>, total: usize) -> Poll<()> {
-        loop {
-            match &mut self.memory {
-                Memory::Held(_) => return Poll::Ready(()),
-                Memory::Awaited(share) => {
-                    let share = ready!(share.as_mut().poll(cx));
-                    self.memory = Memory::Held(share);
-                    // The time until now was not the peer's.
-                    self.since = Instant::now();
-                }
-                Memory::None => {
-                    let memory = self.door.request_memory.clone();
-                    let kib = total.div_ceil(1024) as u32;
-                    self.memory = Memory::Awaited(Box::pin(async move {
-                        // The semaphore is never closed.
-                        memory.acquire_many_owned(kib).await.ok()
-                    }));
-                }
-            }
+    /// Ready when the request at the front of the buffer, of which so much is there, has a share of
+    /// the memory to go on with. A giant that is only announced takes next to nothing from anybody.
+    fn poll_share(&mut self, cx: &mut Context<'_>, there: usize, total: usize) -> Poll<()> {
+        let held = self.share.bytes();
+        if held > there {
+            return Poll::Ready(());
         }
+        let growth = self.growth.get_or_insert_with(|| {
+            let wanted = (there * limits::REQUEST_SHARE_GROWTH).min(total);
+            let kib = (wanted - held).div_ceil(1024) as u32;
+            let (memory, elder) = (&self.door.request_memory, &self.door.request_elder);
+            Growth {
+                since: Instant::now(),
+                share: Box::pin(grow(memory.clone(), elder.clone(), kib)),
+            }
+        });
+        let more = ready!(growth.share.as_mut().poll(cx));
+        // The time until now was not the peer's.
+        self.since += growth.since.elapsed();
+        self.growth = None;
+        self.share.merge(more);
+        Poll::Ready(())
     }
 
     /// Writes all answers that were gathered.
@@ -544,6 +577,17 @@ impl Connection {
             self.out.pop_front();
         }
         self.out.shrink_to(limits::KEPT_ANSWERS);
+    }
+}
+
+/// So much of the memory for requests, or the right to go on without. Requests that have come in part
+/// may hold all of the memory, each waiting for more: one of them is let through then.
+async fn grow(memory: Arc<Semaphore>, elder: Arc<Semaphore>, kib: u32) -> Share {
+    // Neither semaphore is ever closed.
+    tokio::select! {
+        biased;
+        permit = memory.acquire_many_owned(kib) => Share { permit: permit.ok(), elder: None },
+        elder = elder.acquire_owned() => Share { permit: None, elder: elder.ok() },
     }
 }
 

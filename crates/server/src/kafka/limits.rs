@@ -26,8 +26,12 @@ pub(super) const READ_BYTES: usize = 8 * 1024;
 pub(super) const BUSY_READ_BYTES: usize = 64 * 1024;
 
 /// Requests held in memory until they are answered, of all connections together, in KiB: when the
-/// disk is slow no more is read.
-pub(super) const REQUEST_MEMORY_KIB_MAX: u32 = 256 * 1024;
+/// disk is slow no more is read. One request more may be, so that some request always goes on.
+pub(super) const REQUEST_MEMORY_KIB_MAX: u32 = 128 * 1024;
+
+/// What a request takes of that memory, as a multiple of what has come of it: that it announces
+/// much takes nothing from others.
+pub(super) const REQUEST_SHARE_GROWTH: usize = 4;
 
 /// Requests of one connection that are begun and not answered, in bytes; one request more may be.
 pub(super) const OUTSTANDING_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -100,9 +104,6 @@ pub(super) const GROUP_PAGE_ROWS_MAX: usize = 20_000;
 
 /// Partitions of groups whose lag `/metrics` tells.
 pub(super) const LAG_METRICS_MAX: usize = 1_000;
-
-// The largest request can always be read, whoever else holds memory.
-const _: () = assert!(::kafka::limits::REQUEST_BYTES_MAX / 1024 < REQUEST_MEMORY_KIB_MAX);
 
 // A response can always be built, whoever else holds memory.
 const _: () = assert!(FETCH_BYTES_MAX / 1024 <= FETCH_MEMORY_KIB_MAX);

@@ -80,6 +80,8 @@ pub struct FrontDoor {
     fetch_memory: Arc<Semaphore>,
     /// KiB of requests that may be held until they are answered.
     request_memory: Arc<Semaphore>,
+    /// The right of one request to be read although that memory is taken.
+    request_elder: Arc<Semaphore>,
     /// The connections.
     roster: Arc<Roster>,
     /// Who may log in.
@@ -125,6 +127,7 @@ impl FrontDoor {
             parking,
             fetch_memory: Arc::new(Semaphore::new(limits::FETCH_MEMORY_KIB_MAX as usize)),
             request_memory: Arc::new(Semaphore::new(limits::REQUEST_MEMORY_KIB_MAX as usize)),
+            request_elder: Arc::new(Semaphore::new(1)),
             roster: Arc::default(),
         })
     }

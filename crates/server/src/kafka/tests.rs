@@ -2,6 +2,7 @@
 //! crate `kafka`. Clients that others wrote are in the whole-program tests.
 
 mod administering;
+mod bounds;
 mod describing;
 mod documented;
 mod fake;
