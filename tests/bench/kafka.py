@@ -38,7 +38,11 @@ def latency(bootstrap, topic):
     ages = []
     marker = b'"payload":"'
     while not select.select([sys.stdin], [], [], 0)[0]:
-        messages = consumer.consume(1000, 0.01)
+        first = consumer.poll(0.05)
+        if first is None:
+            continue
+        # What is there already; with a timeout this would wait for a thousand.
+        messages = [first, *consumer.consume(1000, 0)]
         now = time.monotonic_ns()
         for message in messages:
             value = message.value()
@@ -88,7 +92,7 @@ def idle(bootstrap, topic, count, pid):
     """Each connection does what a consumer does first, then waits in a fetch at the end of the log."""
     host, port = bootstrap.split(":")
     before = resident(pid)
-    end = struct.pack(">iii", -1, 1, 1) + text(topic) + struct.pack(">iiq", 1, 0, -1)
+    end = struct.pack(">ibi", -1, 0, 1) + text(topic) + struct.pack(">iiq", 1, 0, -1)
     connections = []
     for _ in range(count):
         connection = socket.create_connection((host, int(port)), 20)
@@ -96,7 +100,7 @@ def idle(bootstrap, topic, count, pid):
         answer(connection)
         connection.sendall(request(3, 4, struct.pack(">i", 1) + text(topic) + b"\0"))
         answer(connection)
-        connection.sendall(request(2, 2, struct.pack(">ib", -1, 0) + end[4:]))
+        connection.sendall(request(2, 2, end))
         offset = struct.unpack(">q", answer(connection)[-8:])[0]
         part = struct.pack(">iiqi", 1, 0, offset, 1 << 20)
         fetch = struct.pack(">iiiib", -1, 60_000, 1, 50 << 20, 0) + struct.pack(">i", 1) + text(topic) + part
