@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn a_flush_ends_a_rest_whenever_it_comes_and_other_mail_does_not() {
-        const LONG: Duration = Duration::from_secs(3600);
+        const LONG: Duration = Duration::from_hours(1);
         let (_poll, mailbox) = mailbox();
         mailbox.nudge_flushed();
         mailbox.gather(LONG);
