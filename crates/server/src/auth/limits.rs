@@ -11,8 +11,11 @@ pub const NAME_BYTES_MAX: usize = 255;
 /// Longest password, in bytes.
 pub const PASSWORD_BYTES_MAX: usize = 1_024;
 
-/// Passwords that are hashed at the same time: each takes [`ARGON2_MEMORY_KIB`] and a core.
-pub const HASHING_MAX: usize = 4;
+/// Passwords that are hashed at the same time: each takes [`ARGON2_MEMORY_KIB`] and a core, and half
+/// of the cores is left to those who are in.
+pub fn hashing_max() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
+}
 
 /// Passwords that wait to be hashed; a further one is refused without being looked at.
 pub const HASHING_WAITING_MAX: usize = 256;

@@ -109,15 +109,14 @@ impl Users {
     /// The users whose records are in the table.
     pub fn new(rows: impl IntoIterator<Item = (String, User)>, ledger: Box<dyn Ledger>) -> Self {
         let rows = rows.into_iter().map(|(name, user)| (name, Arc::new(user)));
+        let hashing = limits::hashing_max();
         Self {
             rows: RwLock::new(rows.collect()),
             secret: ledger.random(),
             ledger,
             changing: tokio::sync::Mutex::new(()),
-            hashing: Arc::new(Semaphore::new(limits::HASHING_MAX)),
-            places: Arc::new(Semaphore::new(
-                limits::HASHING_MAX + limits::HASHING_WAITING_MAX,
-            )),
+            hashing: Arc::new(Semaphore::new(hashing)),
+            places: Arc::new(Semaphore::new(hashing + limits::HASHING_WAITING_MAX)),
             verified: Mutex::default(),
             attempts: Mutex::default(),
             nobody: std::sync::OnceLock::new(),
@@ -219,24 +218,37 @@ impl Users {
         address: IpAddr,
     ) -> Result<(), Denied> {
         let name = bounded(name);
+        // Also where the password is remembered: how soon the answer comes would tell a guesser.
+        self.turn(name, address).await?;
+        let mut attempt = Attempt {
+            users: self,
+            name,
+            address,
+            decided: false,
+        };
         let known = self.user(name);
         let user = known.clone().unwrap_or_else(|| self.nobody());
         let found = mark(&self.secret, name, user.argon2id.salt(), password);
         if lock(&self.verified).contains(&found, Instant::now()) {
+            attempt.succeeded();
             return Ok(());
         }
-        self.turn(name, address).await?;
         if password.len() > limits::PASSWORD_BYTES_MAX {
-            self.failed(name, address);
             return Err(Denied::Wrong);
         }
         let text = password.to_owned();
-        let matches = self.hash(move || user.argon2id.matches(&text)).await?;
+        let matches = match self.hash(move || user.argon2id.matches(&text)).await {
+            Ok(matches) => matches,
+            Err(denied) => {
+                // It was not looked at, for which this client is not to blame.
+                attempt.decided = true;
+                return Err(denied);
+            }
+        };
         if !(matches && known.is_some()) {
-            self.failed(name, address);
             return Err(Denied::Wrong);
         }
-        self.succeeded(name, address);
+        attempt.succeeded();
         lock(&self.verified).insert(found, Instant::now());
         Ok(())
     }
@@ -346,6 +358,30 @@ impl Users {
             what()
         });
         hashed.await.map_err(|_| Denied::TooMany)
+    }
+}
+
+/// An attempt that has its turn. It has failed unless it is said otherwise: whoever hangs up before
+/// the answer made us hash all the same, and could guess without a brake.
+struct Attempt<'a> {
+    users: &'a Users,
+    name: &'a str,
+    address: IpAddr,
+    decided: bool,
+}
+
+impl Attempt<'_> {
+    fn succeeded(&mut self) {
+        self.decided = true;
+        self.users.succeeded(self.name, self.address);
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if !self.decided {
+            self.users.failed(self.name, self.address);
+        }
     }
 }
 

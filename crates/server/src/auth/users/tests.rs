@@ -143,3 +143,30 @@ async fn guessing_takes_longer_and_longer() {
     }
     assert!(denied >= 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_remembered_password_waits_for_its_turn_too() {
+    let (_, users) = users();
+    users.add("joe", password("pencil")).await.unwrap();
+    assert_eq!(users.verify_password("joe", "pencil", HERE).await, Ok(()));
+    for _ in 0..5 {
+        users.failed("joe", HERE);
+    }
+    let begun = tokio::time::Instant::now();
+    assert_eq!(users.verify_password("joe", "pencil", HERE).await, Ok(()));
+    assert!(begun.elapsed() >= Duration::from_millis(500));
+    // It succeeded: the next does not wait.
+    let next = lock(&users.attempts).turn(HERE, "joe", Instant::now());
+    assert_eq!(next, Some(Duration::ZERO));
+}
+
+#[tokio::test]
+async fn who_hangs_up_before_the_answer_has_failed() {
+    let (_, users) = users();
+    users.add("joe", password("pencil")).await.unwrap();
+    let attempt = users.verify_password("joe", "pen", HERE);
+    let hung_up = tokio::time::timeout(Duration::ZERO, attempt).await;
+    assert!(hung_up.is_err());
+    let next = lock(&users.attempts).turn(HERE, "joe", Instant::now());
+    assert!(next > Some(Duration::ZERO));
+}
