@@ -24,7 +24,7 @@ const _: () = assert!(RESPONSE_BYTES_MAX <= i32::MAX as u32);
 /// Longest group id, in bytes.
 pub const GROUP_ID_BYTES_MAX: usize = 255;
 
-/// Longest member id or static name of a member, in bytes.
+/// Longest member id, static name or protocol type of a member, in bytes.
 pub const MEMBER_ID_BYTES_MAX: usize = 512;
 
 /// What of a client's id or static name goes into the id of a member, in bytes.

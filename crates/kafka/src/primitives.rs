@@ -137,10 +137,17 @@ impl<'a> Reader<'a> {
         Err(WireError::Varint)
     }
 
-    /// The length in front of a string (16 bits, or compact); `None` is null.
+    /// The length in front of a string (16 bits, or compact); `None` is null. A compact one could be
+    /// longer, but what is kept of it may be told to a client that has 16 bits for it, so Kafka and
+    /// we refuse that.
     fn string_length(&mut self) -> Result<Option<usize>, WireError> {
         if self.flexible {
-            return Ok((self.unsigned_varint()? as usize).checked_sub(1));
+            let length = (self.unsigned_varint()? as usize).checked_sub(1);
+            return if length.is_some_and(|length| length > i16::MAX as usize) {
+                Err(WireError::Length)
+            } else {
+                Ok(length)
+            };
         }
         match i16::read(self)? {
             -1 => Ok(None),
@@ -561,6 +568,27 @@ mod tests {
             Vec::<i32>::read(&mut reader(&bytes, false)),
             Err(WireError::Length)
         );
+    }
+
+    #[test]
+    fn a_string_that_can_be_read_can_be_written_in_any_version() {
+        for (length, readable) in [(32_767, true), (32_768, false), (40_000, false)] {
+            let text = "x".repeat(length);
+            let mut to = Writer::new(0, true);
+            text.as_str().write(&mut to);
+            let read = <&str>::read(&mut reader(&to.bytes, true));
+            let nullable = Option::<&str>::read(&mut reader(&to.bytes, true));
+            if readable {
+                assert_eq!(read, Ok(text.as_str()));
+                assert_eq!(nullable, Ok(Some(text.as_str())));
+                let mut old = Writer::new(0, false);
+                text.as_str().write(&mut old);
+                assert_eq!(old.bytes.len(), 2 + length);
+            } else {
+                assert_eq!(read, Err(WireError::Length));
+                assert_eq!(nullable, Err(WireError::Length));
+            }
+        }
     }
 
     #[test]

@@ -39,7 +39,9 @@ impl Joining<'_> {
         let named = request
             .member_id
             .len()
-            .max(request.instance_id.map_or(0, str::len));
+            .max(request.instance_id.map_or(0, str::len))
+            // The group keeps it, and tells it to whoever asks.
+            .max(request.protocol_type.len());
         if metadata > limits::MEMBER_METADATA_BYTES_MAX
             || request.protocols.len() > limits::MEMBER_PROTOCOLS_MAX
             || named > limits::MEMBER_ID_BYTES_MAX

@@ -594,6 +594,14 @@ fn bounds_are_held() {
         refused(&mut bench, |r| r.protocols = vec![("range", &LARGE)]),
         ErrorCode::InvalidRequest
     );
+    static LONG: &str = match str::from_utf8(&[b'x'; limits::MEMBER_ID_BYTES_MAX + 1]) {
+        Ok(long) => long,
+        Err(_) => "",
+    };
+    assert_eq!(
+        refused(&mut bench, |r| r.protocol_type = LONG),
+        ErrorCode::InvalidRequest
+    );
     assert_eq!(
         refused(&mut bench, |r| (r.group, r.member_id) = ("another", "x")),
         ErrorCode::UnknownMemberId
