@@ -141,7 +141,8 @@ impl Shard {
         }
         dirty.sort_unstable();
         for at in first..self.snapshots.homes.len() {
-            if out.turn.size_bytes() > STEP_BYTES {
+            // One home at least, so that busy turns do not hold the snapshot up for ever.
+            if at > first && out.turn.size_bytes() > STEP_BYTES {
                 self.snapshots.next = Some(at);
                 self.timers.arm(now.mono_ms, Due::Snapshot);
                 return;

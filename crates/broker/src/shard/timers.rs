@@ -72,8 +72,10 @@ impl Timers {
         self.heap.peek().map(|Reverse(timer)| timer.at_ms)
     }
 
-    fn take(&mut self, mono_ms: u64) -> Option<Due> {
-        if self.next()? > mono_ms {
+    /// What is due first, unless it was armed behind timer number `last`.
+    fn take(&mut self, mono_ms: u64, last: u64) -> Option<Due> {
+        let Reverse(first) = self.heap.peek()?;
+        if first.at_ms > mono_ms || first.number > last {
             return None;
         }
         self.heap.pop().map(|Reverse(timer)| timer.due)
@@ -81,9 +83,11 @@ impl Timers {
 }
 
 impl Shard {
-    /// Does what is due.
+    /// Does what is due; what finds the turn full is still due in the next one.
     pub(super) fn tick(&mut self, now: Now, out: &mut Outbox) {
-        while let Some(due) = self.timers.take(now.mono_ms) {
+        // What goes on in the next turn is due at once, but must not go on in this one.
+        let last = self.timers.last;
+        while let Some(due) = self.timers.take(now.mono_ms, last) {
             match due {
                 Due::Expiry(session) => {
                     if let Some(slot) = self.sessions.current(session)
@@ -103,6 +107,9 @@ impl Shard {
                 Due::Retry => self.journal_again(now, out),
                 Due::Snapshot => self.snapshot_more(now, out),
                 Due::Restart => self.restart_more(now, out),
+            }
+            if out.turn.is_full() {
+                return;
             }
         }
     }

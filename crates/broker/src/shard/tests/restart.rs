@@ -326,3 +326,63 @@ fn two_runs_give_the_same_journal() {
     };
     assert_eq!(run(), run());
 }
+
+/// Turns that a worker has ended so far.
+fn turns(world: &World) -> u64 {
+    world.out[0].turn.number() - 1
+}
+
+#[test]
+fn a_long_snapshot_takes_several_turns() {
+    let mut world = World::new();
+    // Long names make long records of short inboxes.
+    let names: Vec<String> = (0..60)
+        .map(|n| format!("{n}{}", "x".repeat(30_000)))
+        .collect();
+    for name in &names {
+        let conn = world.connect(name, &lasting(600));
+        world.subscribe(conn, "t", Q1);
+        world.lose(conn);
+    }
+    let from = world.connect("from", &v5());
+    world.publish(from, "t", Q1, "owed");
+    let before = turns(&world);
+    world.each(|| Input::Snapshot);
+    let taken = turns(&world) - before;
+    assert!((4..12).contains(&taken), "{taken}");
+    assert!(world.shards[0].shards_at() > 0, "it came to its end");
+    world.restart(1, 0);
+    for name in &names {
+        let conn = world.open(name, &lasting(600));
+        assert_eq!(world.got(conn), ["CONNACK success present", "t owed q1 #1"]);
+    }
+}
+
+#[test]
+fn many_wills_go_in_several_turns_at_a_restart_and_when_they_are_due_together() {
+    let mut world = World::new();
+    let payload = vec![b'w'; 40_000];
+    for number in 0..100 {
+        let mut hello = lasting(600);
+        hello.will = Some(Will {
+            topic: "will",
+            payload: &payload,
+            qos: Q1,
+            properties: WillProperties {
+                delay_s: 20 * (number % 2),
+                ..WillProperties::default()
+            },
+            ..Will::default()
+        });
+        world.connect(&format!("c{number}"), &hello);
+    }
+    world.restart(1, 0);
+    assert_eq!(world.shards[0].stats().wills_published, 50);
+    let at_once = turns(&world);
+    assert!((2..10).contains(&at_once), "{at_once}");
+    world.pass(20_000);
+    assert_eq!(world.shards[0].stats().wills_published, 100);
+    let later = turns(&world) - at_once;
+    assert!((2..10).contains(&later), "{later}");
+    assert_eq!(world.values("mqtt.default").len(), 100);
+}
