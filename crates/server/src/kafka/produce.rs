@@ -201,6 +201,11 @@ impl Produced {
         for batch in admitted {
             let Some(row) = places.next() else { break };
             if let Some((producer_id, epoch)) = batch.transaction {
+                if id.is_none() {
+                    // Without one nobody was asked whether the caller may write with it.
+                    row.state = State::Failed(ErrorCode::TransactionalIdAuthorizationFailed.into());
+                    continue;
+                }
                 let member = membership.get_or_insert_with(|| door.transactions.membership());
                 let admits = member.admits(id, producer_id, epoch, batch.partition);
                 if let Err(code) = admits {

@@ -418,3 +418,15 @@ async fn a_transaction_that_is_open_for_too_long_is_aborted() {
         ErrorCode::ProducerFenced.as_i16()
     );
 }
+
+#[tokio::test]
+async fn a_batch_of_a_transaction_without_its_id_is_refused() {
+    let node = node();
+    let (mut client, _door, _stop) = node.serve().await;
+    let (_, me) = client.init(Some("till")).await;
+    assert_eq!(client.add(me, &["door"]).await, [0]);
+    let batch = written((me.0, me.1, 0, true), 2);
+    let (code, _) = client.produce(9, &request("door", &batch)).await;
+    assert_eq!(code, ErrorCode::TransactionalIdAuthorizationFailed.as_i16());
+    assert_eq!(client.write(me, "door", 0).await, (0, 0));
+}
