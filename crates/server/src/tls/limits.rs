@@ -6,6 +6,9 @@ use std::time::Duration;
 /// for their turn, within their own deadline.
 pub const HANDSHAKES_MAX: usize = 256;
 
+/// Of these, those of one address: it cannot keep all others out.
+pub const HANDSHAKES_MAX_PER_ADDRESS: usize = 32;
+
 /// Time for a handshake, waiting for its turn included.
 pub const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 

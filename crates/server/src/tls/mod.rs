@@ -5,11 +5,13 @@ mod files;
 pub mod limits;
 mod subject;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
@@ -88,6 +90,8 @@ pub struct Tls {
 #[derive(Debug)]
 pub struct Handshakes {
     places: Semaphore,
+    /// The places of each address that shakes hands or waits to.
+    by_address: Mutex<HashMap<IpAddr, Arc<Semaphore>>>,
     done: AtomicU64,
     failed: AtomicU64,
 }
@@ -96,6 +100,7 @@ impl Default for Handshakes {
     fn default() -> Self {
         Self {
             places: Semaphore::new(limits::HANDSHAKES_MAX),
+            by_address: Mutex::default(),
             done: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         }
@@ -109,6 +114,44 @@ impl Handshakes {
             self.done.load(Ordering::Relaxed),
             self.failed.load(Ordering::Relaxed),
         )
+    }
+
+    /// The places of an address.
+    fn of(&self, address: IpAddr) -> AddressPlaces<'_> {
+        let address = address.to_canonical();
+        let places = self
+            .addresses()
+            .entry(address)
+            .or_insert_with(|| Arc::new(Semaphore::new(limits::HANDSHAKES_MAX_PER_ADDRESS)))
+            .clone();
+        AddressPlaces {
+            all: self,
+            address,
+            places,
+        }
+    }
+
+    fn addresses(&self) -> MutexGuard<'_, HashMap<IpAddr, Arc<Semaphore>>> {
+        self.by_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The places of an address, forgotten with the last of its connections that needs them.
+struct AddressPlaces<'a> {
+    all: &'a Handshakes,
+    address: IpAddr,
+    places: Arc<Semaphore>,
+}
+
+impl Drop for AddressPlaces<'_> {
+    fn drop(&mut self) {
+        let mut addresses = self.all.addresses();
+        // One is the map's, one is ours; under its lock nobody gets another.
+        if Arc::strong_count(&self.places) <= 2 {
+            addresses.remove(&self.address);
+        }
     }
 }
 
@@ -152,13 +195,16 @@ impl Tls {
         stream: TcpStream,
         handshakes: &Handshakes,
     ) -> Result<(TlsStream<TcpStream>, Option<String>), HandshakeError> {
+        let peer = stream.peer_addr().map_err(HandshakeError::Failed)?;
+        let own = handshakes.of(peer.ip());
+        let own_place = own.places.acquire().await;
         let place = handshakes.places.acquire().await;
         let config = Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner));
         let stream = TlsAcceptor::from(config)
             .accept(stream)
             .await
             .map_err(HandshakeError::Failed)?;
-        drop(place);
+        drop((place, own_place));
         let (_, session) = stream.get_ref();
         let name = match session.peer_certificates().and_then(<[_]>::first) {
             Some(certificate) => Some(self.name(certificate).ok_or(HandshakeError::Nameless)?),
@@ -183,14 +229,13 @@ impl Tls {
     /// A file is wrong; what was read before goes on being used.
     pub fn reload(&self, whatever: bool) -> Result<bool, String> {
         let now = Stamp::of(&self.settings);
-        {
-            let mut stamp = self.stamp.lock().unwrap_or_else(PoisonError::into_inner);
-            if *stamp == now && !whatever {
-                return Ok(false);
-            }
-            *stamp = now;
+        let mut stamp = self.stamp.lock().unwrap_or_else(PoisonError::into_inner);
+        if *stamp == now && !whatever {
+            return Ok(false);
         }
         let config = files::server_config(&self.settings)?;
+        // Only now: files that were wrong, or half written, are looked at again.
+        *stamp = now;
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
         Ok(true)
     }

@@ -147,6 +147,8 @@ async fn changed_files_are_read_and_wrong_ones_change_nothing() {
     assert!(meet(&tls, client(&old, None)).await.1);
     std::fs::write(&of.certificate, "nothing").unwrap();
     assert!(tls.reload(false).unwrap_err().contains("node.pem"));
+    // It stays wrong until it is right, and is then taken without being asked for.
+    assert!(tls.reload(false).unwrap_err().contains("node.pem"));
     assert!(meet(&tls, client(&old, None)).await.1);
     settings(dir.path(), &new, None);
     assert_eq!(tls.reload(true), Ok(true));
@@ -222,4 +224,20 @@ fn what_is_wrong_with_a_file_is_told() {
     std::fs::write(&empty, "").unwrap();
     let no_ca = told(&|bad| bad.client_ca = Some(empty.clone()));
     assert!(no_ca.contains("empty.pem holds no certificate"), "{no_ca}");
+}
+
+#[tokio::test]
+async fn one_address_does_not_take_all_places() {
+    let handshakes = Handshakes::default();
+    let (here, there) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
+    let mapped = IpAddr::from([0, 0, 0, 0, 0, 0xffff, 0x7f00, 1]);
+    let own = handshakes.of(here);
+    let most = limits::HANDSHAKES_MAX_PER_ADDRESS as u32;
+    let taken = own.places.try_acquire_many(most).unwrap();
+    assert!(handshakes.of(mapped).places.try_acquire().is_err());
+    assert!(handshakes.of(there).places.try_acquire().is_ok());
+    assert_eq!(handshakes.addresses().len(), 1);
+    drop(taken);
+    drop(own);
+    assert!(handshakes.addresses().is_empty());
 }
