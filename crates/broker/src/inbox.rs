@@ -342,6 +342,7 @@ impl Inbox {
     }
 
     /// Shows positions of which the lowest in each partition is not above the lowest that is held.
+    /// May change how many bytes it takes.
     pub(crate) fn oldest(&mut self, mut visit: impl FnMut(Position)) {
         self.front.iter().for_each(|owed| visit(owed.position));
         if let Some(packed) = &mut self.packed {

@@ -25,9 +25,8 @@ impl Shard {
             *oldest = position.offset.min(*oldest);
         };
         for slot in self.sessions.slots().collect::<Vec<_>>() {
-            let session = &mut self.sessions[slot];
-            session.backlog.inbox.oldest(&mut note);
-            let in_flight = session.outbound.iter_in_order();
+            self.inbox(slot, |inbox| inbox.oldest(&mut note));
+            let in_flight = self.sessions[slot].outbound.iter_in_order();
             in_flight.for_each(|(.., owed)| note(owed.position));
         }
         for group in self.groups.iter_mut() {
@@ -57,8 +56,9 @@ impl Shard {
         let goes = |position: Position| position.partition == partition && position.offset < below;
         for slot in self.sessions.slots().collect::<Vec<_>>() {
             let mut any = false;
-            let inbox = &mut self.sessions[slot].backlog.inbox;
-            inbox.oldest(|position| any |= goes(position));
+            self.inbox(slot, |inbox| {
+                inbox.oldest(|position| any |= goes(position));
+            });
             if !any {
                 continue;
             }

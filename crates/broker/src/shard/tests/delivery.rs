@@ -917,3 +917,39 @@ fn a_backlog_read_back_is_not_read_again_for_the_event() {
     assert_eq!(world.reads, 1);
     assert_eq!(world.values("events").len(), 1);
 }
+
+#[test]
+fn what_inboxes_take_is_known_after_their_oldest_messages_were_looked_for() {
+    let mut world = World::with_hooks(&[
+        (Event::MessagePublish, "state", "state"),
+        (Event::MessagePublish, "second", "second"),
+    ]);
+    let from = world.connect("from", &v5());
+    let to = world.connect("to", &lasting(600));
+    world.subscribe(to, "#", Q1);
+    world.lose(to);
+    world.restart(1, 0);
+    let from_again = world.connect("from", &v5());
+    assert_ne!(from, from_again);
+    let many: Vec<String> = (0..70).map(|n| format!("t/{n}")).collect();
+    for topic in many.iter().map(String::as_str).chain(["state", "second"]) {
+        world.publish(from_again, topic, Q1, "x");
+    }
+    for _ in 0..200 {
+        world.publish(from_again, "state", Q1, "x");
+    }
+    let to = world.open("to", &lasting(600));
+    for packet_id in 1..=150 {
+        world.puback(to, packet_id);
+    }
+    world.lose(to);
+    let shard = &mut world.shards[0];
+    let counted = |shard: &crate::Shard| {
+        let slots = shard.sessions.slots();
+        let sizes = slots.map(|slot| shard.sessions[slot].backlog.inbox.size_bytes() as u64);
+        sizes.sum::<u64>()
+    };
+    assert_eq!(shard.owed_bytes, counted(shard));
+    shard.owed_from();
+    assert_eq!(shard.owed_bytes, counted(shard));
+}
