@@ -23,6 +23,8 @@ pub(super) struct Progress {
     pub applied_lsn: Lsn,
     /// Last entry known to be flushed.
     pub flushed_lsn: Lsn,
+    /// Last turn in which a session ended that had ids of QoS 2 messages.
+    pub ids_erased: u64,
     /// Turns in the log that are not flushed: turn and entry.
     unflushed: VecDeque<(u64, Lsn)>,
     /// Connections with an answer that waits for a turn's append; the turns rise.

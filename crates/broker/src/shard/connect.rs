@@ -78,10 +78,13 @@ impl Shard {
             keep_alive_s: (keep_alive_s != connect.keep_alive_s).then_some(keep_alive_s),
             assigned_client_id: assigned_client_id.map(Into::into),
         };
-        let level = if written {
-            Level::Append
-        } else {
-            Level::Memory
+        // If a power cut brought back an earlier session and the ids of its QoS 2 messages, a new
+        // message with such an id would be taken for a repetition and lost, as after PUBCOMP.
+        let may_come_back = !present && self.progress.ids_erased > self.progress.flushed;
+        let level = match (written, may_come_back) {
+            (true, true) => self.hooks.strictest(),
+            (true, false) => Level::Append,
+            (false, _) => Level::Memory,
         };
         self.answer(conn, level, Answer::Connack(Box::new(welcome)), now, out);
     }

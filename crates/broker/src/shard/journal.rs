@@ -195,6 +195,9 @@ impl Shard {
         for filter in filters {
             self.erase(slot, Kind::Subscription, filter.as_bytes(), now, out);
         }
+        if !received.is_empty() {
+            self.progress.ids_erased = out.turn.number();
+        }
         for packet_id in received {
             self.erase_received(slot, packet_id, now, out);
         }

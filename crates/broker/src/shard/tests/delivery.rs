@@ -953,3 +953,34 @@ fn what_inboxes_take_is_known_after_their_oldest_messages_were_looked_for() {
     shard.owed_from();
     assert_eq!(shard.owed_bytes, counted(shard));
 }
+
+#[test]
+fn connack_waits_for_the_flush_where_a_session_with_qos_2_ids_ended() {
+    let mut world = World::with_hooks(&[(Event::MessagePublish, "flushed", "state")]);
+    let clean = || {
+        let mut hello = lasting(600);
+        hello.clean_start = true;
+        hello
+    };
+    let conn = world.connect("a", &clean());
+    world.send(conn, &publish_id("t", Q2, 1, "x"));
+    world.hold_flushes = true;
+    let conn = world.open("a", &clean());
+    assert!(world.got(conn).is_empty(), "the id may come back");
+    world.hold_flushes = false;
+    world.settle();
+    assert_eq!(world.got(conn), ["CONNACK success"]);
+    // Nothing was received: nothing to wait for.
+    world.hold_flushes = true;
+    let conn = world.open("a", &clean());
+    assert_eq!(world.got(conn), ["CONNACK success"]);
+    world.send(conn, &publish_id("t", Q2, 1, "x"));
+    // The same where the session ended before.
+    world.lose(conn);
+    world.kick("a");
+    let conn = world.open("a", &clean());
+    assert!(world.got(conn).is_empty());
+    world.hold_flushes = false;
+    world.settle();
+    assert_eq!(world.got(conn), ["CONNACK success"]);
+}
