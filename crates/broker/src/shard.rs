@@ -35,7 +35,7 @@ use crate::hooks::HookTable;
 use crate::input::{Input, Now, ShardMessage};
 use crate::interest::Interest;
 use crate::limits::TOPIC_CACHE_WEIGHT_MAX;
-use crate::message::Commit;
+use crate::message::{Commit, Position};
 use crate::outbox::Outbox;
 use crate::retained::RetainedIndex;
 use crate::session::{SessionRef, Sessions};
@@ -47,7 +47,7 @@ use connection::Connections;
 use foldhash::fast::RandomState;
 use frames::Frames;
 use groups::Groups;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use lost::Lost;
 use matches::{Matched, Subscriber};
 use pump::Reading;
@@ -111,6 +111,9 @@ pub struct Shard {
     /// Those whose record the log refused.
     refused_deliveries: Vec<(SessionRef, u16)>,
     reads: HashMap<u64, Reading, RandomState>,
+    /// Deliveries whose messages are being read for the event of their acknowledgement: session,
+    /// packet id and message.
+    acking: HashSet<(u64, u16, Position), RandomState>,
     searches: HashMap<u64, Search, RandomState>,
     last_token: u64,
     /// Messages to this very shard, worked off at the end of each input.
@@ -171,6 +174,7 @@ impl Shard {
             receiving: VecDeque::new(),
             refused_deliveries: Vec::new(),
             reads: HashMap::default(),
+            acking: HashSet::default(),
             searches: HashMap::default(),
             last_token: 0,
             posts: VecDeque::new(),

@@ -107,8 +107,12 @@ impl Shard {
         } else if let Some(message) = self.recent.read(owed.position).cloned() {
             self.finish_acked(slot, packet_id, Some(&message.view()), now, out);
         } else {
-            let token = self.token();
             let session = self.sessions.reference(slot);
+            if !self.acking.insert((session.born, packet_id, owed.position)) {
+                // The client repeats itself.
+                return;
+            }
+            let token = self.token();
             self.reads.insert(
                 token,
                 Reading::Acked {

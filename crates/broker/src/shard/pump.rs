@@ -227,6 +227,7 @@ impl Shard {
                 packet_id,
                 position,
             }) => {
+                self.acking.remove(&(session.born, packet_id, position));
                 let Some(slot) = self.sessions.living(session) else {
                     return;
                 };

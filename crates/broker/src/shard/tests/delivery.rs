@@ -955,6 +955,32 @@ fn what_inboxes_take_is_known_after_their_oldest_messages_were_looked_for() {
 }
 
 #[test]
+fn an_acknowledgement_repeated_while_its_message_is_read_is_ignored() {
+    let settings = BrokerSettings {
+        recent_bytes_max: 0,
+        ..BrokerSettings::default()
+    };
+    let mut world = World::with(1, &[(Event::MessageAcked, "#", "events")], settings);
+    let from = world.connect("from", &v5());
+    let to = world.connect("to", &lasting(600));
+    world.subscribe(to, "t", Q2);
+    world.publish(from, "t", Q1, "x");
+    world.publish(from, "t", Q2, "y");
+    world.pubrec(to, 2);
+    world.hold_reads = true;
+    for _ in 0..5 {
+        world.puback(to, 1);
+        world.pubcomp(to, 2);
+    }
+    assert_eq!(world.out[0].reads.len(), 2);
+    world.hold_reads = false;
+    world.settle();
+    assert_eq!(world.values("events").len(), 2);
+    assert_eq!(world.shards[0].stats().acked, 2);
+    assert!(world.shards[0].acking.is_empty());
+}
+
+#[test]
 fn connack_waits_for_the_flush_where_a_session_with_qos_2_ids_ended() {
     let mut world = World::with_hooks(&[(Event::MessagePublish, "flushed", "state")]);
     let clean = || {
