@@ -8,6 +8,7 @@ use std::io::IoSlice;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use ::kafka::api::{Api, ApiVersionsRequest};
 use ::kafka::{Frame, RequestHeader, WireError, decode_request, frame};
@@ -60,6 +61,7 @@ pub(super) async fn serve(
         refused: false,
         ending: false,
         muted: None,
+        waited: false,
         door,
         transport,
         caller,
@@ -114,6 +116,8 @@ struct Connection {
     ending: bool,
     /// Until when nothing is read, because the client was over its quota.
     muted: Option<Pin<Box<Sleep>>>,
+    /// The request at the front of the buffer has waited for what the client owes already.
+    waited: bool,
     /// A request was understood: larger ones are taken.
     understood: bool,
     buffer: BytesMut,
@@ -215,8 +219,12 @@ impl Connection {
             if !self.out.is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            if muted || self.muted.is_some() {
+            if muted {
                 break;
+            }
+            if self.muted.is_some() {
+                // The pause is to wake us, also where nothing is to be written.
+                continue;
             }
             let silent = self.buffer.is_empty();
             match self.poll_read(cx) {
@@ -303,9 +311,17 @@ impl Connection {
     fn begin_all(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
         while self.may_begin() {
             let whole = frame(&self.buffer, self.request_bytes_max()).map_err(End::Malformed)?;
-            let Some((_, taken)) = whole else {
+            let Some((request, taken)) = whole else {
                 break;
             };
+            let owed = self.owed(request);
+            if !owed.is_zero() && !self.waited {
+                // Once: others who share the quota cannot keep this one out for ever.
+                self.waited = true;
+                self.mute(owed);
+                break;
+            }
+            self.waited = false;
             let mut frame = self.buffer.split_to(taken).freeze();
             frame.advance(4);
             self.read_bytes = taken.clamp(limits::READ_BYTES, limits::BUSY_READ_BYTES);
@@ -397,13 +413,33 @@ impl Connection {
         }
     }
 
+    /// How long the sender of a request waits for what it owes by other connections, or by requests
+    /// that were begun before it: neither is a way around its quota.
+    fn owed(&self, request: &[u8]) -> Duration {
+        if self.door.quotas.is_empty() || !self.login.settled() {
+            return Duration::ZERO;
+        }
+        let client_id = RequestHeader::read(request)
+            .ok()
+            .and_then(|(header, ..)| header.client_id);
+        self.door.owed(&self.caller, client_id.unwrap_or(""))
+    }
+
+    fn mute(&mut self, pause: Duration) {
+        self.muted = Some(Box::pin(sleep_until(Instant::now() + pause)));
+    }
+
     /// Counts a request and its answer against the quota of the client, which is told and waits.
     fn charge(&mut self, api: Api, version: i16, request_bytes: usize, answer: &mut Frame) {
+        if !self.login.settled() {
+            // It is not known yet whose quota that is, and nobody uses up that of others.
+            return;
+        }
         let pause = self
             .door
             .charge(&self.caller, api, version, request_bytes, answer);
         if !pause.is_zero() {
-            self.muted = Some(Box::pin(sleep_until(Instant::now() + pause)));
+            self.mute(pause);
         }
     }
 

@@ -74,6 +74,12 @@ impl FrontDoor {
         frame.set_throttle_time(api, version, pause_ms);
         pause
     }
+
+    /// How long it is until the caller, under that client id, owes nothing.
+    pub(super) fn owed(&self, caller: &Caller, client_id: &str) -> Duration {
+        self.quotas
+            .owed(caller.principal.name(), client_id, Instant::now())
+    }
 }
 
 impl Quotas {
@@ -85,21 +91,42 @@ impl Quotas {
         }
     }
 
-    fn charge(&self, caller: &Caller, used: Use, now: Instant) -> Duration {
-        let (principal, client_id) = (caller.principal.name(), &*caller.client_id);
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// The quota that concerns a client, and whose bucket that is.
+    fn concerning(&self, principal: &str, client_id: &str) -> Option<(Key, &QuotaSettings)> {
         let concerned = self.rules.iter().enumerate().find(|(_, rule)| {
             let matches = |pattern: &Option<crate::settings::Pattern>, name: &str| {
                 pattern.as_ref().is_none_or(|pattern| pattern.matches(name))
             };
             matches(&rule.principal, principal) && matches(&rule.client_id, client_id)
         });
-        let Some((index, rule)) = concerned else {
-            return Duration::ZERO;
-        };
+        let (index, rule) = concerned?;
         let key = Key {
             rule: index,
             principal: rule.principal.as_ref().map(|_| cut(principal)),
             client_id: rule.client_id.as_ref().map(|_| cut(client_id)),
+        };
+        Some((key, rule))
+    }
+
+    /// How long it is until nothing is owed.
+    fn owed(&self, principal: &str, client_id: &str, now: Instant) -> Duration {
+        let Some((key, rule)) = self.concerning(principal, client_id) else {
+            return Duration::ZERO;
+        };
+        let all = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(&key)
+            .map_or(Duration::ZERO, |buckets| buckets.owed(rule, now))
+    }
+
+    fn charge(&self, caller: &Caller, used: Use, now: Instant) -> Duration {
+        let concerning = self.concerning(caller.principal.name(), &caller.client_id);
+        let Some((key, rule)) = concerning else {
+            return Duration::ZERO;
         };
         let mut all = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= QUOTA_BUCKETS_MAX && !all.contains_key(&key) {
@@ -138,6 +165,16 @@ impl Buckets {
         pauses.into_iter().max().unwrap_or_default()
     }
 
+    /// How long it is until nothing is owed.
+    fn owed(&self, rule: &QuotaSettings, now: Instant) -> Duration {
+        let pauses = [
+            self.bytes_in.owed(rule.bytes_in_per_s, now),
+            self.bytes_out.owed(rule.bytes_out_per_s, now),
+            self.requests.owed(rule.requests_per_s, now),
+        ];
+        pauses.into_iter().max().unwrap_or_default()
+    }
+
     /// Whether nothing is missing any more, so that a new one would be the same.
     fn full(&self, rule: &QuotaSettings, now: Instant) -> bool {
         [
@@ -165,10 +202,18 @@ impl Bucket {
         let most_owed = -(rate as f64) * THROTTLE_MAX.as_secs_f64();
         self.left = (self.level(rate, now) - amount as f64).max(most_owed);
         self.at = now;
-        if self.left >= 0.0 {
+        self.owed(Some(rate), now)
+    }
+
+    fn owed(self, rate: Option<u64>, now: Instant) -> Duration {
+        let Some(rate) = rate else {
+            return Duration::ZERO;
+        };
+        let left = self.level(rate, now);
+        if left >= 0.0 {
             return Duration::ZERO;
         }
-        Duration::from_secs_f64(-self.left / rate as f64).min(THROTTLE_MAX)
+        Duration::from_secs_f64(-left / rate as f64).min(THROTTLE_MAX)
     }
 }
 
@@ -213,6 +258,10 @@ mod tests {
         assert_eq!(quotas.charge(&joe, bytes_in(1_000), now), Duration::ZERO);
         let pause = quotas.charge(&joe, bytes_in(500), now);
         assert_eq!(pause, Duration::from_millis(500));
+        // Also on another connection, until then.
+        let owed = |later| quotas.owed("joe", "a", now + Duration::from_millis(later));
+        assert_eq!(owed(0), Duration::from_millis(500));
+        assert_eq!(owed(500), Duration::ZERO);
         // Nobody is told apart by this quota.
         let other = quotas.charge(&caller("ann", "b"), bytes_in(500), now);
         assert_eq!(other, Duration::from_secs(1));

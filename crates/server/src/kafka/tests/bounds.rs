@@ -2,6 +2,7 @@
 //! is only announced, and what is no request at all.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use commitlog::BatchBuilder;
 use tokio::net::TcpSocket;
@@ -245,4 +246,48 @@ async fn a_connection_shows_what_its_client_calls_itself() {
     let name = shown().software_name.unwrap();
     assert_eq!(name.len(), limits::SOFTWARE_NAME_BYTES_MAX - 1);
     assert!(long.starts_with(&name));
+}
+
+/// One request a second, of all together.
+async fn slow_house() -> House {
+    House::with(|settings| {
+        settings.quotas = vec![crate::settings::QuotaSettings {
+            requests_per_s: Some(1),
+            ..Default::default()
+        }];
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_new_connection_is_no_way_around_a_quota() {
+    let house = slow_house().await;
+    let begun = std::time::Instant::now();
+    let mut client = house.client().await;
+    for _ in 0..2 {
+        client.ask_versions().await;
+    }
+    drop(client);
+    house.client().await.ask_versions().await;
+    assert!(begun.elapsed() >= Duration::from_millis(900));
+}
+
+#[tokio::test]
+async fn who_is_muted_by_what_has_no_answer_is_read_from_again() {
+    let house = slow_house().await;
+    house.log.create("door", 1);
+    let mut client = house.client().await;
+    let mut builder = BatchBuilder::new();
+    builder.push(7, None, Some(b"x"), &[]);
+    let batch = builder.finish();
+    let unanswered = ::kafka::api::ProduceRequest {
+        acks: 0,
+        ..request("door", &batch)
+    };
+    for _ in 0..2 {
+        client.send(Api::Produce, 9, &unanswered).await;
+        client.received += 1;
+    }
+    let answered = tokio::time::timeout(Duration::from_secs(9), client.ask_versions());
+    assert!(answered.await.is_ok());
 }
