@@ -1,7 +1,9 @@
-//! The HTTP interface: metrics, health and the read side of the API, over whatever implements
-//! [`NodeView`]. It knows no MQTT and no Kafka.
+//! The HTTP interface: metrics, health, and the API that reads what the node does and changes its
+//! users, over whatever implements [`NodeView`]. It asks nobody who is there, so its listener is on
+//! loopback only: who can connect to it owns every user. It knows no MQTT and no Kafka.
 
 mod bounded;
+mod local;
 pub mod node_view;
 pub mod problem;
 pub mod users;
@@ -63,9 +65,7 @@ pub async fn serve<V: NodeView>(
 
 /// All routes.
 pub fn router<V: NodeView>(view: Arc<V>, page_rows_max: u32) -> Router {
-    Router::new()
-        .route("/metrics", get(metrics::<V>))
-        .route("/healthz", get(healthz::<V>))
+    let api = Router::new()
         .route("/api/v1/status", get(status::<V>))
         .route("/api/v1/clients", get(clients::<V>))
         .route("/api/v1/streams", get(streams::<V>))
@@ -73,6 +73,11 @@ pub fn router<V: NodeView>(view: Arc<V>, page_rows_max: u32) -> Router {
         .route("/api/v1/groups", get(groups::<V>))
         .route("/api/v1/kafka", get(kafka_connections::<V>))
         .merge(users::routes::<V>())
+        .route_layer(axum::middleware::from_fn(local::only_local));
+    Router::new()
+        .route("/metrics", get(metrics::<V>))
+        .route("/healthz", get(healthz::<V>))
+        .merge(api)
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_such_path)
         .with_state(Shared {

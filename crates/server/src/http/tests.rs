@@ -115,7 +115,7 @@ impl Server {
 
     /// Status, content type and body.
     async fn ask(&self, method: &str, path: &str) -> (u16, String, String) {
-        self.send(method, path, "Host: x\r\n\r\n").await
+        self.send(method, path, "Host: localhost\r\n\r\n").await
     }
 
     /// The same with `rest` behind the first line of the request.
@@ -311,6 +311,31 @@ async fn changes_of_users_that_cannot_be_are_problems() {
         assert!(!body.contains("pencil"), "{body}");
     }
     assert!(server.view.users.exists("joe") && !server.view.users.exists("ann"));
+}
+
+#[tokio::test]
+async fn the_api_answers_under_a_name_of_this_machine_only() {
+    let server = Server::start().await;
+    let elsewhere = "Host: evil.example\r\n\r\n";
+    let origin = "Host: localhost\r\nOrigin: http://evil.example\r\n\r\n";
+    for path in ["/api/v1/users", "/api/v1/status", "/api/v1/clients"] {
+        for foreign in [elsewhere, origin] {
+            let (code, kind, body) = server.send("GET", path, foreign).await;
+            assert_eq!(
+                (code, kind.as_str()),
+                (403, "application/problem+json"),
+                "{path}"
+            );
+            assert!(body.contains("loopback"), "{body}");
+        }
+        for own in ["", "Host: [::1]:18083\r\n", "Host: LOCALHOST\r\n"] {
+            let sent = format!("{own}\r\n");
+            assert_eq!(server.send("GET", path, &sent).await.0, 200, "{path} {own}");
+        }
+    }
+    for path in ["/metrics", "/healthz"] {
+        assert_eq!(server.send("GET", path, elsewhere).await.0, 200, "{path}");
+    }
 }
 
 #[tokio::test]
