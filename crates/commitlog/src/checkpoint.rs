@@ -12,7 +12,7 @@ use crate::journal::{DirtyPart, JournalMark, sync_parts};
 use crate::log::{Log, Store};
 use crate::partition::PartitionMark;
 use crate::stream::{Lsn, PartitionId};
-use crate::watermark::{PartitionState, Shared};
+use crate::watermark::{PartitionState, Shared, Watermarks};
 
 /// What the catalogue on disk says.
 #[derive(Default)]
@@ -41,7 +41,7 @@ pub struct Checkpoint {
     marks: BTreeMap<PartitionId, PartitionMark>,
     /// Partitions whose segments compaction replaced before this began.
     installed: Vec<PartitionId>,
-    ends: Vec<(Arc<PartitionState>, u64)>,
+    ends: Vec<(Arc<PartitionState>, Watermarks)>,
     flushed_parts: Vec<(String, Lsn)>,
     stage: Stage,
 }

@@ -161,7 +161,7 @@ fn cleanable(
     };
     let pin = owned.pins.values().copied().min().unwrap_or(u64::MAX);
     let marks = owned.state.watermarks();
-    let end = durable.min(pin).min(marks.flushed).min(marks.stable);
+    let end = durable.min(pin).min(marks.flushed_stable);
     let log_start = partition.log_start();
     let mut segments = partition.segments();
     segments.retain(|segment| {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::error::Error;
 use crate::journal::{DirtyPart, sync_parts};
 use crate::stream::Lsn;
-use crate::watermark::{PartitionState, Shared};
+use crate::watermark::{PartitionState, Shared, Watermarks};
 
 /// The journal's written parts, to be synced on another thread than the log's.
 #[must_use = "a ticket flushes nothing until it is run"]
@@ -14,7 +14,8 @@ pub struct FlushTicket {
     pub(crate) shared: Arc<Shared>,
     pub(crate) parts: Vec<DirtyPart>,
     pub(crate) lsn: Lsn,
-    pub(crate) ends: Vec<(Arc<PartitionState>, u64)>,
+    /// How far the partitions were when the ticket was made.
+    pub(crate) ends: Vec<(Arc<PartitionState>, Watermarks)>,
 }
 
 impl FlushTicket {
@@ -44,7 +45,8 @@ pub struct Flushed {
     pub(crate) lsn: Lsn,
     /// Each with its last entry that was flushed.
     pub(crate) parts: Vec<(String, Lsn)>,
-    pub(crate) ends: Vec<(Arc<PartitionState>, u64)>,
+    /// How far the partitions were when the ticket was made.
+    pub(crate) ends: Vec<(Arc<PartitionState>, Watermarks)>,
 }
 
 impl Flushed {

@@ -30,7 +30,7 @@ use crate::recovery::Recovery;
 use crate::space::SpaceGuard;
 use crate::stream::{Ack, Lsn, PartitionId, Place, Storage, StreamSettings};
 use crate::tail::TailBudget;
-use crate::watermark::{Directory, PartitionMeta, PartitionState, Shared, StreamMeta};
+use crate::watermark::{Directory, PartitionMeta, PartitionState, Shared, StreamMeta, Watermarks};
 
 pub(crate) use ops::{World, memory_store, partition_settings};
 
@@ -315,7 +315,7 @@ impl Log {
             // Replay went on behind what the states were made with.
             let next_offset = partition.store.next_offset();
             partition.state.publish_transactions(next_offset);
-            partition.state.publish_flushed(next_offset);
+            partition.state.publish_all_flushed();
         }
         log.publish_directory();
         log.publish_sizes();
@@ -435,7 +435,7 @@ impl Log {
                 partition.state.publish_appended(next_offset);
             }
             if matches!(partition.store, Store::Memory(_)) {
-                partition.state.publish_flushed(next_offset);
+                partition.state.publish_all_flushed();
                 partition
                     .state
                     .publish_log_start(partition.store.log_start());
@@ -466,8 +466,8 @@ impl Log {
     pub fn flushed(&mut self, flushed: Flushed) {
         let Flushed { lsn, parts, ends } = flushed;
         self.journal.clean(&parts);
-        for (state, end) in ends {
-            state.publish_flushed(end);
+        for (state, marks) in ends {
+            state.publish_flushed(marks.appended, marks.stable);
         }
         let partitions = &mut self.partitions;
         self.unflushed.retain(|id| {
@@ -548,13 +548,13 @@ impl Log {
         self.anything_staged
     }
 
-    pub(crate) fn unflushed_ends(&self) -> Vec<(Arc<PartitionState>, u64)> {
+    pub(crate) fn unflushed_ends(&self) -> Vec<(Arc<PartitionState>, Watermarks)> {
         let partitions = self
             .unflushed
             .iter()
             .filter_map(|id| self.partitions.get(id));
         partitions
-            .map(|p| (Arc::clone(&p.state), p.state.watermarks().appended))
+            .map(|p| (Arc::clone(&p.state), p.state.watermarks()))
             .collect()
     }
 

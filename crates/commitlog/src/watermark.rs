@@ -23,6 +23,8 @@ pub struct Watermarks {
     pub flushed: u64,
     /// Last stable offset: no open transaction begins below it.
     pub stable: u64,
+    /// The same as far as it is flushed: what a crash leaves decided. Never beyond `flushed`.
+    pub flushed_stable: u64,
 }
 
 /// A stream as readers see it.
@@ -54,6 +56,8 @@ pub(crate) struct PartitionState {
     log_start: AtomicU64,
     appended: AtomicU64,
     flushed: AtomicU64,
+    /// The stable end when what is flushed was written.
+    flushed_stable: AtomicU64,
     /// First offset of the oldest open transaction; the greatest number without one.
     unstable: AtomicU64,
     tail: Mutex<Tail>,
@@ -70,6 +74,8 @@ impl PartitionState {
             log_start,
             appended: AtomicU64::new(next_offset),
             flushed: AtomicU64::new(next_offset),
+            // What is open is not known yet.
+            flushed_stable: AtomicU64::new(0),
             unstable: AtomicU64::new(u64::MAX),
             tail: Mutex::default(),
             producers: Mutex::default(),
@@ -77,7 +83,9 @@ impl PartitionState {
     }
 
     pub(crate) fn watermarks(&self) -> Watermarks {
-        // Ends are read before starts are, so that no end is below a start.
+        // Ends are read before starts are, so that no end is below a start; and the nearer of two
+        // ends first.
+        let flushed_stable = self.flushed_stable.load(Ordering::Acquire);
         let flushed = self.flushed.load(Ordering::Acquire);
         let appended = self.appended.load(Ordering::Acquire);
         // Behind the end: a transaction is published before the end that contains it.
@@ -88,6 +96,7 @@ impl PartitionState {
             appended: appended.max(log_start),
             flushed: flushed.max(log_start),
             stable: appended.min(unstable).max(log_start),
+            flushed_stable: flushed_stable.max(log_start),
         }
     }
 
@@ -104,8 +113,17 @@ impl PartitionState {
         self.unstable.store(unstable, Ordering::Release);
     }
 
-    pub(crate) fn publish_flushed(&self, next_offset: u64) {
+    /// `stable`: the stable end when `next_offset` was the end of what was written. The one of now
+    /// may be due to a marker that is not flushed.
+    pub(crate) fn publish_flushed(&self, next_offset: u64, stable: u64) {
         self.flushed.fetch_max(next_offset, Ordering::AcqRel);
+        self.flushed_stable.fetch_max(stable, Ordering::AcqRel);
+    }
+
+    /// As [`publish_flushed`](Self::publish_flushed) where all that is appended is flushed.
+    pub(crate) fn publish_all_flushed(&self) {
+        let marks = self.watermarks();
+        self.publish_flushed(marks.appended, marks.stable);
     }
 
     pub(crate) fn publish_log_start(&self, offset: u64) {

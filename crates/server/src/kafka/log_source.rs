@@ -130,16 +130,16 @@ impl Source for LogSource {
         let marks = self.log.watermarks(partition)?;
         // A stream that is not in the catalogue is deleted at this moment.
         let ack = self.ack(partition)?;
-        let visible = if ack >= Ack::Flush {
-            marks.flushed
+        let (visible, stable) = if ack >= Ack::Flush {
+            (marks.flushed, marks.flushed_stable)
         } else {
-            marks.appended
+            (marks.appended, marks.stable)
         };
         Some(Watermarks {
             log_start: marks.log_start,
             visible,
             appended: marks.appended,
-            stable: marks.stable.min(visible),
+            stable,
             leader_epoch: self.log.leader_epoch(),
         })
     }

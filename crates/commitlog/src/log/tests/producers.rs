@@ -68,6 +68,57 @@ fn filled(disk: &MemoryDisk, change: fn(&mut StreamSettings)) -> Log {
     log
 }
 
+fn flushed_stable(reader: &LogReader) -> (u64, u64) {
+    let marks = reader.watermarks(1).unwrap();
+    (marks.flushed_stable, marks.flushed)
+}
+
+#[test]
+fn a_marker_moves_the_flushed_stable_end_when_it_is_flushed_itself() {
+    let disk = MemoryDisk::new();
+    let mut log = log_of(&disk, |settings| settings.ack = Ack::Flush);
+    let reader = log.reader();
+    stage(&mut log, vec![batch(&["plain"]), txn(1, 0), txn(2, 0)]);
+    log.write().unwrap();
+    assert_eq!(flushed_stable(&reader), (0, 0));
+    let ticket = log.flush_ticket().unwrap();
+    // While the flush runs.
+    stage(&mut log, vec![commit(1)]);
+    log.write().unwrap();
+    let flushed = ticket.run().unwrap();
+    log.flushed(flushed);
+    assert_eq!(stable(&reader), (3, 6));
+    assert_eq!(flushed_stable(&reader), (1, 5));
+    flush(&mut log);
+    assert_eq!(flushed_stable(&reader), (3, 6));
+    stage(&mut log, vec![commit(2)]);
+    log.write().unwrap();
+    assert_eq!((stable(&reader), flushed_stable(&reader)), ((7, 7), (3, 6)));
+    flush(&mut log);
+    assert_eq!(flushed_stable(&reader), (7, 7));
+    // After a start, all that is there is flushed; one transaction is open.
+    stage(&mut log, vec![txn(2, 2)]);
+    log.write().unwrap();
+    flush(&mut log);
+    log.close(u64::MAX).unwrap();
+    let log = open(&disk);
+    let reader = log.reader();
+    assert_eq!((stable(&reader), flushed_stable(&reader)), ((7, 9), (7, 9)));
+}
+
+#[test]
+fn all_of_a_memory_stream_counts_as_flushed() {
+    let disk = MemoryDisk::new();
+    let mut log = log_of(&disk, |settings| settings.storage = Storage::Memory);
+    let reader = log.reader();
+    stage(&mut log, vec![batch(&["plain"]), txn(1, 0)]);
+    log.write().unwrap();
+    assert_eq!(flushed_stable(&reader), (1, 3));
+    stage(&mut log, vec![commit(1)]);
+    log.write().unwrap();
+    assert_eq!(flushed_stable(&reader), (4, 4));
+}
+
 type Damage = fn(&MemoryDisk);
 
 /// What was said about the index of aborted transactions.
