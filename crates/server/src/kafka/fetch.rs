@@ -151,7 +151,7 @@ impl Fetch<'_> {
                 Look::Something(marks, up_to) => {
                     let bytes_left = bytes_max.saturating_sub(gathered.size_bytes);
                     let first = gathered.size_bytes == 0;
-                    match self.read(slot, &marks, up_to, bytes_left, first).await {
+                    match self.read(slot, up_to, bytes_left, first).await {
                         Ok((batches, aborted)) => FetchPartitionResponse {
                             records: Records::Stored(batches),
                             aborted_transactions: aborted,
@@ -254,7 +254,6 @@ impl Fetch<'_> {
     async fn read(
         &self,
         slot: &Slot<'_>,
-        marks: &Watermarks,
         up_to: u64,
         bytes_left: usize,
         first: bool,
@@ -267,11 +266,9 @@ impl Fetch<'_> {
         let offset = slot.row.fetch_offset as u64;
         let source = &self.door.source;
         let batches = if let Some(batches) = source.read_tail(partition, offset, bytes_max) {
-            if up_to < marks.appended {
-                cut(batches, up_to)
-            } else {
-                batches
-            }
+            // The tail may have grown since the watermarks were taken, by what is not flushed or
+            // not decided yet.
+            cut(batches, up_to)
         } else {
             let source = source.clone();
             let read = move || source.read(partition, offset, bytes_max, up_to);

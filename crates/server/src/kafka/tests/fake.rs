@@ -52,6 +52,8 @@ struct Partition {
     /// `None`: the stream is not one of `flush`.
     flushed: Option<u64>,
     ended: Option<(i32, u64)>,
+    /// Appended just before the tail is read.
+    late: Option<Vec<u8>>,
 }
 
 impl FakeLog {
@@ -118,6 +120,18 @@ impl FakeLog {
             partition.append(batch);
         });
         size
+    }
+
+    /// Appends as [`append`](Self::append), but between a reader's look at the watermarks and its
+    /// read.
+    pub(crate) fn append_late(&self, name: &str, index: usize, times: &[i64]) {
+        let mut builder = BatchBuilder::new();
+        for &time in times {
+            builder.push(time, Some(b"key"), Some(b"value of the record"), &[]);
+        }
+        self.change(name, index, |partition| {
+            partition.late = Some(builder.finish());
+        });
     }
 
     pub(crate) fn flush(&self, name: &str, index: usize) {
@@ -334,9 +348,13 @@ impl Source for FakeLog {
         offset: u64,
         bytes_max: usize,
     ) -> Option<Vec<Bytes>> {
-        let inside = self.inside.lock().unwrap();
-        let partition = &inside.partitions[partition as usize];
-        (!inside.on_file).then(|| partition.read(offset, bytes_max, u64::MAX))
+        let mut inside = self.inside.lock().unwrap();
+        let on_file = inside.on_file;
+        let partition = &mut inside.partitions[partition as usize];
+        if let Some(batch) = partition.late.take() {
+            partition.append(batch);
+        }
+        (!on_file).then(|| partition.read(offset, bytes_max, u64::MAX))
     }
 
     fn read(

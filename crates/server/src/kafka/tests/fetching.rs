@@ -194,6 +194,21 @@ async fn readers_of_a_flush_stream_see_what_is_flushed() {
 }
 
 #[tokio::test]
+async fn what_is_appended_between_the_look_and_the_read_is_not_shown() {
+    let house = House::new().await;
+    house.log.create_flush("door");
+    house.log.append("door", 0, &[1, 1]);
+    house.log.flush("door", 0);
+    house.log.append_late("door", 0, &[2, 2]);
+    let mut client = house.client().await;
+    let fetched = client.fetch(12, &fetch("door", 0)).await;
+    assert_eq!((fetched.offsets, fetched.high_watermark), (vec![0, 1], 2));
+    house.log.flush("door", 0);
+    let fetched = client.fetch(12, &fetch("door", 0)).await;
+    assert_eq!(fetched.offsets, [0, 1, 2, 3]);
+}
+
+#[tokio::test]
 async fn a_fetch_session_that_was_never_opened_is_refused() {
     let house = House::new().await;
     house.log.create("door", 1);
