@@ -3,6 +3,7 @@
 mod chaos;
 mod cost;
 mod delivery;
+mod giving_up;
 mod restart;
 mod retained;
 mod sessions;
