@@ -68,6 +68,27 @@ impl LogReader {
         self.state(id).map(|state| state.watermarks())
     }
 
+    /// What the mirror calls when the Apache Kafka cluster behind has all of the partition below
+    /// `next_offset`, in the mirror's sense of done; whoever waits must be woken afterwards. Any
+    /// thread may call it; it never goes back, and a partition that is gone is left alone.
+    ///
+    /// Answers of level [`Ack::Kafka`](crate::Ack::Kafka) leave by this mark alone. It never passes
+    /// what is flushed, whatever is said: a cluster that knows more than this log, which may have
+    /// been set back, says nothing about what is appended from now on.
+    pub fn set_mirrored(&self, id: PartitionId, next_offset: u64) {
+        let Some(state) = self.state(id) else { return };
+        let next_offset = next_offset.min(state.watermarks().flushed);
+        if state.publish_mirrored(next_offset) {
+            self.shared.mirrored_moves.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Rises whenever the mirrored end of some partition has moved: who saw the same number twice
+    /// need not look at the partitions.
+    pub fn mirrored_moves(&self) -> u64 {
+        self.shared.mirrored_moves.load(Ordering::Acquire)
+    }
+
     /// The leader epoch that new batches get; it rises with every start after a crash.
     pub fn leader_epoch(&self) -> i32 {
         self.shared.epoch.load(Ordering::Acquire)

@@ -25,6 +25,9 @@ pub struct Watermarks {
     pub stable: u64,
     /// The same as far as it is flushed: what a crash leaves decided. Never beyond `flushed`.
     pub flushed_stable: u64,
+    /// End of what the Apache Kafka cluster behind has; 0 until a mirror has said so. Only what is
+    /// flushed is ever mirrored.
+    pub mirrored: u64,
 }
 
 /// A stream as readers see it.
@@ -60,6 +63,7 @@ pub(crate) struct PartitionState {
     flushed_stable: AtomicU64,
     /// First offset of the oldest open transaction; the greatest number without one.
     unstable: AtomicU64,
+    mirrored: AtomicU64,
     tail: Mutex<Tail>,
     /// Changed by the owner only.
     producers: Mutex<Producers>,
@@ -77,6 +81,7 @@ impl PartitionState {
             // What is open is not known yet.
             flushed_stable: AtomicU64::new(0),
             unstable: AtomicU64::new(u64::MAX),
+            mirrored: AtomicU64::new(0),
             tail: Mutex::default(),
             producers: Mutex::default(),
         }
@@ -85,6 +90,7 @@ impl PartitionState {
     pub(crate) fn watermarks(&self) -> Watermarks {
         // Ends are read before starts are, so that no end is below a start; and the nearer of two
         // ends first.
+        let mirrored = self.mirrored.load(Ordering::Acquire);
         let flushed_stable = self.flushed_stable.load(Ordering::Acquire);
         let flushed = self.flushed.load(Ordering::Acquire);
         let appended = self.appended.load(Ordering::Acquire);
@@ -97,7 +103,13 @@ impl PartitionState {
             flushed: flushed.max(log_start),
             stable: appended.min(unstable).max(log_start),
             flushed_stable: flushed_stable.max(log_start),
+            mirrored,
         }
+    }
+
+    /// Never goes back; whether it moved.
+    pub(crate) fn publish_mirrored(&self, next_offset: u64) -> bool {
+        self.mirrored.fetch_max(next_offset, Ordering::AcqRel) < next_offset
     }
 
     pub(crate) fn publish_appended(&self, next_offset: u64) {
@@ -160,6 +172,7 @@ pub(crate) struct Shared {
     pub(crate) journal_used_bytes: AtomicU64,
     pub(crate) journal_bytes_max: AtomicU64,
     pub(crate) tail_bytes: AtomicU64,
+    pub(crate) mirrored_moves: AtomicU64,
     directory: RwLock<Arc<Directory>>,
 }
 
@@ -174,6 +187,7 @@ impl Shared {
             journal_used_bytes: AtomicU64::new(0),
             journal_bytes_max: AtomicU64::new(0),
             tail_bytes: AtomicU64::new(0),
+            mirrored_moves: AtomicU64::new(0),
             directory: RwLock::default(),
         }
     }

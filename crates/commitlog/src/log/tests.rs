@@ -301,3 +301,25 @@ fn replay_shows_no_batches_of_foreign_entries() {
         .collect();
     assert_eq!(replayed, [(2, 1), (3, 0), (4, 1)]);
 }
+
+#[test]
+fn the_mirrored_end_never_goes_back_nor_beyond_what_is_flushed() {
+    let disk = MemoryDisk::new();
+    let mut log = open(&disk);
+    log.create_stream(StreamSettings::new("s"), 1000).unwrap();
+    let reader = log.reader();
+    log.stage(append(1, &["a", "b"]), 1001).unwrap();
+    log.write().unwrap();
+    flush(&mut log);
+    log.stage(append(1, &["c"]), 1002).unwrap();
+    log.write().unwrap();
+    let mirrored = || reader.watermarks(1).unwrap().mirrored;
+    assert_eq!((mirrored(), reader.mirrored_moves()), (0, 0));
+    reader.set_mirrored(1, 1);
+    assert_eq!((mirrored(), reader.mirrored_moves()), (1, 1));
+    reader.set_mirrored(1, 3);
+    assert_eq!(mirrored(), 2, "the third is not flushed");
+    reader.set_mirrored(1, 1);
+    reader.set_mirrored(9, 1);
+    assert_eq!((mirrored(), reader.mirrored_moves()), (2, 2));
+}
