@@ -1,5 +1,6 @@
 //! Everything that can happen to a shard. The shard changes in no other way.
 
+use crate::access::{Access, Permit};
 use crate::message::{Commit, MessageRef, Messages, OwnedMessage, Position};
 use crate::retained::RetainedPage;
 use commitlog::{Lsn, PartitionId};
@@ -75,6 +76,36 @@ pub struct Announce<'a> {
     pub retain: bool,
 }
 
+/// As whom a client came in; the default is a client that was not asked.
+#[derive(Debug, Clone, Default)]
+pub struct Admitted {
+    /// The client id that stands in for its own.
+    pub client_id: Option<Box<str>>,
+    /// The user name that stands in for its own.
+    pub username: Option<Box<str>>,
+    /// What it may do; `None`: everything.
+    pub access: Option<Arc<Access>>,
+    /// What was found out for its will.
+    pub permits: Vec<Permit>,
+    /// When its credentials end, by the monotonic clock.
+    pub expires_ms: Option<u64>,
+    /// Enhanced authentication: the method.
+    pub method: Option<Box<str>>,
+    /// Enhanced authentication: the last data, for CONNACK.
+    pub data: Option<Box<[u8]>>,
+}
+
+/// What the host makes of an AUTH.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reauthenticated<'a> {
+    /// The exchange goes on with these data.
+    Continue(&'a [u8]),
+    /// It is complete; the last data.
+    Done(&'a [u8]),
+    /// It failed.
+    Failed(mqtt::ReasonCode),
+}
+
 /// One thing that happens to a shard.
 #[derive(Debug)]
 pub enum Input<'a> {
@@ -90,6 +121,27 @@ pub enum Input<'a> {
         assigned_client_id: Option<&'a str>,
         /// The other end.
         peer: Peer,
+        /// As whom it came in, and what it may do.
+        admitted: &'a Admitted,
+    },
+    /// What the host found out of what [`crate::Shard::questions`] asked; the packet follows.
+    Permitted {
+        /// Whose packet.
+        conn: ConnId,
+        /// The answers.
+        permits: Vec<Permit>,
+    },
+    /// The packet for which the host asked has been handled.
+    PermitsSettled {
+        /// Whose.
+        conn: ConnId,
+    },
+    /// What comes of an AUTH ([`crate::outbox::Reauthentication`]).
+    Reauthenticated {
+        /// Whose.
+        conn: ConnId,
+        /// What the client is told.
+        judged: Reauthenticated<'a>,
     },
     /// A packet that the client sent.
     Packet {

@@ -1,5 +1,6 @@
 //! What an MQTT broker decides: sessions, subscriptions, publish, deliver, retained, will, hooks.
 
+pub mod access;
 pub mod decode;
 pub mod filters;
 pub mod hooks;
@@ -28,17 +29,17 @@ pub use decode::{RecordError, StreamKind, decode_record};
 pub use filters::{FilterTree, MatchCache, TopicCache};
 pub use hooks::{Event, HookError, HookSettings, HookTable, KeyTemplate, PayloadEncoding};
 pub use input::{
-    Announce, CloseCause, ConnId, Input, Now, Peer, ReadRequest, Refusal, RetainedRequest,
-    Returned, ShardMessage,
+    Admitted, Announce, CloseCause, ConnId, Input, Now, Peer, ReadRequest, Reauthenticated,
+    Refusal, RetainedRequest, Returned, ShardMessage,
 };
 pub use interest::Interest;
 pub use message::{
     Commit, MessageRef, MessageView, Messages, OwnedMessage, Place, Position, REFUSED,
 };
-pub use outbox::{Accepted, Outbox};
+pub use outbox::{Accepted, Outbox, Reauthentication};
 pub use restore::Markers;
 pub use retained::{RetainedHit, RetainedIndex, RetainedPage};
-pub use settings::{BrokerSettings, SharedStrategy};
+pub use settings::{BrokerSettings, DeniedPublish, SharedStrategy};
 pub use shard::{
     ClientQuery, ClientRow, HOMES, Places, READ_POSITIONS_MAX, Shard, ShardStats, home_of,
     worker_of,

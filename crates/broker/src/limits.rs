@@ -51,6 +51,13 @@ pub const BATCH_CUT_BYTES: usize = 4 * 1024 * 1024;
 /// not fit is counted and lost.
 pub const LOST_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Decisions about what a client may do that its connection remembers; one more forgets the one that
+/// was not used for longest, and is made anew when it is wanted.
+pub const PERMITS_MAX: usize = 32;
+
+/// Decisions about topics and filters longer than this, in bytes, are made anew each time.
+pub const PERMIT_TOPIC_BYTES_MAX: usize = 256;
+
 /// Hooks of one node; the configuration that names more is refused.
 pub const HOOKS_MAX: usize = 1_024;
 

@@ -19,6 +19,21 @@ pub struct Accepted {
     pub keep_alive_s: u16,
 }
 
+/// An AUTH of a client that authenticates again, for the host to judge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reauthentication {
+    /// Whose.
+    pub conn: ConnId,
+    /// Whether it begins; else it goes on.
+    pub begins: bool,
+    /// Whom the client came in as, who it must stay.
+    pub username: Box<str>,
+    /// Where it comes from.
+    pub address: Option<std::net::IpAddr>,
+    /// Data of the method.
+    pub data: Box<[u8]>,
+}
+
 /// The outputs of one worker's shard.
 #[derive(Debug)]
 pub struct Outbox {
@@ -34,6 +49,8 @@ pub struct Outbox {
     pub retained: Vec<RetainedRequest>,
     /// For other shards, by home; a home of the same worker is possible.
     pub posts: Vec<(u8, ShardMessage)>,
+    /// Clients that authenticate again.
+    pub reauthentications: Vec<Reauthentication>,
     buffers: Vec<Buffer>,
     dirty: Vec<ConnId>,
     spare: Vec<Vec<u8>>,
@@ -59,6 +76,7 @@ impl Outbox {
             reads: Vec::new(),
             retained: Vec::new(),
             posts: Vec::new(),
+            reauthentications: Vec::new(),
             buffers: Vec::new(),
             dirty: Vec::new(),
             spare: Vec::new(),

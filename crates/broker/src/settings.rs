@@ -10,6 +10,16 @@ pub enum SharedStrategy {
     Sticky,
 }
 
+/// What becomes of an MQTT 3 client that publishes what it may not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeniedPublish {
+    /// The message is dropped, and acknowledged as if it were not: MQTT 3 has no word for it.
+    #[default]
+    Drop,
+    /// The connection is closed.
+    Disconnect,
+}
+
 /// Settings of every shard of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokerSettings {
@@ -42,6 +52,8 @@ pub struct BrokerSettings {
     pub send_buffer_bytes_max: u32,
     /// Which member of a shared group gets a message.
     pub shared_strategy: SharedStrategy,
+    /// What becomes of an MQTT 3 client that publishes what it may not.
+    pub denied_publish: DeniedPublish,
     /// Bytes of recent commits that a shard keeps so that short backlogs need no read; as many again
     /// of messages that were read back for an event, and of messages read ahead of a window.
     pub recent_bytes_max: u64,
@@ -64,6 +76,7 @@ impl Default for BrokerSettings {
             subscriptions_max: 10_000,
             send_buffer_bytes_max: 1024 * 1024,
             shared_strategy: SharedStrategy::RoundRobin,
+            denied_publish: DeniedPublish::Drop,
             recent_bytes_max: 16 * 1024 * 1024,
         }
     }

@@ -15,6 +15,7 @@ mod lost;
 mod matches;
 mod overview;
 mod owed;
+mod permission;
 mod publish;
 mod pump;
 mod recent;
@@ -211,6 +212,11 @@ impl Shard {
     fn happen(&mut self, input: Input<'_>, now: Now, out: &mut Outbox) {
         match input {
             Input::Packet { conn, packet } => self.packet(conn, packet, now, out),
+            Input::Permitted { conn, permits } => self.permitted(conn, permits, now),
+            Input::PermitsSettled { conn } => self.permits_settled(conn),
+            Input::Reauthenticated { conn, judged } => {
+                self.reauthenticated(conn, judged, now, out);
+            }
             Input::Committed(commit) => self.committed(commit, now, out),
             Input::Flushed(lsn) => self.flushed(lsn, now, out),
             Input::Open {
@@ -218,8 +224,18 @@ impl Shard {
                 connect,
                 assigned_client_id,
                 peer,
+                admitted,
             } => {
-                self.open(conn, connect, assigned_client_id, peer, now, out);
+                let client_id = admitted.client_id.as_deref().or(assigned_client_id);
+                let assigned = assigned_client_id.is_some();
+                let arrival = connect::Arrival {
+                    connect,
+                    client_id: client_id.unwrap_or(connect.client_id),
+                    assigned,
+                    peer,
+                    admitted,
+                };
+                self.open(conn, &arrival, now, out);
             }
             Input::Malformed { conn, error } => self.malformed(conn, error, now, out),
             Input::Closed { conn, why } => self.closed(conn, why, now, out),

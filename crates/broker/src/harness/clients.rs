@@ -2,7 +2,7 @@
 
 use super::World;
 use super::show::show;
-use crate::input::{CloseCause, ConnId, Input, Peer};
+use crate::input::{Admitted, CloseCause, ConnId, Input, Peer};
 use crate::shard::{home_of, worker_of};
 use mqtt::{
     Ack, Connect, ConnectProperties, Disconnect, Filters, Packet, Publish, PublishProperties, QoS,
@@ -29,6 +29,7 @@ pub(crate) struct Hello<'a> {
     pub will: Option<Will<'a>>,
     pub properties: ConnectProperties<'a>,
     pub assigned: Option<&'a str>,
+    pub admitted: Admitted,
 }
 
 /// MQTT 5, clean start, no expiry.
@@ -41,6 +42,7 @@ pub(crate) fn v5<'a>() -> Hello<'a> {
         will: None,
         properties: ConnectProperties::default(),
         assigned: None,
+        admitted: Admitted::default(),
     }
 }
 
@@ -97,6 +99,7 @@ impl World {
             connect: &connect,
             assigned_client_id: hello.assigned,
             peer: Peer::default(),
+            admitted: &hello.admitted,
         };
         self.handle(worker, input);
         conn

@@ -100,6 +100,8 @@ pub(super) struct Welcome {
     pub session_expiry_s: Option<u32>,
     pub keep_alive_s: Option<u16>,
     pub assigned_client_id: Option<Box<str>>,
+    /// Enhanced authentication: the last data.
+    pub data: Option<Box<[u8]>>,
 }
 
 impl Shard {
@@ -298,6 +300,8 @@ impl Shard {
                 assigned_client_id: welcome.assigned_client_id.as_deref(),
                 topic_alias_maximum: (alias_max > 0).then_some(alias_max),
                 server_keep_alive_s: welcome.keep_alive_s,
+                authentication_method: self.method(conn),
+                authentication_data: welcome.data.as_deref(),
                 ..ConnackProperties::default()
             },
         })

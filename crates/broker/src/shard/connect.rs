@@ -3,7 +3,8 @@
 use super::Shard;
 use super::answers::{Answer, Welcome};
 use super::connection::Connection;
-use crate::input::{ConnId, Now, Peer};
+use crate::access::{Action, Permits, Subject, Verdict};
+use crate::input::{Admitted, ConnId, Now, Peer};
 use crate::outbox::{Accepted, Outbox};
 use crate::session::Session;
 use crate::turn::EventFacts;
@@ -13,22 +14,37 @@ use mqtt::inflight::{AliasesIn, AliasesOut};
 use mqtt::{Connack, ConnackProperties, Connect, Packet, ReasonCode, Version};
 use std::collections::VecDeque;
 
+/// A client at the door, as the reception has found it.
+pub(super) struct Arrival<'a> {
+    pub connect: &'a Connect<'a>,
+    /// The id that counts, whoever chose it.
+    pub client_id: &'a str,
+    /// The reception chose it because the client named none.
+    pub assigned: bool,
+    pub peer: Peer,
+    pub admitted: &'a Admitted,
+}
+
+impl Arrival<'_> {
+    /// The user name that counts.
+    fn username(&self) -> Option<&str> {
+        self.admitted.username.as_deref().or(self.connect.username)
+    }
+}
+
 impl Shard {
     /// A client connects. The reception has checked who it is.
-    pub(super) fn open(
-        &mut self,
-        conn: ConnId,
-        connect: &Connect<'_>,
-        assigned_client_id: Option<&str>,
-        peer: Peer,
-        now: Now,
-        out: &mut Outbox,
-    ) {
-        if let Err(reason) = self.admit(connect, assigned_client_id) {
-            refuse(conn, connect.version, reason, out);
-            return;
-        }
-        let client_id = assigned_client_id.unwrap_or(connect.client_id);
+    pub(super) fn open(&mut self, conn: ConnId, arrival: &Arrival<'_>, now: Now, out: &mut Outbox) {
+        let &Arrival {
+            connect, client_id, ..
+        } = arrival;
+        let permits = match self.admit(arrival, now, out) {
+            Ok(permits) => permits,
+            Err(reason) => {
+                refuse(conn, connect.version, reason, out);
+                return;
+            }
+        };
         let (slot, present) = self.find_or_make(client_id, connect, now, out);
         let expiry_asked = connect.session_expiry_s();
         let expiry_s = match self.settings.session_expiry_s_max {
@@ -49,7 +65,7 @@ impl Shard {
         session.incarnation = incarnation;
         session.conn = Some(conn);
         session.protocol = connect.version;
-        session.username = connect.username.map(Into::into);
+        session.username = arrival.username().map(Into::into);
         session.expiry_s = expiry_s;
         session.connected_ms = now.wall_ms;
         session.outbound.set_receive_maximum(window);
@@ -65,7 +81,9 @@ impl Shard {
             .map(|will| Box::new(OwnedWill::new(will)));
         let written = self.save_opened(slot, present, was_persistent, now, out);
         let keep_alive_s = self.keep_alive(connect);
-        self.connect_to(conn, slot, connect, peer, keep_alive_s, out);
+        self.connect_to(conn, slot, arrival, (keep_alive_s, permits), out);
+        self.arm_credentials(conn, arrival.admitted.expires_ms);
+        self.recheck_subscriptions(conn, now, out);
         let session = &self.sessions[slot];
         let facts = EventFacts::Connected {
             client_id: &session.client_id,
@@ -76,7 +94,8 @@ impl Shard {
             session_present: present,
             session_expiry_s: (expiry_s != expiry_asked).then_some(expiry_s),
             keep_alive_s: (keep_alive_s != connect.keep_alive_s).then_some(keep_alive_s),
-            assigned_client_id: assigned_client_id.map(Into::into),
+            assigned_client_id: arrival.assigned.then(|| client_id.into()),
+            data: arrival.admitted.data.clone(),
         };
         // If a power cut brought back an earlier session and the ids of its QoS 2 messages, a new
         // message with such an id would be taken for a repetition and lost, as after PUBCOMP.
@@ -89,18 +108,24 @@ impl Shard {
         self.answer(conn, level, Answer::Connack(Box::new(welcome)), now, out);
     }
 
-    /// Whether a CONNECT may be served at all.
-    fn admit(&self, connect: &Connect<'_>, assigned: Option<&str>) -> Result<(), ReasonCode> {
+    /// Whether a CONNECT may be served at all, and what its client may do then.
+    fn admit(
+        &mut self,
+        arrival: &Arrival<'_>,
+        now: Now,
+        out: &mut Outbox,
+    ) -> Result<Option<Box<Permits>>, ReasonCode> {
+        let connect = arrival.connect;
         if self.draining {
             return Err(ReasonCode::ServerUnavailable);
         }
-        if connect.properties.authentication_method.is_some() {
+        if connect.properties.authentication_method != arrival.admitted.method.as_deref() {
             return Err(ReasonCode::BadAuthenticationMethod);
         }
         if connect.client_id.is_empty() {
             let may = connect.version == Version::V5
                 || (connect.version == Version::V311 && connect.clean_start);
-            if !may || assigned.is_none() {
+            if !may || arrival.client_id.is_empty() {
                 return Err(ReasonCode::ClientIdentifierNotValid);
             }
         }
@@ -112,7 +137,32 @@ impl Shard {
                 return Err(ReasonCode::RetainNotSupported);
             }
         }
-        Ok(())
+        let Some(access) = &arrival.admitted.access else {
+            return Ok(None);
+        };
+        if let Some(slot) = self.sessions.find(arrival.client_id)
+            && let Some(owner) = &self.sessions[slot].username
+            && Some(&**owner) != arrival.username()
+        {
+            // The messages in it are somebody else's, and so are its subscriptions.
+            return Err(ReasonCode::NotAuthorized);
+        }
+        let mut permits = Box::new(Permits::new(access.clone()));
+        if let Some(will) = &connect.will {
+            let subject = Subject {
+                client_id: arrival.client_id,
+                username: arrival.username().unwrap_or(""),
+                address: arrival.peer.address.map(|peer| peer.ip()),
+            };
+            permits.told(arrival.admitted.permits.clone(), now.mono_ms);
+            let verdict = permits.decide(&subject, Action::Publish, will.topic, now.mono_ms);
+            permits.settled();
+            if verdict != Verdict::Allowed {
+                self.deny_will(&subject, will, now, out);
+                return Err(ReasonCode::NotAuthorized);
+            }
+        }
+        Ok(Some(permits))
     }
 
     /// The session of a client id, after a takeover and a clean start; and whether it was there.
@@ -166,11 +216,11 @@ impl Shard {
         &mut self,
         conn: ConnId,
         slot: u32,
-        connect: &Connect<'_>,
-        peer: Peer,
-        keep_alive_s: u16,
+        arrival: &Arrival<'_>,
+        (keep_alive_s, permits): (u16, Option<Box<Permits>>),
         out: &mut Outbox,
     ) {
+        let connect = arrival.connect;
         let alias_max = self.settings.topic_alias_max;
         let out_max = connect.properties.topic_alias_maximum.min(alias_max);
         let session = &self.sessions[slot];
@@ -178,7 +228,11 @@ impl Shard {
             id: conn,
             session: slot,
             version: connect.version,
-            peer: peer.address,
+            peer: arrival.peer.address,
+            permits,
+            expires_ms: None,
+            method: arrival.admitted.method.clone(),
+            authenticating: false,
             keep_alive_s,
             ready: false,
             parked: false,
@@ -216,10 +270,9 @@ impl Shard {
                 }
             }
             Packet::Disconnect(goodbye) => self.goodbye(conn, goodbye, now, out),
-            // A second CONNECT [MQTT-3.1.0-2], AUTH without an authentication method, what only
-            // servers send.
+            Packet::Auth(auth) => self.auth(conn, auth, now, out),
+            // A second CONNECT [MQTT-3.1.0-2], what only servers send.
             Packet::Connect(_)
-            | Packet::Auth(_)
             | Packet::Connack(_)
             | Packet::Suback(_)
             | Packet::Unsuback(_)

@@ -1,6 +1,7 @@
 //! What a shard knows of a connection besides its session, by the host's slot.
 
 use super::answers::Waiting;
+use crate::access::Permits;
 use crate::input::ConnId;
 use mqtt::Version;
 use mqtt::inflight::{AliasesIn, AliasesOut};
@@ -15,6 +16,14 @@ pub(super) struct Connection {
     pub version: Version,
     /// Address of the client, where there is one.
     pub peer: Option<SocketAddr>,
+    /// What the client may do; `None`: everything.
+    pub permits: Option<Box<Permits>>,
+    /// When its credentials end, by the monotonic clock.
+    pub expires_ms: Option<u64>,
+    /// Enhanced authentication: the method.
+    pub method: Option<Box<str>>,
+    /// An authentication again is under way.
+    pub authenticating: bool,
     /// Keep alive in force, seconds; 0 is none.
     pub keep_alive_s: u16,
     /// CONNACK is sent: deliveries may go out.

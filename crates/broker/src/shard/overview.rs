@@ -47,6 +47,10 @@ pub struct ShardStats {
     pub acked: u64,
     /// Messages dropped, by [`DropReason`].
     pub dropped: [u64; DropReason::ALL.len()],
+    /// Filters of SUBSCRIBE that a client may not subscribe to.
+    pub subscribes_denied: u64,
+    /// Connections ended because their credentials did.
+    pub credentials_ended: u64,
     /// Turns that the log refused.
     pub turns_refused: u64,
     /// Wills and records of events in them that found no room to wait until they are written again.
@@ -67,6 +71,8 @@ impl ShardStats {
         self.sessions_expired += other.sessions_expired;
         self.wills_published += other.wills_published;
         self.malformed += other.malformed;
+        self.subscribes_denied += other.subscribes_denied;
+        self.credentials_ended += other.credentials_ended;
         self.received_bytes += other.received_bytes;
         self.sent_bytes += other.sent_bytes;
         self.inflight += other.inflight;

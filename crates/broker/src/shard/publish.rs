@@ -2,6 +2,7 @@
 
 use super::Shard;
 use super::answers::Answer;
+use crate::access::Action;
 use crate::input::{Announce, ConnId, Now};
 use crate::message::MessageView;
 use crate::outbox::Outbox;
@@ -61,6 +62,13 @@ impl Shard {
                 }
             },
         };
+        if self.is_limited(conn)
+            && !self.is_repeated(slot, publish)
+            && !self.may(conn, Action::Publish, topic, now)
+        {
+            self.deny_publish(conn, publish, topic, now, out);
+            return;
+        }
         if let Err(reason) = self.accepts(topic, publish) {
             self.refuse_publish(conn, publish, reason, now, out);
             return;
@@ -88,7 +96,7 @@ impl Shard {
         let published = out.turn.publish(&facts);
         if !wanted {
             self.stats.dropped[DropReason::NoSubscribers as usize] += 1;
-            unwanted(&facts, now, out);
+            dropped(&facts, DropReason::NoSubscribers, now, out);
         }
         if publish.qos != QoS::AtMostOnce {
             let reason = if wanted {
@@ -142,17 +150,7 @@ impl Shard {
             }
             reason = ReasonCode::Success;
         }
-        let kind = match publish.qos {
-            QoS::AtMostOnce => return,
-            QoS::AtLeastOnce => AckKind::Puback,
-            QoS::ExactlyOnce => AckKind::Pubrec,
-        };
-        let answer = Answer::Ack {
-            kind,
-            packet_id: publish.packet_id,
-            reason,
-        };
-        self.answer(conn, Level::Memory, answer, now, out);
+        self.answer_unpublished(conn, publish, reason, now, out);
     }
 
     /// Checks the client's window and takes a QoS 2 id. False: nothing more is to be done.
@@ -314,8 +312,9 @@ impl Shard {
         out.turn.publish(facts);
         if !wanted {
             self.stats.dropped[DropReason::NoSubscribers as usize] += 1;
-            unwanted(
+            dropped(
                 facts,
+                DropReason::NoSubscribers,
                 Now {
                     wall_ms: facts.now_ms,
                     mono_ms: 0,
@@ -348,8 +347,8 @@ fn is_reserved(topic: &str) -> bool {
     topic.starts_with("$SYS/") || topic == "$SYS"
 }
 
-/// Nobody subscribes to what was published: `message.dropped`, reason `no_subscribers`.
-fn unwanted(facts: &PublishFacts<'_>, now: Now, out: &mut Outbox) {
+/// What was published reaches nobody: `message.dropped`, with the publisher as its client.
+pub(super) fn dropped(facts: &PublishFacts<'_>, reason: DropReason, now: Now, out: &mut Outbox) {
     if !out.turn.wants(crate::hooks::Event::MessageDropped) {
         return;
     }
@@ -374,8 +373,6 @@ fn unwanted(facts: &PublishFacts<'_>, now: Now, out: &mut Outbox) {
         message: &message,
         position: None,
     };
-    out.turn.event(
-        &EventFacts::Dropped(delivery, DropReason::NoSubscribers),
-        now.wall_ms,
-    );
+    out.turn
+        .event(&EventFacts::Dropped(delivery, reason), now.wall_ms);
 }

@@ -5,6 +5,7 @@ use super::Shard;
 use super::answers::Answer;
 use super::deliver::Live;
 use super::matches::{Subscriber, Who};
+use crate::access::Action;
 use crate::input::{ConnId, Now, RetainedRequest};
 use crate::limits::FILTER_LEVELS_MAX;
 use crate::message::{Commit, OwnedMessage};
@@ -79,7 +80,12 @@ impl Shard {
         let id = packet.subscription_id.unwrap_or(0);
         let mut reasons = Vec::new();
         for (filter, options) in packet.filters.iter() {
-            let reason = self.subscribe_one(slot, filter, options, id, now, out);
+            let reason = if self.may(conn, Action::Subscribe, filter, now) {
+                self.subscribe_one(slot, filter, options, id, now, out)
+            } else {
+                self.stats.subscribes_denied += 1;
+                ReasonCode::NotAuthorized
+            };
             reasons.push(match reason {
                 failed if failed.is_error() && !v5 => ReasonCode::UnspecifiedError,
                 reason => reason,
@@ -173,30 +179,11 @@ impl Shard {
         let slot = connection.session;
         let mut reasons = Vec::new();
         for filter in packet.filters.iter() {
-            let session = &mut self.sessions[slot];
-            let Some(at) = session.subscription(filter) else {
-                reasons.push(ReasonCode::NoSubscriptionExisted);
-                continue;
-            };
-            let removed = session.subscriptions.remove(at);
-            let client_id = session.client_id.clone();
-            self.stats.subscriptions -= 1;
-            self.erase_subscription(slot, filter, now, out);
-            self.change(
-                slot,
-                Change::Remove {
-                    filter: removed.filter,
-                },
-                out,
-            );
-            let qos = removed.options.qos;
-            let facts = EventFacts::Unsubscribed {
-                client_id: &client_id,
-                topic: filter,
-                qos,
-            };
-            out.turn.event(&facts, now.wall_ms);
-            reasons.push(ReasonCode::Success);
+            reasons.push(if self.end_subscription(slot, filter, now, out) {
+                ReasonCode::Success
+            } else {
+                ReasonCode::NoSubscriptionExisted
+            });
         }
         let level = if self.sessions[slot].is_persistent() {
             Level::Append
@@ -208,6 +195,38 @@ impl Shard {
             reasons: reasons.into(),
         };
         self.answer(conn, level, answer, now, out);
+    }
+
+    /// Ends a subscription; false: there is none.
+    pub(super) fn end_subscription(
+        &mut self,
+        slot: u32,
+        filter: &str,
+        now: Now,
+        out: &mut Outbox,
+    ) -> bool {
+        let session = &mut self.sessions[slot];
+        let Some(at) = session.subscription(filter) else {
+            return false;
+        };
+        let removed = session.subscriptions.remove(at);
+        let client_id = session.client_id.clone();
+        self.stats.subscriptions -= 1;
+        self.erase_subscription(slot, filter, now, out);
+        self.change(
+            slot,
+            Change::Remove {
+                filter: removed.filter,
+            },
+            out,
+        );
+        let facts = EventFacts::Unsubscribed {
+            client_id: &client_id,
+            topic: filter,
+            qos: removed.options.qos,
+        };
+        out.turn.event(&facts, now.wall_ms);
+        true
     }
 
     fn change(&mut self, slot: u32, change: Change, out: &mut Outbox) {

@@ -4,6 +4,7 @@ mod chaos;
 mod cost;
 mod delivery;
 mod giving_up;
+mod permission;
 mod restart;
 mod retained;
 mod sessions;

@@ -2,7 +2,7 @@
 //! that is not wanted any more is recognised when it fires.
 
 use super::Shard;
-use crate::input::Now;
+use crate::input::{ConnId, Now};
 use crate::outbox::Outbox;
 use crate::session::SessionRef;
 use std::cmp::Reverse;
@@ -15,6 +15,8 @@ pub(super) enum Due {
     Expiry(SessionRef),
     /// The session's will delay is over.
     Will(SessionRef),
+    /// The credentials of a connection may have ended.
+    Credentials(ConnId),
     /// The journalling of QoS 2 deliveries that was refused is tried again.
     Retry,
     /// The rest of a snapshot is written.
@@ -104,6 +106,7 @@ impl Shard {
                         self.publish_will(slot, now, out);
                     }
                 }
+                Due::Credentials(conn) => self.credentials_due(conn, now, out),
                 Due::Retry => self.journal_again(now, out),
                 Due::Snapshot => self.snapshot_more(now, out),
                 Due::Restart => self.restart_more(now, out),

@@ -28,6 +28,12 @@ impl AliasesIn {
         }
     }
 
+    /// What an alias stands for now.
+    pub fn known(&self, alias: u16) -> Option<&str> {
+        let topic = self.topics.get(usize::from(alias).checked_sub(1)?)?;
+        (!topic.is_empty()).then_some(topic)
+    }
+
     /// The topic of a PUBLISH that carries an alias: its own, which the alias then stands for, or
     /// the one that the alias stands for [MQTT-3.3.2-8] to [MQTT-3.3.2-12].
     ///

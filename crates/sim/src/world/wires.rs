@@ -166,6 +166,7 @@ impl World {
                 connect: &connect,
                 assigned_client_id,
                 peer,
+                admitted: &broker::Admitted::default(),
             },
         );
         used

@@ -212,6 +212,7 @@ impl Worker {
             peer: broker::Peer {
                 address: Some(peer),
             },
+            admitted: &broker::Admitted::default(),
         });
     }
 }
