@@ -166,6 +166,36 @@ table!(
     }
 );
 table!(
+    /// `[mirror]`
+    MirrorTable {
+        brokers: String,
+        identity: String,
+        exactly_once: bool,
+        shards: i64,
+        compression: String,
+        create_topics: bool,
+        replication_factor: i64,
+        start: String,
+        ack_timeout: Span,
+        dead_letter: String,
+        positions_topic: String,
+        tls: bool,
+        tls_ca: String,
+        tls_certificate: String,
+        tls_key: String,
+        tls_key_password: String,
+        sasl_mechanism: String,
+        sasl_username: String,
+        sasl_password: String,
+        stream: Vec<MirrorStreamTable>,
+        client: BTreeMap<String, ClientValue>,
+    }
+);
+table!(
+    /// `[[mirror.stream]]`
+    MirrorStreamTable { stream: String, topic: String, partitions: i64, compression: String }
+);
+table!(
     /// `[http]`
     HttpTable { page_rows_max: i64 }
 );
@@ -210,6 +240,21 @@ table!(
     HookTable { event: String, filter: String, stream: String, key: String, payload: String }
 );
 
+/// A value in `[mirror.client]`: a property's name may be written with its dots bare, so that a
+/// table stands for the rest of the name.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum ClientValue {
+    /// `true` or `false`.
+    Flag(bool),
+    /// A whole number.
+    Number(i64),
+    /// Anything else.
+    Text(String),
+    /// What stands behind a dot in the name.
+    Inner(BTreeMap<String, ClientValue>),
+}
+
 /// The whole file.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -222,6 +267,8 @@ pub struct File {
     pub mqtt: MqttTable,
     /// `[kafka]`
     pub kafka: KafkaTable,
+    /// `[mirror]`; absent: nothing is mirrored.
+    pub mirror: Option<MirrorTable>,
     /// `[http]`
     pub http: HttpTable,
     /// `[logging]`
@@ -338,7 +385,7 @@ impl Reading<'_> {
                 format!("{path}.{name}")
             };
             let at = key.span().start;
-            if shape != keys::FREE && shape != "logging.modules" && !keys::known(shape, name) {
+            if shape != keys::FREE && !keys::OPEN.contains(&shape) && !keys::known(shape, name) {
                 self.fault(Some(at), unknown_key(shape, name));
                 continue;
             }

@@ -12,6 +12,7 @@ pub mod kafka;
 pub mod load;
 pub mod logging;
 pub mod metrics;
+pub mod mirror;
 pub mod node;
 pub mod settings;
 pub mod tls;

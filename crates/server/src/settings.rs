@@ -5,6 +5,7 @@ mod access;
 mod build;
 mod listeners;
 mod meant;
+mod mirror;
 mod streams;
 mod values;
 mod words;
@@ -19,6 +20,10 @@ pub use self::access::{
     ResourceKind,
 };
 pub use self::build::{Flags, build};
+pub use self::mirror::{
+    BUILD_WITH_MIRROR, BUILD_WITH_TLS, MirrorCompression, MirrorSasl, MirrorSettings, MirrorStart,
+    MirrorTls, MirroredStream, Secret, refused_property,
+};
 pub use self::streams::{
     DEFAULT_KEY, DEFAULT_QOS0_STREAM, DEFAULT_STREAM, has_payload, needs_topic,
 };
@@ -39,6 +44,8 @@ pub struct Settings {
     pub mqtt: MqttSettings,
     /// The Kafka front door.
     pub kafka: KafkaSettings,
+    /// The mirror; `None`: nothing is mirrored.
+    pub mirror: Option<MirrorSettings>,
     /// The HTTP interface.
     pub http: HttpSettings,
     /// The program's own log lines.

@@ -28,6 +28,9 @@ pub const TABLES: &[&str] = &[
     "kafka",
     "kafka.permission",
     "kafka.quota",
+    "mirror",
+    "mirror.stream",
+    "mirror.client",
     "http",
     "logging",
     "logging.modules",
@@ -40,6 +43,9 @@ pub const TABLES: &[&str] = &[
 /// Shape of a path that names a value, or a table whose keys are free.
 pub const FREE: &str = "*";
 
+/// Tables whose keys are free.
+pub const OPEN: &[&str] = &["logging.modules", "mirror.client"];
+
 /// Tables that are written `[[name]]`.
 const LISTS: &[&str] = &[
     "listener",
@@ -47,6 +53,7 @@ const LISTS: &[&str] = &[
     "hook",
     "kafka.permission",
     "kafka.quota",
+    "mirror.stream",
 ];
 
 const DURATION: &str = "duration";
@@ -213,6 +220,58 @@ pub const KEYS: &[Key] = &[
         "Bytes of answers a second, 1KB to 1TB."),
     key("kafka.quota", "requests_per_s", INTEGER, "requests", "",
         "Requests a second, at least 1; absent: any number."),
+
+    key("mirror", "brokers", "list of `host:port`, separated by commas", "", "",
+        "Brokers of the Apache Kafka cluster to begin with; the others are learnt from them. Required. Without a table [mirror] nothing is mirrored."),
+    key("mirror", "identity", TEXT, "", "",
+        "Name of this node towards that cluster: 1 to 200 of `A-Z a-z 0-9 . _ -`. Its transactional ids are `<identity>-0` and so on, its group `<identity>-positions`. Absent: `sluice-` and the cluster id of the data directory, which no other node has."),
+    key("mirror", "exactly_once", FLAG, "", "true",
+        "Whether records and the position up to which they were read are written in one Kafka transaction, so that a `read_committed` reader sees each once whatever crashes. `false`: idempotent, and after a crash what was sent since the last committed position (a second) may be there twice."),
+    key("mirror", "shards", INTEGER, "threads", "0",
+        "Threads that mirror, each with its own producer, 1 to 16; 0: one for every four processor cores, at least one."),
+    key("mirror", "compression", "`none`, `gzip`, `snappy`, `lz4` or `zstd`", "", "\"none\"",
+        "Compression of what is sent, unless [[mirror.stream]] says otherwise."),
+    key("mirror", "create_topics", FLAG, "", "true",
+        "Whether topics that the cluster lacks are created. Otherwise their streams wait until somebody creates them."),
+    key("mirror", "replication_factor", INTEGER, "replicas", "",
+        "Replicas of topics that are created, 1 to 100; absent: what the cluster's brokers take by default."),
+    key("mirror", "start", "`beginning` or `end`", "", "\"beginning\"",
+        "Where a stream that was never mirrored starts: with its oldest record, or with what comes from now on."),
+    key("mirror", "ack_timeout", DURATION, "ms", "\"30s\"",
+        "How long the publisher of a message in a stream with `ack = \"kafka\"` waits for the cluster, 100ms to 1h; then one of MQTT 5 gets reason code 0x80, an older one is disconnected. The message stays in the log and is mirrored all the same."),
+    key("mirror", "dead_letter", TEXT, "", "\"mirror_dead_letter\"",
+        "Stream of this node for records that the cluster refuses as such (too large, malformed), with the reason and their place in headers `sluice.*`."),
+    key("mirror", "positions_topic", TEXT, "", "\"sluice-mirror-positions\"",
+        "Topic of the cluster whose group offsets hold the positions; it stays empty, and several nodes may share it."),
+    key("mirror", "tls", FLAG, "", "false",
+        "Whether to speak TLS. Needs a program built with the feature `kafka-tls`, as do the other `tls_*` keys and SCRAM."),
+    key("mirror", "tls_ca", "file", "", "",
+        "Certificates that those of the brokers must come from, PEM. Absent: those of the system."),
+    key("mirror", "tls_certificate", "file", "", "",
+        "Certificate of this node for clusters that ask for one, PEM."),
+    key("mirror", "tls_key", "file", "", "",
+        "Its private key, PEM. Required with `tls_certificate`."),
+    key("mirror", "tls_key_password", "`file:PATH` or `env:NAME`", "", "",
+        "Where the passphrase of the key is: a file's first line, or an environment variable."),
+    key("mirror", "sasl_mechanism", "`PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`", "", "",
+        "How to log in; absent: nobody logs in. PLAIN without TLS sends the password in the clear."),
+    key("mirror", "sasl_username", TEXT, "", "",
+        "Name to log in with."),
+    key("mirror", "sasl_password", "`file:PATH` or `env:NAME`", "", "",
+        "Where its password is: a file's first line, or an environment variable. Read anew at each new connection to the cluster."),
+    key("mirror", "stream", "list of tables", "", "[]",
+        "Streams to mirror; the keys of the next table. Without any, every stream on disk that a hook writes to is mirrored."),
+    key("mirror", "client", "table of properties", "", "{}",
+        "Further properties of librdkafka, such as `socket.keepalive.enable = true`. Those that a guarantee rests on (`acks`, `enable.idempotence`, `transactional.id`, `partitioner` and the like) are refused."),
+
+    key("mirror.stream", "stream", TEXT, "", "",
+        "Name of the stream, which must be on disk. Required."),
+    key("mirror.stream", "topic", TEXT, "", "",
+        "Topic of the cluster that gets its records; absent: the stream's name."),
+    key("mirror.stream", "partitions", INTEGER, "partitions", "",
+        "Partitions of the topic if it is created, 1 to 10000; absent: as many as the stream has."),
+    key("mirror.stream", "compression", "`none`, `gzip`, `snappy`, `lz4` or `zstd`", "", "",
+        "Compression of this stream's records; absent: that of [mirror]."),
 
     key("http", "page_rows_max", INTEGER, "rows", "1000",
         "Most rows of one page of `/api/v1/clients`, 1 to 1000."),

@@ -18,6 +18,7 @@ use super::door::{LogDoor, Request};
 use super::mailbox::{Ask, Mailbox, Snapshot};
 use super::retention;
 use super::rings::Brake;
+use crate::mirror::Board;
 
 /// How often the thread looks whether there is something to do.
 const LOOK: Duration = Duration::from_millis(250);
@@ -60,6 +61,8 @@ pub struct Parts {
     pub retained_table: PartitionId,
     /// The retained messages.
     pub retained: Arc<RwLock<RetainedIndex>>,
+    /// What the mirror still needs.
+    pub mirror: Arc<Board>,
     /// Pulled while the journal is about to be full: no time for rests.
     pub brake: Arc<Brake>,
     /// The node's counters.
@@ -265,7 +268,8 @@ impl Keeper {
     /// Retention, then compaction of what is worth it.
     fn tidy(&self, stopped: &Receiver<()>) -> Result<(), Error> {
         let door = &self.parts.door;
-        retention::retain(&self.parts.mailboxes, door, &self.parts.log)?;
+        let parts = &self.parts;
+        retention::retain(&parts.mailboxes, door, &parts.log, &parts.mirror)?;
         while let Some(Some(mut compaction)) = door.call(|log| log.compaction(wall_ms())) {
             loop {
                 let step = Instant::now();

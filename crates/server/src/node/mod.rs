@@ -37,6 +37,8 @@ use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
 use crate::auth::Users;
+use crate::mirror::Board;
+use crate::mirror::view::MirrorView;
 use crate::settings::{HookSettings, Settings};
 
 pub use appender::{Appender, Flushing, Submitted};
@@ -60,6 +62,8 @@ pub struct Node {
     pub settings: Arc<Settings>,
     /// Identity of this data directory towards Kafka clients; 22 characters of base64url.
     pub cluster_id: String,
+    /// How far the mirror is and how it stands.
+    pub mirror: Arc<Board>,
     /// When the node started, ms since the epoch.
     pub started_ms: u64,
     /// Who may log in, by whichever door.
@@ -172,6 +176,20 @@ impl Node {
     pub fn uptime_s(&self) -> u64 {
         wall_ms().saturating_sub(self.started_ms) / 1000
     }
+
+    /// The mirror as rows; cheap.
+    pub fn mirror_view(&self) -> MirrorView {
+        self.mirror.view()
+    }
+
+    /// Tells that the Apache Kafka cluster has a partition's records up to `next_offset`; once all
+    /// partitions of a transaction are told, [`Node::mirrored_moved`].
+    pub fn mirrored(&self, partition: PartitionId, next_offset: u64) {
+        self.mirror.mirrored(partition, next_offset);
+    }
+
+    /// Wakes who waits for the cluster.
+    pub fn mirrored_moved(&self) {}
 
     /// Retained messages of the node.
     pub fn retained_count(&self) -> u64 {

@@ -1,4 +1,4 @@
-//! Retention that knows of inboxes: the log keeps what somebody is owed, and what must go all the
+//! Retention that knows of inboxes and the mirror: the log keeps what somebody is owed, and what must go all the
 //! same, because the stream has a hard bound, is given up first by those who are owed it, while it
 //! can still be read.
 
@@ -13,9 +13,13 @@ use tracing::warn;
 use super::clock::wall_ms;
 use super::door::LogDoor;
 use super::mailbox::{Ask, Mailbox};
+use crate::mirror::Board;
 
 /// The name under which inboxes hold retention and compaction back.
 const INBOX_PIN: u32 = 2;
+
+/// The name under which the mirror does.
+const MIRROR_PIN: u32 = 3;
 
 /// How long workers may take to say what they need, or to give up what goes.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
@@ -26,7 +30,14 @@ pub(super) fn retain(
     mailboxes: &[Arc<Mailbox>],
     door: &LogDoor,
     reader: &LogReader,
+    mirror: &Board,
 ) -> Result<(), Error> {
+    let pins = mirror.pins();
+    door.call(move |log| {
+        for (partition, offset) in pins {
+            log.pin(partition, MIRROR_PIN, Some(offset));
+        }
+    });
     if !pin_owed(mailboxes, door, reader) {
         warn!("a worker does not say what its sessions are owed; retention is put off");
         return Ok(());

@@ -32,6 +32,7 @@ use super::reception::Reception;
 use super::rings::{self, Brake, TurnOrder, TurnSender, Wake};
 use super::worker::{self, Worker};
 use super::{Appender, Node, Threads, random, restore, sys, users};
+use crate::mirror::Board;
 use crate::settings::{ListenerKind, ListenerSettings, Settings};
 
 /// Most workers: the homes that client ids are spread over.
@@ -122,7 +123,12 @@ fn prepare(
             interest: &Arc::new(Interest::new()),
         },
     )?;
-    let running = Running::start(settings, open, shards, &broker)?;
+    let mirror = Arc::new(Board::new(
+        settings.mirror.clone(),
+        &cluster_id,
+        open.reader.clone(),
+    ));
+    let running = Running::start(settings, open, shards, &broker, &mirror)?;
     let appender = Appender::new(
         running.door.clone(),
         Arc::clone(&running.standing),
@@ -135,6 +141,7 @@ fn prepare(
         counters: Arc::clone(&running.counters),
         settings: Arc::clone(settings),
         cluster_id,
+        mirror,
         started_ms: wall_ms(),
         mqtt_addresses,
         mailboxes: running.mailboxes.clone(),
@@ -314,6 +321,7 @@ impl Running {
         open: OpenLog,
         shards: Vec<Shard>,
         broker: &BrokerSettings,
+        mirror: &Arc<Board>,
     ) -> anyhow::Result<Self> {
         let OpenLog {
             log,
@@ -393,6 +401,7 @@ impl Running {
             sessions: places.sessions,
             retained_table: hooks.retained_partition(),
             retained: Arc::clone(&retained),
+            mirror: Arc::clone(mirror),
             brake,
             counters: Arc::clone(&counters),
             interval_s: settings.log.checkpoint_s,

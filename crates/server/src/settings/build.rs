@@ -99,6 +99,7 @@ impl Builder {
             log: above.file.log.over(below.file.log),
             mqtt: above.file.mqtt.over(below.file.mqtt),
             kafka: above.file.kafka.over(below.file.kafka),
+            mirror: above.file.mirror,
             http: above.file.http.over(below.file.http),
             logging: above.file.logging.over(below.file.logging),
             listener: above.file.listener.or(below.file.listener),
@@ -121,11 +122,17 @@ impl Builder {
         self.segment_bytes = log.segment_bytes;
         let listeners = self.listeners(flags);
         let asked = listeners.iter().any(ListenerSettings::asks_kafka_clients);
+        let mut streams = self.streams(&hooks);
+        let mirror = self.mirror(&hooks, &streams);
+        if let Some(mirror) = &mirror {
+            self.dead_letters(&mirror.dead_letter, &mut streams);
+        }
         Settings {
             node: self.node(flags),
             log,
             mqtt: self.mqtt(),
             kafka: self.kafka(asked),
+            mirror,
             http: HttpSettings {
                 page_rows_max: self.integer(
                     "http.page_rows_max",
@@ -136,7 +143,7 @@ impl Builder {
             },
             logging: self.logging(flags),
             listeners,
-            streams: self.streams(&hooks),
+            streams,
             hooks,
         }
     }

@@ -77,6 +77,19 @@ impl Builder {
         streams
     }
 
+    /// Adds the stream for dead letters, unless somebody has written it.
+    pub(super) fn dead_letters(&mut self, name: &str, streams: &mut Vec<StreamSettings>) {
+        let known = streams.iter().any(|stream| stream.name == name);
+        if !known && bad_stream_name(name).is_none() {
+            let table = StreamTable {
+                name: Some(name.to_owned()),
+                partitions: Some(1),
+                ..StreamTable::default()
+            };
+            streams.extend(self.stream("", &table));
+        }
+    }
+
     pub(super) fn stream(&mut self, path: &str, table: &StreamTable) -> Option<StreamSettings> {
         let name = self.required(path, "name", table.name.as_ref())?;
         if let Some(what) = bad_stream_name(&name) {

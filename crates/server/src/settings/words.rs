@@ -3,7 +3,8 @@
 use super::listeners::Authentication;
 use super::{
     Ack, CertificatePrincipal, ClientCertificate, Effect, HookEvent, KafkaOperation, Level,
-    ListenerKind, LogFormat, PayloadEncoding, ResourceKind, SaslMechanism, SharedStrategy, Storage,
+    ListenerKind, LogFormat, MirrorCompression, MirrorStart, PayloadEncoding, ResourceKind,
+    SaslMechanism, SharedStrategy, Storage,
 };
 
 /// Streams whose names begin so are the node's own.
@@ -81,6 +82,14 @@ words!(KafkaOperation {
     DescribeConfigs = "describe_configs",
     AlterConfigs = "alter_configs",
     IdempotentWrite = "idempotent_write",
+});
+words!(MirrorStart { Beginning = "beginning", End = "end" });
+words!(MirrorCompression {
+    None = "none",
+    Gzip = "gzip",
+    Snappy = "snappy",
+    Lz4 = "lz4",
+    Zstd = "zstd",
 });
 words!(Ack { Memory = "memory", Append = "append", Flush = "flush", Kafka = "kafka" });
 words!(Storage { Disk = "disk", Memory = "memory" });

@@ -1,0 +1,356 @@
+//! Where the mirror writes how far it is and how it stands, for everyone who asks: views, metrics,
+//! retention, publishers that wait. It knows neither Kafka nor threads.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use commitlog::{LogReader, PartitionId};
+
+use super::view::{
+    MirrorErrorRow, MirrorPartitionRow, MirrorShardRow, MirrorStreamRow, MirrorView,
+};
+use crate::node::wall_ms;
+use crate::settings::MirrorSettings;
+
+/// A position that is not known yet.
+const UNKNOWN: u64 = u64::MAX;
+
+/// How a shard or a stream stands; the later is the worse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// All is well.
+    Connected,
+    /// For the cluster; goes on by itself.
+    Waiting,
+    /// An operator must mend something; it is tried again now and then.
+    Failed,
+    /// Another process has taken the identity; nothing is tried again.
+    Fenced,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connected => "connected",
+            Self::Waiting => "waiting",
+            Self::Failed => "failed",
+            Self::Fenced => "fenced",
+        })
+    }
+}
+
+/// A state, why, and since when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// How it stands.
+    pub state: State,
+    /// Why it is not connected.
+    pub why: Option<String>,
+    /// Since when, ms since the epoch.
+    pub since_ms: u64,
+}
+
+impl Standing {
+    fn new(state: State, why: Option<&str>) -> Self {
+        Self {
+            state,
+            why: why.map(str::to_owned),
+            since_ms: wall_ms(),
+        }
+    }
+
+    /// Takes a new state; true when it is another than before.
+    fn take(&mut self, state: State, why: Option<&str>) -> bool {
+        let changed = self.state != state;
+        if changed {
+            *self = Self::new(state, why);
+        } else if self.why.as_deref() != why {
+            self.why = why.map(str::to_owned);
+        }
+        changed
+    }
+}
+
+/// What is counted of one stream.
+#[derive(Debug)]
+pub struct StreamFigures {
+    /// Records that the cluster has.
+    pub records: AtomicU64,
+    /// Bytes of their keys and values.
+    pub bytes: AtomicU64,
+    /// Batches of the log that they came in.
+    pub batches: AtomicU64,
+    /// Records that went to the dead-letter stream.
+    pub dead_letters: AtomicU64,
+    /// Records that retention dropped before they were mirrored.
+    pub lost: AtomicU64,
+    standing: Mutex<Standing>,
+}
+
+/// How far one partition is.
+#[derive(Debug)]
+struct PartitionFigures {
+    mirrored: AtomicU64,
+    /// Timestamp of the oldest record that is not mirrored, as far as it was looked at; ms.
+    oldest_ms: AtomicU64,
+}
+
+/// Everything the mirror tells.
+pub struct Board {
+    settings: Option<MirrorSettings>,
+    identity: String,
+    log: LogReader,
+    streams: Vec<StreamFigures>,
+    partitions: RwLock<BTreeMap<PartitionId, Arc<PartitionFigures>>>,
+    shards: Mutex<Vec<Standing>>,
+    transactions: AtomicU64,
+    aborted: AtomicU64,
+    errors: Mutex<BTreeMap<String, u64>>,
+}
+
+impl Board {
+    /// For these settings, of a data directory with this cluster id.
+    pub fn new(settings: Option<MirrorSettings>, cluster_id: &str, log: LogReader) -> Self {
+        let identity = settings
+            .as_ref()
+            .map(|settings| settings.identity.clone())
+            .map_or(String::new(), |identity| {
+                identity.unwrap_or_else(|| format!("sluice-{cluster_id}"))
+            });
+        let figures = |_| StreamFigures {
+            records: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            batches: AtomicU64::new(0),
+            dead_letters: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            standing: Mutex::new(Standing::new(State::Connected, None)),
+        };
+        let count = settings
+            .as_ref()
+            .map_or(0, |settings| settings.streams.len());
+        Self {
+            settings,
+            identity,
+            log,
+            streams: (0..count).map(figures).collect(),
+            partitions: RwLock::default(),
+            shards: Mutex::default(),
+            transactions: AtomicU64::new(0),
+            aborted: AtomicU64::new(0),
+            errors: Mutex::default(),
+        }
+    }
+
+    /// What is mirrored; `None`: nothing.
+    pub fn settings(&self) -> Option<&MirrorSettings> {
+        self.settings.as_ref()
+    }
+
+    /// Name of the node towards the cluster.
+    pub fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// Figures of a stream, by its place in the settings.
+    pub fn stream(&self, index: usize) -> &StreamFigures {
+        &self.streams[index]
+    }
+
+    /// Tells how a stream stands; true when that is new.
+    pub fn stream_stands(&self, index: usize, state: State, why: Option<&str>) -> bool {
+        held(&self.streams[index].standing).take(state, why)
+    }
+
+    /// Tells how a shard stands; true when that is new.
+    pub fn shard_stands(&self, shard: usize, state: State, why: Option<&str>) -> bool {
+        let mut shards = held(&self.shards);
+        while shards.len() <= shard {
+            shards.push(Standing::new(State::Waiting, Some("not connected yet")));
+        }
+        shards[shard].take(state, why)
+    }
+
+    /// Tells up to where the cluster has a partition's records; only rises.
+    pub fn mirrored(&self, partition: PartitionId, next_offset: u64) {
+        let figures = self.partition(partition);
+        let before = figures.mirrored.load(Ordering::Acquire);
+        if before == UNKNOWN || before < next_offset {
+            figures.mirrored.store(next_offset, Ordering::Release);
+        }
+    }
+
+    /// Up to where the cluster has a partition's records; `None`: not known yet.
+    pub fn mirrored_to(&self, partition: PartitionId) -> Option<u64> {
+        let partitions = self.partitions.read();
+        let partitions = partitions.unwrap_or_else(PoisonError::into_inner);
+        let mirrored = partitions.get(&partition)?.mirrored.load(Ordering::Acquire);
+        (mirrored != UNKNOWN).then_some(mirrored)
+    }
+
+    /// Tells the timestamp of the oldest record that is not mirrored.
+    pub fn oldest(&self, partition: PartitionId, timestamp_ms: i64) {
+        let timestamp_ms = u64::try_from(timestamp_ms).unwrap_or(0);
+        self.partition(partition)
+            .oldest_ms
+            .store(timestamp_ms, Ordering::Relaxed);
+    }
+
+    /// Counts the end of a transaction.
+    pub fn transaction(&self, committed: bool) {
+        let counter = if committed {
+            &self.transactions
+        } else {
+            &self.aborted
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an error.
+    pub fn error(&self, kind: &str) {
+        let mut errors = held(&self.errors);
+        match errors.get_mut(kind) {
+            Some(count) => *count += 1,
+            None => {
+                errors.insert(kind.to_owned(), 1);
+            }
+        }
+    }
+
+    /// Where retention must stop in each mirrored partition: what is not mirrored stays.
+    pub fn pins(&self) -> Vec<(PartitionId, u64)> {
+        let settings = self.settings.iter();
+        let streams = settings.flat_map(|settings| &settings.streams);
+        let metas = streams.filter_map(|mirrored| self.log.stream(&mirrored.stream));
+        metas
+            .flat_map(|meta| meta.partitions)
+            .map(|partition| (partition, self.mirrored_to(partition).unwrap_or(0)))
+            .collect()
+    }
+
+    /// All of it as rows.
+    pub fn view(&self) -> MirrorView {
+        let Some(settings) = &self.settings else {
+            return MirrorView {
+                state: "off".to_owned(),
+                ..MirrorView::default()
+            };
+        };
+        let shards = held(&self.shards).clone();
+        let worst = shards.iter().max_by_key(|standing| standing.state);
+        let worst = worst
+            .cloned()
+            .unwrap_or_else(|| Standing::new(State::Waiting, Some("not connected yet")));
+        let streams = settings.streams.iter().zip(&self.streams);
+        let now_ms = wall_ms();
+        MirrorView {
+            state: worst.state.to_string(),
+            why: worst.why,
+            since_ms: worst.since_ms,
+            brokers: settings.brokers.clone(),
+            identity: self.identity.clone(),
+            exactly_once: settings.exactly_once,
+            transactions: self.transactions.load(Ordering::Relaxed),
+            aborted: self.aborted.load(Ordering::Relaxed),
+            errors: held(&self.errors)
+                .iter()
+                .map(|(kind, count)| MirrorErrorRow {
+                    kind: kind.clone(),
+                    count: *count,
+                })
+                .collect(),
+            shards: (0..)
+                .zip(shards)
+                .map(|(shard, standing)| MirrorShardRow {
+                    shard,
+                    state: standing.state.to_string(),
+                    why: standing.why,
+                    since_ms: standing.since_ms,
+                })
+                .collect(),
+            streams: streams
+                .map(|(mirrored, figures)| {
+                    self.stream_row(&mirrored.stream, &mirrored.topic, figures, now_ms)
+                })
+                .collect(),
+        }
+    }
+
+    fn stream_row(
+        &self,
+        stream: &str,
+        topic: &str,
+        figures: &StreamFigures,
+        now_ms: u64,
+    ) -> MirrorStreamRow {
+        let standing = held(&figures.standing).clone();
+        let ids = self.log.stream(stream).map(|meta| meta.partitions);
+        let ids = ids.unwrap_or_default();
+        let partitions: Vec<MirrorPartitionRow> = (0..)
+            .zip(ids)
+            .map(|(number, id)| self.partition_row(number, id, now_ms))
+            .collect();
+        MirrorStreamRow {
+            stream: stream.to_owned(),
+            topic: topic.to_owned(),
+            state: standing.state.to_string(),
+            why: standing.why,
+            records: figures.records.load(Ordering::Relaxed),
+            bytes: figures.bytes.load(Ordering::Relaxed),
+            batches: figures.batches.load(Ordering::Relaxed),
+            dead_letters: figures.dead_letters.load(Ordering::Relaxed),
+            lost: figures.lost.load(Ordering::Relaxed),
+            lag_records: partitions.iter().map(|row| row.lag_records).sum(),
+            lag_ms: partitions.iter().map(|row| row.lag_ms).max().unwrap_or(0),
+            partitions,
+        }
+    }
+
+    fn partition_row(&self, partition: u32, id: PartitionId, now_ms: u64) -> MirrorPartitionRow {
+        let figures = self.partition(id);
+        let mirrored = figures.mirrored.load(Ordering::Acquire);
+        let mirrored = (mirrored != UNKNOWN).then_some(mirrored);
+        // Behind the position, so that no lag is below zero.
+        let marks = self.log.watermarks(id);
+        let flushed = marks.map_or(0, |marks| marks.flushed_stable);
+        let start = marks.map_or(0, |marks| marks.log_start);
+        let lag_records = flushed.saturating_sub(mirrored.unwrap_or(start).max(start));
+        let oldest_ms = figures.oldest_ms.load(Ordering::Relaxed);
+        let lag_ms = if lag_records > 0 && oldest_ms > 0 {
+            now_ms.saturating_sub(oldest_ms)
+        } else {
+            0
+        };
+        MirrorPartitionRow {
+            partition,
+            mirrored,
+            flushed,
+            lag_records,
+            lag_ms,
+        }
+    }
+
+    fn partition(&self, id: PartitionId) -> Arc<PartitionFigures> {
+        let known = {
+            let partitions = self.partitions.read();
+            let partitions = partitions.unwrap_or_else(PoisonError::into_inner);
+            partitions.get(&id).cloned()
+        };
+        known.unwrap_or_else(|| {
+            let partitions = self.partitions.write();
+            let mut partitions = partitions.unwrap_or_else(PoisonError::into_inner);
+            let fresh = || {
+                Arc::new(PartitionFigures {
+                    mirrored: AtomicU64::new(UNKNOWN),
+                    oldest_ms: AtomicU64::new(0),
+                })
+            };
+            Arc::clone(partitions.entry(id).or_insert_with(fresh))
+        })
+    }
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
