@@ -18,7 +18,7 @@ WAITING_BYTES_MAX = 20 << 20
 
 
 def rows(node):
-    return json.loads(get(node, "/api/v1/kafka"))["connections"]
+    return json.loads(get(node, "/api/v1/kafka"))["items"]
 
 
 def test_connections_are_shown_with_their_software(node):

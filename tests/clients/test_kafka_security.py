@@ -1,6 +1,7 @@
 """Who comes in through the Kafka front door, and what each may do: SASL PLAIN and SCRAM, TLS, mutual
 TLS, permissions and quotas, by clients that others wrote."""
 
+import os
 import re
 import socket
 import struct
@@ -119,7 +120,10 @@ class Secured(Sluice):
         return self
 
     def user(self, *arguments, password=None):
-        done = self.run("user", *arguments, "--http", f"127.0.0.1:{self.http}", input=password)
+        done = self.run(
+            "user", *arguments, "--http", f"127.0.0.1:{self.http}",
+            "--data-dir", os.path.join(self.folder, "data"), input=password,
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -41,7 +41,7 @@ pub use restore::Markers;
 pub use retained::{RetainedHit, RetainedIndex, RetainedPage};
 pub use settings::{BrokerSettings, DeniedPublish, SharedStrategy};
 pub use shard::{
-    ClientQuery, ClientRow, HOMES, Places, READ_POSITIONS_MAX, Shard, ShardStats, home_of,
-    worker_of,
+    ClientDetails, ClientOrder, ClientQuery, ClientRow, HOMES, OrderKey, Places,
+    READ_POSITIONS_MAX, Shard, ShardStats, SubscriptionQuery, SubscriptionRow, home_of, worker_of,
 };
 pub use turn::{Delivery, DropReason, EventFacts, PublishFacts, Published, Turn};

@@ -28,7 +28,10 @@ mod timers;
 mod unconfirmed;
 mod wills;
 
-pub use overview::{ClientQuery, ClientRow, ShardStats};
+pub use overview::{
+    ClientDetails, ClientOrder, ClientQuery, ClientRow, OrderKey, ShardStats, SubscriptionQuery,
+    SubscriptionRow,
+};
 pub use pump::READ_POSITIONS_MAX;
 
 use crate::filters::{FilterTree, TopicCache};

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::command::{bench, check, consume, ctl, import, publish, serve, subscribe, user};
+use crate::command::{bench, check, consume, ctl, import, publish, serve, subscribe, token, user};
 
 /// MQTT in, a durable log inside, Kafka clients out: one program that needs nothing beside it.
 #[derive(Debug, Parser)]
@@ -28,6 +28,7 @@ enum Verb {
     Consume(consume::ConsumeArgs),
     Bench(bench::BenchArgs),
     User(user::UserArgs),
+    Token(token::TokenArgs),
     Ctl(ctl::CtlArgs),
 }
 
@@ -43,6 +44,7 @@ pub fn main() -> ExitCode {
         Verb::Consume(args) => consume::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::User(args) => user::run(&args),
+        Verb::Token(args) => token::run(&args),
         Verb::Ctl(args) => ctl::run(&args),
     };
     result.unwrap_or_else(|error| {

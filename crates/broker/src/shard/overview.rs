@@ -1,10 +1,12 @@
 //! What others may see of a shard: figures for metrics, rows for the console.
 
 use super::Shard;
-use crate::session::Session;
+use crate::session::{Session, Subscription};
 use crate::turn::DropReason;
-use mqtt::Version;
+use mqtt::{SubscribeOptions, Version};
+use std::cmp::Ordering;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// Counts since the shard was made, and gauges; sums over shards make sense.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -91,17 +93,121 @@ impl ShardStats {
     }
 }
 
+/// What clients are put in order by; their ids decide among equals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClientOrder {
+    /// The client id.
+    #[default]
+    Id,
+    /// The user name.
+    Username,
+    /// When it connected last.
+    Connected,
+    /// Messages it is owed.
+    Owed,
+    /// Deliveries in flight to it.
+    Inflight,
+    /// Its subscriptions.
+    Subscriptions,
+}
+
+/// The place of a client in an order, besides its id.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OrderKey {
+    /// A figure; 0 where only the id counts.
+    Number(u64),
+    /// A text.
+    Text(String),
+}
+
 /// Which clients are asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClientQuery {
-    /// Part of the client id.
+    /// Part of the client id or the user name.
     pub contains: Option<String>,
     /// With, or without, a connection.
     pub connected: Option<bool>,
-    /// Only client ids behind this one.
-    pub after: Option<String>,
+    /// In which order.
+    pub order: ClientOrder,
+    /// The order turned round.
+    pub descending: bool,
+    /// Only clients behind this place.
+    pub after: Option<(OrderKey, String)>,
     /// Most rows.
     pub limit: usize,
+}
+
+impl ClientQuery {
+    /// The order that is asked for, of two places in it.
+    pub fn compare(&self, a: (&OrderKey, &str), b: (&OrderKey, &str)) -> Ordering {
+        let order = a.cmp(&b);
+        if self.descending {
+            order.reverse()
+        } else {
+            order
+        }
+    }
+}
+
+/// Which subscriptions are asked for; they come in the order of client id and filter.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SubscriptionQuery {
+    /// Part of the client id or the filter.
+    pub contains: Option<String>,
+    /// By filter and client id instead.
+    pub by_filter: bool,
+    /// The order turned round.
+    pub descending: bool,
+    /// Only those behind this client id and filter.
+    pub after: Option<(String, String)>,
+    /// Most rows.
+    pub limit: usize,
+}
+
+impl SubscriptionQuery {
+    /// The order that is asked for, of two pairs of client id and filter.
+    pub fn compare(&self, a: (&str, &str), b: (&str, &str)) -> Ordering {
+        let order = if self.by_filter {
+            (a.1, a.0).cmp(&(b.1, b.0))
+        } else {
+            a.cmp(&b)
+        };
+        if self.descending {
+            order.reverse()
+        } else {
+            order
+        }
+    }
+}
+
+/// One subscription.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubscriptionRow {
+    /// Whose it is.
+    pub client_id: Arc<str>,
+    /// The filter as the client wrote it, with `$share/group/` in front of a shared one.
+    pub filter: Arc<str>,
+    /// Its options, with the QoS granted.
+    pub options: SubscribeOptions,
+    /// Its identifier; 0 is none.
+    pub id: u32,
+}
+
+/// A client with what there is to know of its session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientDetails {
+    /// The client.
+    pub row: ClientRow,
+    /// Its subscriptions, in the order in which they were made.
+    pub subscriptions: Vec<SubscriptionRow>,
+    /// Topic, QoS, retain flag and delay in seconds of its will.
+    pub will: Option<(String, u8, bool, u32)>,
+    /// Largest packet that it takes, while it is connected.
+    pub packet_size_max: Option<u32>,
+    /// QoS 1 and 2 publishes of it that are not finished.
+    pub unfinished: Option<u16>,
+    /// Answers to it that wait for the log.
+    pub answers_waiting: usize,
 }
 
 /// One client.
@@ -156,27 +262,86 @@ impl Shard {
         }
     }
 
-    /// The clients asked for, in order of their ids.
+    /// The clients asked for, in the order asked for.
     pub fn clients(&self, query: &ClientQuery) -> Vec<ClientRow> {
         let wanted = |slot: &u32| {
             let session = &self.sessions[*slot];
-            query
-                .contains
-                .as_deref()
-                .is_none_or(|part| session.client_id.contains(part))
-                && query
-                    .connected
-                    .is_none_or(|connected| connected == session.conn.is_some())
-                && query
-                    .after
-                    .as_deref()
-                    .is_none_or(|after| *session.client_id > *after)
+            query.contains.as_deref().is_none_or(|part| {
+                session.client_id.contains(part) || session.username().contains(part)
+            }) && query
+                .connected
+                .is_none_or(|connected| connected == session.conn.is_some())
         };
-        let mut slots: Vec<u32> = self.sessions.slots().filter(wanted).collect();
-        slots
-            .sort_unstable_by(|&a, &b| self.sessions[a].client_id.cmp(&self.sessions[b].client_id));
-        slots.truncate(query.limit);
-        slots.into_iter().map(|slot| self.row(slot)).collect()
+        let place = |slot| (session_key(&self.sessions[slot], query.order), slot);
+        let id = |slot: u32| &*self.sessions[slot].client_id;
+        let mut places: Vec<(OrderKey, u32)> =
+            self.sessions.slots().filter(wanted).map(place).collect();
+        if let Some((key, last)) = &query.after {
+            places.retain(|(own, slot)| {
+                query.compare((own, id(*slot)), (key, last)) == Ordering::Greater
+            });
+        }
+        let order = |a: &(OrderKey, u32), b: &(OrderKey, u32)| {
+            query.compare((&a.0, id(a.1)), (&b.0, id(b.1)))
+        };
+        if query.limit < places.len() {
+            places.select_nth_unstable_by(query.limit, order);
+            places.truncate(query.limit);
+        }
+        places.sort_unstable_by(order);
+        places.into_iter().map(|(_, slot)| self.row(slot)).collect()
+    }
+
+    /// All there is to know of one client.
+    pub fn client(&self, client_id: &str) -> Option<ClientDetails> {
+        let slot = self.sessions.find(client_id)?;
+        let session = &self.sessions[slot];
+        let connection = session.conn.and_then(|conn| self.conns.get(conn));
+        let subscriptions = session.subscriptions.iter();
+        Some(ClientDetails {
+            row: self.row(slot),
+            subscriptions: subscriptions
+                .map(|it| subscription_row(session, it))
+                .collect(),
+            will: session.will.as_ref().map(|will| {
+                let topic = will.topic.to_string();
+                (topic, will.qos as u8, will.retain, will.delay_s)
+            }),
+            packet_size_max: connection.map(|connection| connection.packet_size_max),
+            unfinished: connection.map(|connection| connection.unfinished),
+            answers_waiting: connection.map_or(0, |connection| connection.answers.len()),
+        })
+    }
+
+    /// The subscriptions asked for, in the order asked for.
+    pub fn subscriptions(&self, query: &SubscriptionQuery) -> Vec<SubscriptionRow> {
+        let sessions = self.sessions.slots().map(|slot| &self.sessions[slot]);
+        let mut found: Vec<(&Session, &Subscription)> = sessions
+            .flat_map(|session| session.subscriptions.iter().map(move |it| (session, it)))
+            .filter(|(session, it)| {
+                query
+                    .contains
+                    .as_deref()
+                    .is_none_or(|part| session.client_id.contains(part) || it.filter.contains(part))
+            })
+            .collect();
+        if let Some((client, filter)) = &query.after {
+            found.retain(|(session, it)| {
+                let own = (&*session.client_id, &*it.filter);
+                query.compare(own, (client, filter)) == Ordering::Greater
+            });
+        }
+        let order = |a: &(&Session, &Subscription), b: &(&Session, &Subscription)| {
+            let a = (&*a.0.client_id, &*a.1.filter);
+            query.compare(a, (&*b.0.client_id, &*b.1.filter))
+        };
+        if query.limit < found.len() {
+            found.select_nth_unstable_by(query.limit, order);
+            found.truncate(query.limit);
+        }
+        found.sort_unstable_by(order);
+        let row = |(session, it): (&Session, &Subscription)| subscription_row(session, it);
+        found.into_iter().map(row).collect()
     }
 
     fn row(&self, slot: u32) -> ClientRow {
@@ -199,5 +364,39 @@ impl Shard {
             inbox: session.backlog.inbox.len(),
             inflight: session.outbound.len(),
         }
+    }
+}
+
+fn subscription_row(session: &Session, subscription: &Subscription) -> SubscriptionRow {
+    SubscriptionRow {
+        client_id: Arc::clone(&session.client_id),
+        filter: Arc::clone(&subscription.filter),
+        options: subscription.options,
+        id: subscription.id,
+    }
+}
+
+fn session_key(session: &Session, order: ClientOrder) -> OrderKey {
+    OrderKey::Number(match order {
+        ClientOrder::Id => 0,
+        ClientOrder::Username => return OrderKey::Text(session.username().to_owned()),
+        ClientOrder::Connected => session.connected_ms,
+        ClientOrder::Owed => session.backlog.inbox.len() as u64,
+        ClientOrder::Inflight => session.outbound.len() as u64,
+        ClientOrder::Subscriptions => session.subscriptions.len() as u64,
+    })
+}
+
+impl ClientRow {
+    /// Its place in an order.
+    pub fn key(&self, order: ClientOrder) -> OrderKey {
+        OrderKey::Number(match order {
+            ClientOrder::Id => 0,
+            ClientOrder::Username => return OrderKey::Text(self.username.clone()),
+            ClientOrder::Connected => self.connected_ms,
+            ClientOrder::Owed => self.inbox as u64,
+            ClientOrder::Inflight => self.inflight as u64,
+            ClientOrder::Subscriptions => self.subscriptions as u64,
+        })
     }
 }

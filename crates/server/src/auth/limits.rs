@@ -5,6 +5,9 @@ use std::time::Duration;
 /// Most users of a node.
 pub const USERS_MAX: usize = 100_000;
 
+/// Most bearer tokens of a node.
+pub const TOKENS_MAX: usize = 1_000;
+
 /// Longest name of a user, in bytes.
 pub const NAME_BYTES_MAX: usize = 255;
 

@@ -40,7 +40,7 @@ pub struct ScramRecord {
 }
 
 /// What the API tells of a user.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct UserRow {
     /// Its name.
     pub name: String,

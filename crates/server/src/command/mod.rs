@@ -1,5 +1,6 @@
 //! The verbs of the command line, a file each: its arguments and what it does with them.
 
+pub mod api;
 pub mod bench;
 pub mod check;
 pub mod consume;
@@ -8,4 +9,6 @@ pub mod import;
 pub mod publish;
 pub mod serve;
 pub mod subscribe;
+pub mod table;
+pub mod token;
 pub mod user;

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::config::{self, Fault};
 use crate::http::node_view::ServedNode;
+use crate::http::view::ListenerRow;
 use crate::kafka::ListenerFacts;
 use crate::settings::{
     self, Flags, Level, ListenerKind, ListenerSettings, LogFormat, Settings, Word,
@@ -196,13 +197,19 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         doors.spawn(door.serve_listener(facts, socket, stopped.clone()));
     }
     doors.spawn(tls::keep_fresh(secure, stopped.clone()));
-    let view = Arc::new(ServedNode::new(Arc::clone(&node), Arc::clone(&front_door)));
+    for (listener, socket) in &http {
+        bound.push((listener.clone(), socket.local_addr()?));
+    }
+    let view = ServedNode::new(Arc::clone(&node), front_door, listener_rows(&bound));
+    let rows = node.settings.http.page_rows_max;
+    let api = http::Api::new(Arc::new(view), rows, stopped.clone());
+    write_local_token(&node).context("cannot write the token for this machine")?;
     for (listener, socket) in http {
-        bound.push((listener, socket.local_addr()?));
-        let (view, rows) = (Arc::clone(&view), node.settings.http.page_rows_max);
+        let local = listener.bind.ip().to_canonical().is_loopback();
+        let router = http::router(&api, http::Door { local });
         let stopped = stopped.clone();
         doors.spawn(async move {
-            if let Err(error) = http::serve(view, rows, socket, stopped).await {
+            if let Err(error) = http::serve(router, socket, stopped).await {
                 tracing::error!(%error, "the HTTP listener failed");
             }
         });
@@ -219,6 +226,54 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     while doors.join_next().await.is_some() {}
     say("stopped\n");
     Ok(())
+}
+
+/// File in the data directory that holds the token of the running node for this machine: whoever may
+/// read it may do everything anyway.
+pub const LOCAL_TOKEN_FILE: &str = "admin.token";
+
+fn write_local_token(node: &Node) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let path = node.settings.node.data_dir.join(LOCAL_TOKEN_FILE);
+    let fresh = path.with_extension("token.new");
+    // A file that is there could be readable for others.
+    match std::fs::remove_file(&fresh) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&fresh)?;
+    writeln!(file, "{}", node.tokens.local())?;
+    std::fs::rename(&fresh, &path)
+}
+
+/// The listeners as the API shows them.
+fn listener_rows(bound: &[(ListenerSettings, SocketAddr)]) -> Vec<ListenerRow> {
+    let row = |(number, (listener, address)): (usize, &(ListenerSettings, SocketAddr))| {
+        let mechanisms: Vec<&str> = listener.sasl.iter().map(|it| it.word()).collect();
+        let http = listener.kind == ListenerKind::Http;
+        let authentication = if http {
+            "bearer token".to_owned()
+        } else if mechanisms.is_empty() {
+            "none".to_owned()
+        } else {
+            mechanisms.join(", ")
+        };
+        ListenerRow {
+            name: (number + 1).to_string(),
+            kind: listener.kind.word().to_owned(),
+            bind: address.to_string(),
+            connections: None,
+            tls: listener.tls.is_some(),
+            authentication,
+            anonymous: listener.anonymous,
+        }
+    };
+    bound.iter().enumerate().map(row).collect()
 }
 
 /// Binds the listeners of a kind; a taken port names what changes it.

@@ -9,18 +9,18 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 
-use super::ctl::{ask, escaped, table};
+use super::api::{ApiArgs, escaped};
+use super::table::table;
 use crate::auth::{Password, UserRow};
 use crate::config::units::show_millis;
-use crate::http::users::{NewPassword, NewUser, UserPage};
+use crate::http::users::{NewPassword, NewUser};
 use crate::node::wall_ms;
 
 /// Add, list and delete the users of a running node
 #[derive(Debug, Args)]
 pub struct UserArgs {
-    /// Address of the node's HTTP interface
-    #[arg(long, global = true, default_value = "127.0.0.1:18083")]
-    http: String,
+    #[command(flatten)]
+    api: ApiArgs,
     #[command(subcommand)]
     what: What,
 }
@@ -76,7 +76,7 @@ pub fn run(args: &UserArgs) -> anyhow::Result<ExitCode> {
                 password: source.password()?.text().to_owned(),
             };
             let body = serde_json::to_string(&user)?;
-            ask(&args.http, "POST", "/api/v1/users", Some(&body))?;
+            args.api.ask("POST", "/api/v1/users", Some(&body))?;
             println!("user {name} added");
         }
         What::Passwd { name, source } => {
@@ -84,15 +84,15 @@ pub fn run(args: &UserArgs) -> anyhow::Result<ExitCode> {
                 password: source.password()?.text().to_owned(),
             };
             let body = serde_json::to_string(&new)?;
-            ask(&args.http, "PUT", &of(name), Some(&body))?;
+            args.api.ask("PUT", &of(name), Some(&body))?;
             println!("user {name} has the new password");
         }
         What::Delete { name } => {
-            ask(&args.http, "DELETE", &of(name), None)?;
+            args.api.ask("DELETE", &of(name), None)?;
             println!("user {name} deleted");
         }
         What::List { json } => {
-            let users = all(&args.http)?;
+            let users: Vec<UserRow> = args.api.pages("/api/v1/users", None)?;
             if *json {
                 println!("{}", serde_json::to_string(&users)?);
             } else {
@@ -101,21 +101,6 @@ pub fn run(args: &UserArgs) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The users of all pages.
-fn all(address: &str) -> anyhow::Result<Vec<UserRow>> {
-    let mut users = Vec::new();
-    let mut path = "/api/v1/users".to_owned();
-    loop {
-        let page: UserPage = serde_json::from_str(&ask(address, "GET", &path, None)?)
-            .with_context(|| format!("{address} answers, but not as a Sluice of this version"))?;
-        users.extend(page.users);
-        let Some(next) = page.next else {
-            return Ok(users);
-        };
-        path = format!("/api/v1/users?after={}", escaped(&next));
-    }
 }
 
 fn shown(users: &[UserRow], now_ms: u64) -> String {

@@ -2,22 +2,19 @@
 //! names it by a loopback address, and a page of its own has no other origin. Reading too: a name of
 //! elsewhere that is made to lead here (DNS rebinding) makes the answers readable to its pages.
 
-use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::Next;
-use axum::response::Response;
 
 use super::problem::Problem;
 
 /// Lets through what is asked under a loopback name, or under none.
-pub(super) async fn only_local(request: Request, next: Next) -> Result<Response, Problem> {
-    if local(request.headers()) {
-        return Ok(next.run(request).await);
+pub(super) fn only_local(headers: &HeaderMap) -> Result<(), Problem> {
+    if local(headers) {
+        return Ok(());
     }
     Err(Problem::new(
         StatusCode::FORBIDDEN,
-        "/api/v1 answers under a loopback address only, such as 127.0.0.1 or localhost: that is what \
-         Host, and Origin if there is one, must name",
+        "without a token /api/v1 answers under a loopback address only, such as 127.0.0.1 or \
+         localhost: that is what Host, and Origin if there is one, must name",
     ))
 }
 
@@ -25,7 +22,10 @@ fn local(headers: &HeaderMap) -> bool {
     let own = |name| {
         headers.get_all(name).iter().all(|value| {
             value.to_str().is_ok_and(|text| {
-                let text = text.strip_prefix("http://").unwrap_or(text);
+                let bare = text
+                    .strip_prefix("http://")
+                    .or(text.strip_prefix("https://"));
+                let text = bare.unwrap_or(text);
                 loopback(text)
             })
         })

@@ -1,159 +1,235 @@
-//! The HTTP interface: metrics, health, and the API that reads what the node does and changes its
-//! users, over whatever implements [`NodeView`]. It asks nobody who is there, so its listener is on
-//! loopback only: who can connect to it owns every user. It knows no MQTT and no Kafka.
+//! The HTTP interface: metrics, health, and the API `/api/v1` that reads what the node does and
+//! changes it, over whatever implements [`NodeView`]. Any listener can serve [`router`]. It knows no
+//! MQTT and no Kafka.
 
-mod bounded;
+mod audit;
+mod clients;
+mod gate;
+pub mod limits;
+pub mod list;
+mod lists;
 mod local;
 pub mod node_view;
+mod openapi;
 pub mod problem;
+mod records;
+mod retained;
+mod rows;
+mod serving;
+mod time;
+mod tokens;
 pub mod users;
 pub mod view;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
-use axum::http::{StatusCode, Uri, header};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Query, State};
+use axum::handler::Handler;
+use axum::http::request::Parts;
+use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodFilter, get, on};
 use axum::{Json, Router};
+use serde::de::DeserializeOwned;
 use serde_json::json;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
-use self::bounded::Bounded;
+pub use self::audit::AuditRow;
+use self::gate::Gate;
+pub use self::gate::{Caller, Door, PeerAddress};
 use self::problem::Problem;
-use self::view::{ClientsQuery, ConnectionsQuery, GroupsQuery, Hooks, NodeView, Streams};
+pub use self::serving::{converse, serve};
+pub use self::time::rfc3339;
+pub use self::tokens::{MadeToken, NewToken};
+use self::view::{NodeView, Status};
+use crate::auth::Role;
 
 /// Content type of the metrics.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What every handler has at hand.
-struct Shared<V> {
-    view: Arc<V>,
+/// What every handler has at hand; made once, for all listeners of a node.
+pub struct Api {
+    view: Arc<dyn NodeView>,
     page_rows_max: u32,
+    /// Readings of records under way.
+    reading: Arc<Semaphore>,
+    /// Streams of events that are open.
+    events: Arc<Semaphore>,
+    stop: watch::Receiver<bool>,
 }
 
-impl<V> Clone for Shared<V> {
-    fn clone(&self) -> Self {
-        Self {
-            view: Arc::clone(&self.view),
-            page_rows_max: self.page_rows_max,
+/// The API, shared.
+pub type Shared = Arc<Api>;
+
+impl Api {
+    /// The API over a view. Streams of events end when `stop` turns true.
+    pub fn new(view: Arc<dyn NodeView>, page_rows_max: u32, stop: watch::Receiver<bool>) -> Shared {
+        Arc::new(Self {
+            view,
+            page_rows_max,
+            reading: Arc::new(Semaphore::new(limits::RECORD_READS_MAX)),
+            events: Arc::new(Semaphore::new(limits::EVENT_STREAMS_MAX)),
+            stop,
+        })
+    }
+
+    /// The rows of a page, of which so many are asked for.
+    fn page_rows(&self, limit: Option<u32>) -> Result<usize, Problem> {
+        let limit = limit.unwrap_or(self.page_rows_max.min(PAGE_ROWS));
+        if limit == 0 {
+            let detail = format!("limit must be 1 to {}", self.page_rows_max);
+            return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
+        }
+        Ok(limit.min(self.page_rows_max) as usize)
+    }
+}
+
+/// Rows of a page where nothing is said.
+const PAGE_ROWS: u32 = 100;
+
+/// All routes, for a listener of that kind: metrics, health, API, and the console beside them.
+pub fn router(api: &Shared, door: Door) -> Router {
+    let mut routes = Routes {
+        api: Arc::clone(api),
+        door,
+        router: Router::new(),
+        table: Vec::new(),
+    };
+    everything(&mut routes);
+    routes
+        .router
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(no_such_path)
+        .with_state(Arc::clone(api))
+}
+
+/// Method, path and least role of every route of the API.
+pub fn table(api: &Shared) -> Vec<(Method, &'static str, Role)> {
+    let mut routes = Routes {
+        api: Arc::clone(api),
+        door: Door { local: true },
+        router: Router::new(),
+        table: Vec::new(),
+    };
+    everything(&mut routes);
+    routes.table
+}
+
+/// Routes that are being gathered, each behind its gate.
+struct Routes {
+    api: Shared,
+    door: Door,
+    router: Router<Shared>,
+    table: Vec<(Method, &'static str, Role)>,
+}
+
+impl Routes {
+    /// A route of the API, for callers of that role or a greater one.
+    fn add<H, T>(&mut self, method: Method, path: &'static str, role: Role, handler: H)
+    where
+        H: Handler<T, Shared>,
+        T: 'static,
+    {
+        self.add_with(method, path, role, limits::BODY_BYTES_MAX, handler);
+    }
+
+    /// The same for bodies of another size.
+    fn add_with<H, T>(
+        &mut self,
+        method: Method,
+        path: &'static str,
+        role: Role,
+        body_bytes_max: usize,
+        handler: H,
+    ) where
+        H: Handler<T, Shared>,
+        T: 'static,
+    {
+        let filter = MethodFilter::try_from(method.clone()).expect("a method of HTTP/1.1");
+        let gate = Gate {
+            shared: Arc::clone(&self.api),
+            door: self.door,
+            role,
+        };
+        let guarded = on(filter, handler)
+            .layer(DefaultBodyLimit::max(body_bytes_max))
+            .layer(axum::middleware::from_fn_with_state(gate, gate::admit));
+        self.table.push((method, path, role));
+        self.router = std::mem::take(&mut self.router).route(path, guarded);
+    }
+}
+
+fn everything(routes: &mut Routes) {
+    routes.router = std::mem::take(&mut routes.router).route("/healthz", get(healthz));
+    let metrics_gate = Gate {
+        shared: Arc::clone(&routes.api),
+        door: routes.door,
+        role: Role::Viewer,
+    };
+    let mut scrape = get(metrics);
+    if !routes.door.local {
+        let layer = axum::middleware::from_fn_with_state(metrics_gate, gate::admit);
+        scrape = scrape.layer(layer);
+    }
+    routes.router = std::mem::take(&mut routes.router).route("/metrics", scrape);
+    routes.add(
+        Method::GET,
+        "/api/v1/openapi.json",
+        Role::Viewer,
+        openapi::document,
+    );
+    routes.add(Method::GET, "/api/v1/status", Role::Viewer, status);
+    lists::routes(routes);
+    clients::routes(routes);
+    retained::routes(routes);
+    records::routes(routes);
+    users::routes(routes);
+    tokens::routes(routes);
+}
+
+/// What stands behind `?`, with mistakes as problems.
+pub(crate) struct Asked<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Query::<T>::from_request_parts(parts, state).await {
+            Ok(Query(query)) => Ok(Self(query)),
+            Err(error) => Err(Problem::new(StatusCode::BAD_REQUEST, error.body_text())),
         }
     }
 }
 
-/// Serves on `listener` until `stop` turns true; requests on their way are answered. At most
-/// [`bounded::CONNECTIONS_MAX`] connections are open at a time.
-///
-/// # Errors
-/// When the listener itself fails.
-pub async fn serve<V: NodeView>(
-    view: Arc<V>,
-    page_rows_max: u32,
-    listener: TcpListener,
-    mut stop: watch::Receiver<bool>,
-) -> std::io::Result<()> {
-    let stopped = async move {
-        // An error says that nobody is left to stop us: as good as a stop.
-        let _ = stop.wait_for(|stop| *stop).await;
-    };
-    axum::serve(Bounded::new(listener), router(view, page_rows_max))
-        .with_graceful_shutdown(stopped)
-        .await
+/// Who asks, as the gate found out.
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get::<Self>().cloned().unwrap_or(Self {
+            name: String::new(),
+            role: Role::Viewer,
+        }))
+    }
 }
 
-/// All routes.
-pub fn router<V: NodeView>(view: Arc<V>, page_rows_max: u32) -> Router {
-    let api = Router::new()
-        .route("/api/v1/status", get(status::<V>))
-        .route("/api/v1/clients", get(clients::<V>))
-        .route("/api/v1/streams", get(streams::<V>))
-        .route("/api/v1/hooks", get(hooks::<V>))
-        .route("/api/v1/groups", get(groups::<V>))
-        .route("/api/v1/kafka", get(kafka_connections::<V>))
-        .merge(users::routes::<V>())
-        .route_layer(axum::middleware::from_fn(local::only_local));
-    Router::new()
-        .route("/metrics", get(metrics::<V>))
-        .route("/healthz", get(healthz::<V>))
-        .merge(api)
-        .method_not_allowed_fallback(wrong_method)
-        .fallback(no_such_path)
-        .with_state(Shared {
-            view,
-            page_rows_max,
-        })
-}
-
-async fn metrics<V: NodeView>(State(shared): State<Shared<V>>) -> Response {
-    let text = shared.view.metrics().await;
+async fn metrics(State(api): State<Shared>) -> Response {
+    let text = api.view.metrics().await;
     ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response()
 }
 
-async fn healthz<V: NodeView>(State(shared): State<Shared<V>>) -> Response {
-    match shared.view.trouble() {
+async fn healthz(State(api): State<Shared>) -> Response {
+    match api.view.trouble() {
         None => Json(json!({ "status": "serving" })).into_response(),
         Some(why) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, why).into_response(),
     }
 }
 
-async fn status<V: NodeView>(State(shared): State<Shared<V>>) -> Response {
-    Json(shared.view.status().await).into_response()
-}
-
-async fn clients<V: NodeView>(
-    State(shared): State<Shared<V>>,
-    query: Result<Query<ClientsQuery>, QueryRejection>,
-) -> Result<Response, Problem> {
-    let Query(mut query) =
-        query.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
-    query.limit = Some(page_rows(&shared, query.limit)?);
-    Ok(Json(shared.view.clients(query).await).into_response())
-}
-
-/// The rows of a page, of which so many are asked for.
-fn page_rows<V>(shared: &Shared<V>, limit: Option<u32>) -> Result<u32, Problem> {
-    let limit = limit.unwrap_or(shared.page_rows_max);
-    if limit == 0 {
-        let detail = format!("limit must be 1 to {}", shared.page_rows_max);
-        return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
-    }
-    Ok(limit.min(shared.page_rows_max))
-}
-
-async fn groups<V: NodeView>(
-    State(shared): State<Shared<V>>,
-    query: Result<Query<GroupsQuery>, QueryRejection>,
-) -> Result<Response, Problem> {
-    let Query(mut query) =
-        query.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
-    query.limit = Some(page_rows(&shared, query.limit)?);
-    Ok(Json(shared.view.groups(query)).into_response())
-}
-
-async fn kafka_connections<V: NodeView>(
-    State(shared): State<Shared<V>>,
-    query: Result<Query<ConnectionsQuery>, QueryRejection>,
-) -> Result<Response, Problem> {
-    let Query(mut query) =
-        query.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
-    query.limit = Some(page_rows(&shared, query.limit)?);
-    Ok(Json(shared.view.kafka_connections(&query)).into_response())
-}
-
-async fn streams<V: NodeView>(State(shared): State<Shared<V>>) -> Response {
-    Json(Streams {
-        streams: shared.view.streams(),
-    })
-    .into_response()
-}
-
-async fn hooks<V: NodeView>(State(shared): State<Shared<V>>) -> Response {
-    Json(Hooks {
-        hooks: shared.view.hooks(),
-    })
-    .into_response()
+/// The node in a few figures, and what is wrong with it.
+#[utoipa::path(get, path = "/api/v1/status", tag = "node", responses((status = 200, body = Status)))]
+async fn status(State(api): State<Shared>) -> Json<Status> {
+    Json(api.view.status().await)
 }
 
 async fn wrong_method() -> Problem {
@@ -165,8 +241,7 @@ async fn wrong_method() -> Problem {
 
 async fn no_such_path(uri: Uri) -> Problem {
     let detail = format!(
-        "there is nothing at {}; there are /metrics, /healthz and /api/v1/ with status, clients, \
-         streams, hooks, groups and kafka",
+        "there is nothing at {}; there are /metrics, /healthz, and what /api/v1/openapi.json names",
         uri.path()
     );
     Problem::new(StatusCode::NOT_FOUND, detail)

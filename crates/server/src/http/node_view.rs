@@ -2,31 +2,41 @@
 
 use std::sync::Arc;
 
-use crate::http::view::{
-    ClientPage, ClientRow, ClientsQuery, ConnectionPage, ConnectionsQuery, GroupPage, GroupsQuery,
-    HookRow, NodeView, PartitionRow, Status, StreamRow,
+use commitlog::{Append, BatchBuilder, Entry, LogReader};
+
+use super::AuditRow;
+use super::list::Page;
+use super::view::{
+    ClientDetails, ClientLimits, ClientRow, GroupRow, HookRow, ListenerRow, NodeView, PartitionRow,
+    PropertyRow, RetainedMessage, RetainedRow, Status, StreamRow, SubscriptionRow, Telling,
+    WillRow,
 };
 use crate::kafka::FrontDoor;
 use crate::metrics::{Snapshot, exposition};
-use crate::node::{ClientQuery, Health, Node};
+use crate::node::{AUDIT, ClientPage, Health, Node};
 use crate::settings::Word as _;
 
 /// A node and its Kafka front door, which counts for itself.
 pub struct ServedNode {
     node: Arc<Node>,
     front_door: Arc<FrontDoor>,
+    listeners: Vec<ListenerRow>,
 }
 
 impl ServedNode {
-    /// The view of a node.
-    pub fn new(node: Arc<Node>, front_door: Arc<FrontDoor>) -> Self {
-        Self { node, front_door }
+    /// The view of a node that listens there.
+    pub fn new(node: Arc<Node>, front_door: Arc<FrontDoor>, listeners: Vec<ListenerRow>) -> Self {
+        Self {
+            node,
+            front_door,
+            listeners,
+        }
     }
 
     /// The node's figures together with those of the shards.
     fn told(&self, shards: &broker::ShardStats) -> Status {
         let status = self.node.status();
-        let (health, why) = match status.health {
+        let (health, why) = match status.health.clone() {
             Health::Serving => ("serving", None),
             Health::Latched { why } => ("latched", Some(why)),
             Health::Stopping => ("stopping", None),
@@ -50,7 +60,26 @@ impl ServedNode {
             journal_bytes: status.journal_bytes,
             journal_used_bytes: status.journal_used_bytes,
             disk_free_bytes: status.disk_free_bytes,
+            problems: self.problems(&status.health, status.disk_free_bytes),
         }
+    }
+
+    /// What is wrong now, in words.
+    fn problems(&self, health: &Health, free_bytes: Option<u64>) -> Vec<String> {
+        let mut problems = Vec::new();
+        if let Health::Latched { why } = health {
+            problems.push(format!(
+                "The log takes no appends until the next start: {why}"
+            ));
+        }
+        let reserve = self.node.settings.log.disk_reserve_bytes;
+        if free_bytes.is_some_and(|free| free < reserve) {
+            problems.push(
+                "The disk is full: free space is below the reserve, and publishes are refused."
+                    .to_owned(),
+            );
+        }
+        problems
     }
 
     fn stream(&self, meta: &commitlog::StreamMeta) -> StreamRow {
@@ -89,24 +118,61 @@ impl ServedNode {
 }
 
 impl NodeView for ServedNode {
-    async fn status(&self) -> Status {
-        self.told(&self.node.shard_stats().await)
+    fn status(&self) -> Telling<'_, Status> {
+        Box::pin(async { self.told(&self.node.shard_stats().await) })
     }
 
-    async fn clients(&self, query: ClientsQuery) -> ClientPage {
-        let page = self
-            .node
-            .clients(ClientQuery {
-                contains: query.contains,
-                connected: query.connected,
-                after: query.after,
-                limit: query.limit.unwrap_or(1) as usize,
-            })
-            .await;
-        ClientPage {
-            clients: page.clients.into_iter().map(client).collect(),
-            next: page.next,
+    fn listeners(&self) -> Vec<ListenerRow> {
+        self.listeners.clone()
+    }
+
+    fn clients(&self, query: broker::ClientQuery) -> Telling<'_, ClientPage> {
+        Box::pin(self.node.clients(query))
+    }
+
+    fn client(&self, client_id: String) -> Telling<'_, Option<ClientDetails>> {
+        Box::pin(async move {
+            let found = self.node.client(&client_id).await?;
+            Some(self.details(found))
+        })
+    }
+
+    fn kick(&self, client_id: String) -> Telling<'_, bool> {
+        Box::pin(async move { self.node.kick(&client_id).await })
+    }
+
+    fn subscriptions(
+        &self,
+        query: broker::SubscriptionQuery,
+    ) -> Telling<'_, (Vec<SubscriptionRow>, bool)> {
+        Box::pin(async move {
+            let (rows, more) = self.node.subscriptions(query).await;
+            (rows.iter().map(subscription).collect(), more)
+        })
+    }
+
+    fn retained(&self, filter: &str, after: Option<&str>, limit: usize) -> Page<RetainedRow> {
+        let page = self.node.retained(filter, after, limit);
+        let items = page.hits.iter().map(|hit| RetainedRow {
+            topic: hit.topic.to_string(),
+            size_bytes: u64::from(hit.bytes),
+            expires_ms: hit.expires_ms,
+            qos: None,
+            time_ms: None,
+        });
+        Page {
+            items: items.collect(),
+            next: page.next.map(Into::into),
         }
+    }
+
+    fn retained_message(&self, topic: String) -> Telling<'_, Option<RetainedMessage>> {
+        Box::pin(async move {
+            let position = self.node.retained_at(&topic)?;
+            let log = self.node.log.clone();
+            let read = tokio::task::spawn_blocking(move || message_at(&log, position));
+            read.await.ok().flatten().map(|it| retained_message(&it))
+        })
     }
 
     fn streams(&self) -> Vec<StreamRow> {
@@ -118,47 +184,56 @@ impl NodeView for ServedNode {
             .collect()
     }
 
-    fn kafka_connections(&self, query: &ConnectionsQuery) -> ConnectionPage {
-        let limit = query.limit.unwrap_or(1) as usize;
-        let connections = self.front_door.connections(query.after.unwrap_or(0), limit);
-        let next = connections
-            .last()
-            .filter(|_| connections.len() == limit)
-            .map(|last| last.id);
-        ConnectionPage { connections, next }
+    fn log(&self) -> Option<&LogReader> {
+        Some(&self.node.log)
     }
 
-    fn groups(&self, query: GroupsQuery) -> GroupPage {
-        let limit = query.limit.unwrap_or(1) as usize;
-        let (contains, after) = (query.contains.as_deref(), query.after.as_deref());
+    fn kafka_connections(&self, after: u64, limit: usize) -> Page<crate::kafka::ConnectionRow> {
+        let items = self.front_door.connections(after, limit);
+        let last = items.last().filter(|_| items.len() == limit);
+        let next = last.map(|last| last.id.to_string());
+        Page { items, next }
+    }
+
+    fn groups(&self, contains: Option<&str>, after: Option<&str>, limit: usize) -> Page<GroupRow> {
         self.front_door.groups().page(contains, after, limit)
     }
 
     fn hooks(&self) -> Vec<HookRow> {
-        let row = |hook: &crate::settings::HookSettings| HookRow {
-            event: hook.event.word().to_owned(),
-            filter: hook.filter.clone(),
-            stream: hook.stream.clone(),
-            key: hook.key.clone(),
-            payload: hook.payload.word().to_owned(),
-        };
-        self.node.hooks().iter().map(row).collect()
+        hook_rows(self.node.hooks())
     }
 
     fn users(&self) -> &crate::auth::Users {
         &self.node.users
     }
 
-    async fn metrics(&self) -> String {
-        let shards = self.node.shard_stats().await;
-        exposition(Snapshot {
-            counters: self.node.counters.snapshot(),
-            status: self.told(&shards),
-            shards,
-            kafka: self.front_door.counters().values(),
-            groups: self.front_door.groups().values(),
-            transactions: self.front_door.transactions().values(),
-            streams: self.streams(),
+    fn tokens(&self) -> &crate::auth::Tokens {
+        &self.node.tokens
+    }
+
+    fn audit(&self, row: AuditRow) -> Telling<'_, ()> {
+        Box::pin(async move {
+            if let Err(why) = self.write_audit(&row).await {
+                let AuditRow {
+                    by, method, path, ..
+                } = row;
+                tracing::error!(by, method, path, %why, "a change is not in the audit stream");
+            }
+        })
+    }
+
+    fn metrics(&self) -> Telling<'_, String> {
+        Box::pin(async {
+            let shards = self.node.shard_stats().await;
+            exposition(Snapshot {
+                counters: self.node.counters.snapshot(),
+                status: self.told(&shards),
+                shards,
+                kafka: self.front_door.counters().values(),
+                groups: self.front_door.groups().values(),
+                transactions: self.front_door.transactions().values(),
+                streams: self.streams(),
+            })
         })
     }
 
@@ -173,7 +248,149 @@ impl NodeView for ServedNode {
     }
 }
 
-fn client(row: broker::ClientRow) -> ClientRow {
+impl ServedNode {
+    fn details(&self, found: crate::node::ClientDetails) -> ClientDetails {
+        let mqtt = &self.node.settings.mqtt;
+        let inflight_max = match found.row.version {
+            mqtt::Version::V5 => mqtt.inflight_max,
+            _ => mqtt.inflight_v3,
+        };
+        ClientDetails {
+            client: client(found.row),
+            subscriptions_list: found.subscriptions.iter().map(subscription).collect(),
+            will: found.will.map(|(topic, qos, retain, delay_s)| WillRow {
+                topic,
+                qos,
+                retain,
+                delay_s,
+            }),
+            limits: ClientLimits {
+                owed_max: u64::from(mqtt.inbox_max),
+                subscriptions_max: u64::from(mqtt.subscriptions_max),
+                inflight_max: u64::from(inflight_max),
+                packet_size_max: found.packet_size_max,
+            },
+            unfinished: found.unfinished,
+            answers_waiting: found.answers_waiting as u64,
+        }
+    }
+
+    /// Appends to the audit stream; in the page cache when it returns.
+    async fn write_audit(&self, row: &AuditRow) -> Result<(), String> {
+        let stream = self.node.log.stream(AUDIT);
+        let partition = stream.and_then(|stream| stream.partitions.first().copied());
+        let partition = partition.ok_or("there is no such stream")?;
+        let value = serde_json::to_vec(row).map_err(|error| error.to_string())?;
+        let mut batch = BatchBuilder::new();
+        batch.push(
+            row.time_ms as i64,
+            Some(row.by.as_bytes()),
+            Some(&value),
+            &[],
+        );
+        let entry = Entry {
+            appends: vec![Append {
+                partition,
+                batch: batch.finish(),
+            }],
+            ops: Vec::new(),
+        };
+        let appended = self.node.append(entry).await;
+        appended.map(|_| ()).map_err(|error| error.to_string())
+    }
+}
+
+/// The hooks with their names.
+fn hook_rows(hooks: &[crate::settings::HookSettings]) -> Vec<HookRow> {
+    let mut rows: Vec<HookRow> = Vec::with_capacity(hooks.len());
+    for hook in hooks {
+        let plain = format!("{}:{}", hook.event.word(), hook.stream);
+        let alike = |row: &&HookRow| row.event == hook.event.word() && row.stream == hook.stream;
+        let name = match rows.iter().filter(alike).count() {
+            0 => plain,
+            before => format!("{plain}:{}", before + 1),
+        };
+        rows.push(HookRow {
+            name,
+            enabled: true,
+            matched: None,
+            event: hook.event.word().to_owned(),
+            filter: hook.filter.clone(),
+            stream: hook.stream.clone(),
+            key: hook.key.clone(),
+            payload: hook.payload.word().to_owned(),
+        });
+    }
+    rows
+}
+
+fn subscription(row: &broker::SubscriptionRow) -> SubscriptionRow {
+    let shared = row.filter.strip_prefix("$share/");
+    let parts = shared.and_then(|rest| rest.split_once('/'));
+    let (share, filter) = match parts {
+        Some((share, filter)) => (Some(share.to_owned()), filter),
+        None => (None, &*row.filter),
+    };
+    SubscriptionRow {
+        client_id: row.client_id.to_string(),
+        filter: filter.to_owned(),
+        qos: row.options.qos as u8,
+        share,
+        no_local: row.options.no_local,
+        retain_as_published: row.options.retain_as_published,
+        retain_handling: row.options.retain_handling as u8,
+        id: (row.id != 0).then_some(row.id),
+    }
+}
+
+/// The retained message in the table's record at a position.
+fn message_at(log: &LogReader, position: broker::Position) -> Option<broker::OwnedMessage> {
+    const READ_BYTES: usize = 64 * 1024;
+    let read = log.read(position.partition, position.offset, READ_BYTES, u64::MAX);
+    let read = read.ok()?;
+    let batch = commitlog::batch::batches(read.first()?).next()?.ok()?;
+    let record = batch
+        .records()
+        .filter_map(Result::ok)
+        .find(|record| record.offset == position.offset)?;
+    broker::decode_record(broker::StreamKind::Retained, &record).ok()
+}
+
+fn retained_message(message: &broker::OwnedMessage) -> RetainedMessage {
+    use broker::properties::Property;
+    let message = message.view();
+    let base64 = |bytes: &[u8]| base64_simd::STANDARD.encode_to_string(bytes);
+    let property = |property| {
+        let (name, value, user) = match property {
+            Property::PayloadFormat(format) => ("payload_format", format.to_string(), false),
+            Property::ContentType(text) => ("content_type", text.to_owned(), false),
+            Property::ResponseTopic(text) => ("response_topic", text.to_owned(), false),
+            Property::CorrelationData(bytes) => ("correlation_data", base64(bytes), false),
+            Property::User(name, value) => (name, value.to_owned(), true),
+        };
+        PropertyRow {
+            name: name.to_owned(),
+            value,
+            user,
+        }
+    };
+    RetainedMessage {
+        row: RetainedRow {
+            topic: message.topic.to_owned(),
+            size_bytes: message.payload.len() as u64,
+            expires_ms: message.expires_ms,
+            qos: Some(message.qos as u8),
+            time_ms: Some(message.publish_ms),
+        },
+        payload_base64: base64(message.payload),
+        publisher: message.publisher.to_owned(),
+        username: message.username.to_owned(),
+        properties: message.properties.iter().map(property).collect(),
+    }
+}
+
+/// A client as the API shows it.
+pub(super) fn client(row: broker::ClientRow) -> ClientRow {
     let protocol = match row.version {
         mqtt::Version::V31 => "3.1",
         mqtt::Version::V311 => "3.1.1",

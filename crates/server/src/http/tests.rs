@@ -4,54 +4,104 @@ use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::sync::Mutex;
 
+use broker::{OrderKey, SubscriptionQuery};
+use tokio::net::TcpListener;
+
+use super::list::Page;
 use super::problem::Problem;
 use super::view::{
-    ClientPage, ClientRow, ConnectionPage, GroupPage, HookRow, PartitionRow, Status, StreamRow,
+    ClientDetails, ClientRow, GroupRow, HookRow, ListenerRow, PartitionRow, RetainedMessage,
+    RetainedRow, Status, StreamRow, SubscriptionRow, Telling,
 };
 use super::*;
-use crate::auth::Users;
+use crate::auth::{Tokens, Users};
 
 /// Three clients, one stream, one hook.
 struct Told {
     trouble: Mutex<Option<String>>,
     users: Users,
+    tokens: Tokens,
+    audited: Mutex<Vec<AuditRow>>,
+}
+
+fn told<T: Send + 'static>(answer: T) -> Telling<'static, T> {
+    Box::pin(std::future::ready(answer))
+}
+
+fn session(id: &str) -> broker::ClientRow {
+    broker::ClientRow {
+        client_id: id.to_owned(),
+        username: String::new(),
+        connected: true,
+        peer: None,
+        keep_alive_s: None,
+        version: mqtt::Version::V5,
+        connected_ms: 0,
+        disconnected_ms: None,
+        session_expiry_s: 0,
+        subscriptions: 0,
+        inbox: 0,
+        inflight: 0,
+    }
 }
 
 impl NodeView for Told {
-    async fn status(&self) -> Status {
-        Status {
+    fn status(&self) -> Telling<'_, Status> {
+        told(Status {
             node: "sluice@127.0.0.1".into(),
             connections: 3,
             ..Status::default()
-        }
+        })
     }
 
-    async fn clients(&self, query: ClientsQuery) -> ClientPage {
-        let after = query.after.unwrap_or_default();
-        let mut rows = ["a", "b", "c"]
+    fn listeners(&self) -> Vec<ListenerRow> {
+        Vec::new()
+    }
+
+    fn clients(&self, query: broker::ClientQuery) -> Telling<'_, crate::node::ClientPage> {
+        let after = query.after.map_or_else(String::new, |(_, id)| id);
+        let mut ids = ["a", "b", "c"]
             .into_iter()
             .filter(|id| *id > after.as_str());
-        let limit = query.limit.expect("the handler bounds the page") as usize;
-        let clients: Vec<ClientRow> = rows
-            .by_ref()
-            .take(limit)
-            .map(|id| ClientRow {
-                client_id: id.into(),
-                ..ClientRow::default()
-            })
-            .collect();
-        let next = rows
-            .next()
-            .and(clients.last().map(|last| last.client_id.clone()));
-        ClientPage { clients, next }
+        let clients: Vec<_> = ids.by_ref().take(query.limit).map(session).collect();
+        let last = clients.last().map(|last| last.client_id.clone());
+        let next = ids.next().and(last).map(|id| (OrderKey::Number(0), id));
+        told(crate::node::ClientPage { clients, next })
     }
 
-    fn kafka_connections(&self, _query: &ConnectionsQuery) -> ConnectionPage {
-        ConnectionPage::default()
+    fn client(&self, client_id: String) -> Telling<'_, Option<ClientDetails>> {
+        told((client_id == "a").then(ClientDetails::default))
     }
 
-    fn groups(&self, _query: GroupsQuery) -> GroupPage {
-        GroupPage::default()
+    fn kick(&self, client_id: String) -> Telling<'_, bool> {
+        told(client_id == "a/b c")
+    }
+
+    fn subscriptions(
+        &self,
+        _query: SubscriptionQuery,
+    ) -> Telling<'_, (Vec<SubscriptionRow>, bool)> {
+        told((Vec::new(), false))
+    }
+
+    fn retained(&self, _filter: &str, _after: Option<&str>, _limit: usize) -> Page<RetainedRow> {
+        Page::default()
+    }
+
+    fn retained_message(&self, topic: String) -> Telling<'_, Option<RetainedMessage>> {
+        told((topic == "devices/1/state").then(RetainedMessage::default))
+    }
+
+    fn log(&self) -> Option<&commitlog::LogReader> {
+        None
+    }
+
+    fn kafka_connections(&self, _after: u64, _limit: usize) -> Page<crate::kafka::ConnectionRow> {
+        Page::default()
+    }
+
+    fn groups(&self, _: Option<&str>, _: Option<&str>, _: usize) -> Page<GroupRow> {
+        Page::default()
     }
 
     fn streams(&self) -> Vec<StreamRow> {
@@ -75,12 +125,21 @@ impl NodeView for Told {
         }]
     }
 
-    async fn metrics(&self) -> String {
-        "# EOF\n".to_owned()
+    fn metrics(&self) -> Telling<'_, String> {
+        told("# EOF\n".to_owned())
     }
 
     fn users(&self) -> &Users {
         &self.users
+    }
+
+    fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    fn audit(&self, row: AuditRow) -> Telling<'_, ()> {
+        self.audited.lock().unwrap().push(row);
+        told(())
     }
 
     fn trouble(&self) -> Option<String> {
@@ -97,14 +156,21 @@ struct Server {
 
 impl Server {
     async fn start() -> Self {
+        Self::behind(Door { local: true }).await
+    }
+
+    async fn behind(door: Door) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let view = Arc::new(Told {
             trouble: Mutex::default(),
             users: crate::auth::in_memory(),
+            tokens: crate::auth::tokens_in_memory(),
+            audited: Mutex::default(),
         });
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(serve(Arc::clone(&view), 2, listener, stopped));
+        let api = Api::new(Arc::clone(&view) as Arc<dyn NodeView>, 2, stopped.clone());
+        let task = tokio::spawn(serve(router(&api, door), listener, stopped));
         Self {
             address,
             view,
@@ -116,6 +182,14 @@ impl Server {
     /// Status, content type and body.
     async fn ask(&self, method: &str, path: &str) -> (u16, String, String) {
         self.send(method, path, "Host: localhost\r\n\r\n").await
+    }
+
+    /// What may be sent with the token of this machine.
+    fn as_admin(&self, rest: &str) -> String {
+        format!(
+            "Authorization: Bearer {}\r\n{rest}",
+            self.view.tokens.local()
+        )
     }
 
     /// The same with `rest` behind the first line of the request.
@@ -153,12 +227,16 @@ async fn each_route_answers_with_its_json() {
     );
     let (_, _, body) = server.ask("GET", "/api/v1/streams").await;
     assert_eq!(
-        serde_json::from_str::<Streams>(&body).unwrap().streams[0].partitions[0].end,
+        serde_json::from_str::<Page<StreamRow>>(&body)
+            .unwrap()
+            .items[0]
+            .partitions[0]
+            .end,
         4
     );
     let (_, _, body) = server.ask("GET", "/api/v1/hooks").await;
     assert_eq!(
-        serde_json::from_str::<Hooks>(&body).unwrap().hooks[0].event,
+        serde_json::from_str::<Page<HookRow>>(&body).unwrap().items[0].event,
         "message.publish"
     );
     let (code, kind, body) = server.ask("GET", "/metrics").await;
@@ -175,11 +253,11 @@ async fn clients_come_in_pages_of_bounded_size() {
     let mut path = "/api/v1/clients?limit=1000000".to_owned();
     loop {
         let (_, _, body) = server.ask("GET", &path).await;
-        let page: ClientPage = serde_json::from_str(&body).unwrap();
-        assert!(page.clients.len() <= 2, "page_rows_max is 2");
-        found.extend(page.clients.into_iter().map(|client| client.client_id));
+        let page: Page<ClientRow> = serde_json::from_str(&body).unwrap();
+        assert!(page.items.len() <= 2, "page_rows_max is 2");
+        found.extend(page.items.into_iter().map(|client| client.client_id));
         let Some(next) = page.next else { break };
-        path = format!("/api/v1/clients?after={next}");
+        path = format!("/api/v1/clients?cursor={next}");
     }
     assert_eq!(found, ["a", "b", "c"]);
 }
@@ -220,9 +298,10 @@ fn meant(body: &str) -> String {
 #[tokio::test]
 async fn users_are_added_changed_and_deleted() {
     let server = Server::start().await;
+    let admin = |body: &str| server.as_admin(&meant(body));
     for name in ["joe", "ann", "bob"] {
         let body = format!("{{\"name\":\"{name}\",\"password\":\"pencil\"}}");
-        let (code, _, body) = server.send("POST", "/api/v1/users", &meant(&body)).await;
+        let (code, _, body) = server.send("POST", "/api/v1/users", &admin(&body)).await;
         assert_eq!(code, 201, "{body}");
         assert!(
             body.contains("SCRAM-SHA-512") && !body.contains("salt"),
@@ -230,27 +309,33 @@ async fn users_are_added_changed_and_deleted() {
         );
         assert!(!body.contains("pencil"), "{body}");
     }
-    let page = |body: &str| -> users::UserPage { serde_json::from_str(body).unwrap() };
-    let (_, _, body) = server.ask("GET", "/api/v1/users").await;
+    let page = |body: &str| -> Page<crate::auth::UserRow> { serde_json::from_str(body).unwrap() };
+    let asked = server.as_admin("\r\n");
+    let (_, _, body) = server.send("GET", "/api/v1/users", &asked).await;
     let first = page(&body);
-    assert_eq!(first.next.as_deref(), Some("bob"));
-    let (_, _, body) = server.ask("GET", "/api/v1/users?after=bob").await;
+    assert_eq!(first.items[1].name, "bob");
+    let path = format!("/api/v1/users?cursor={}", first.next.unwrap());
+    let (_, _, body) = server.send("GET", &path, &asked).await;
     assert_eq!(
-        (page(&body).users[0].name.as_str(), page(&body).next),
+        (page(&body).items[0].name.as_str(), page(&body).next),
         ("joe", None)
     );
-    let new = meant("{\"password\":\"pen\"}");
+    let (_, _, body) = server
+        .send("GET", "/api/v1/users?filter=o&sort=-name", &asked)
+        .await;
+    let names: Vec<String> = page(&body)
+        .items
+        .into_iter()
+        .map(|user| user.name)
+        .collect();
+    assert_eq!(names, ["joe", "bob"]);
+    let new = admin("{\"password\":\"pen\"}");
     assert_eq!(server.send("PUT", "/api/v1/users/joe", &new).await.0, 200);
     let here = std::net::Ipv4Addr::LOCALHOST.into();
     let users = &server.view.users;
     assert_eq!(users.verify_password("joe", "pen", here).await, Ok(()));
-    assert_eq!(
-        server
-            .send("DELETE", "/api/v1/users/joe", &meant(""))
-            .await
-            .0,
-        204
-    );
+    let gone = server.send("DELETE", "/api/v1/users/joe", &admin("")).await;
+    assert_eq!(gone.0, 204);
     assert!(!users.exists("joe"));
 }
 
@@ -258,52 +343,33 @@ async fn users_are_added_changed_and_deleted() {
 async fn changes_of_users_that_cannot_be_are_problems() {
     let server = Server::start().await;
     let joe = "{\"name\":\"joe\",\"password\":\"pencil\"}";
+    let admin = |body: &str| server.as_admin(&meant(body));
     assert_eq!(
-        server.send("POST", "/api/v1/users", &meant(joe)).await.0,
+        server.send("POST", "/api/v1/users", &admin(joe)).await.0,
         201
     );
-    let elsewhere = meant(joe).replace("127.0.0.1:1", "evil.example");
-    let origin = meant(joe).replace(
-        "Content-Type",
-        "Origin: http://evil.example\r\nContent-Type",
-    );
-    let text = meant(joe).replace("application/json", "text/plain");
+    let text = admin(joe).replace("application/json", "text/plain");
     let large = format!(
         "{{\"name\":\"ann\",\"password\":\"{}\"}}",
         "x".repeat(20_000)
     );
+    let nobody = "{\"name\":\"\",\"password\":\"x\"}";
+    let nothing = "{\"name\":\"ann\",\"password\":\"\"}";
     for (method, path, sent, expected) in [
-        ("POST", "/api/v1/users", meant(joe), 409),
-        ("POST", "/api/v1/users", meant("{\"name\":\"ann\"}"), 400),
-        (
-            "POST",
-            "/api/v1/users",
-            meant("{\"name\":\"\",\"password\":\"x\"}"),
-            400,
-        ),
-        (
-            "POST",
-            "/api/v1/users",
-            meant("{\"name\":\"ann\",\"password\":\"\"}"),
-            400,
-        ),
-        ("POST", "/api/v1/users", meant(&large), 400),
+        ("POST", "/api/v1/users", admin(joe), 409),
+        ("POST", "/api/v1/users", admin("{\"name\":\"ann\"}"), 400),
+        ("POST", "/api/v1/users", admin(nobody), 400),
+        ("POST", "/api/v1/users", admin(nothing), 400),
+        ("POST", "/api/v1/users", admin(&large), 400),
         ("POST", "/api/v1/users", text, 400),
-        ("POST", "/api/v1/users", elsewhere, 403),
-        ("POST", "/api/v1/users", origin, 403),
         (
             "PUT",
             "/api/v1/users/ann",
-            meant("{\"password\":\"x\"}"),
+            admin("{\"password\":\"x\"}"),
             404,
         ),
-        ("DELETE", "/api/v1/users/ann", meant(""), 404),
-        (
-            "DELETE",
-            "/api/v1/users/joe",
-            "Host: x\r\n\r\n".to_owned(),
-            403,
-        ),
+        ("DELETE", "/api/v1/users/ann", admin(""), 404),
+        ("DELETE", "/api/v1/users/joe", meant(""), 401),
     ] {
         let (code, kind, body) = server.send(method, path, &sent).await;
         assert_eq!(code, expected, "{method} {path} {sent}: {body}");
@@ -314,7 +380,7 @@ async fn changes_of_users_that_cannot_be_are_problems() {
 }
 
 #[tokio::test]
-async fn the_api_answers_under_a_name_of_this_machine_only() {
+async fn without_a_token_the_api_answers_under_a_name_of_this_machine_only() {
     let server = Server::start().await;
     let elsewhere = "Host: evil.example\r\n\r\n";
     let origin = "Host: localhost\r\nOrigin: http://evil.example\r\n\r\n";
@@ -332,10 +398,166 @@ async fn the_api_answers_under_a_name_of_this_machine_only() {
             let sent = format!("{own}\r\n");
             assert_eq!(server.send("GET", path, &sent).await.0, 200, "{path} {own}");
         }
+        let known = server.as_admin(elsewhere);
+        assert_eq!(server.send("GET", path, &known).await.0, 200, "{path}");
     }
     for path in ["/metrics", "/healthz"] {
         assert_eq!(server.send("GET", path, elsewhere).await.0, 200, "{path}");
     }
+}
+
+/// The routes with something in place of their parameters.
+fn paths(server: &Server) -> Vec<(Method, String, Role)> {
+    let (_, stopped) = watch::channel(false);
+    let api = Api::new(Arc::clone(&server.view) as Arc<dyn NodeView>, 2, stopped);
+    let fill = |(method, path, role): (Method, &str, Role)| {
+        let path = path.replace(['{', '}', '*'], "");
+        (method, path, role)
+    };
+    table(&api).into_iter().map(fill).collect()
+}
+
+#[tokio::test]
+async fn each_route_is_for_its_role_and_for_greater_ones() {
+    let server = Server::behind(Door { local: false }).await;
+    let mut bearers = Vec::new();
+    for role in Role::ALL {
+        let made = server.view.tokens.add(role.word(), role, None).await;
+        bearers.push((role, made.unwrap().1));
+    }
+    for (method, path, least) in paths(&server) {
+        let body = "Content-Length: 0\r\n\r\n";
+        let (code, kind, _) = server.send(method.as_str(), &path, body).await;
+        assert_eq!(
+            (code, kind.as_str()),
+            (401, "application/problem+json"),
+            "{method} {path}"
+        );
+        for (role, token) in &bearers {
+            if path.ends_with("/live") || path.ends_with("/tail") {
+                continue;
+            }
+            let sent = format!("Authorization: Bearer {token}\r\n{body}");
+            let code = server.send(method.as_str(), &path, &sent).await.0;
+            assert_eq!(
+                code == 403,
+                *role < least,
+                "{method} {path} {role:?}: {code}"
+            );
+            assert_ne!(code, 401, "{method} {path}");
+        }
+    }
+    assert_eq!(server.ask("GET", "/metrics").await.0, 401);
+    assert_eq!(server.ask("GET", "/healthz").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_listener_that_others_reach_is_never_open() {
+    let server = Server::behind(Door { local: false }).await;
+    for sent in [
+        "Host: localhost\r\n\r\n",
+        "Authorization: Bearer sluice_0_x\r\n\r\n",
+    ] {
+        let (code, _, body) = server.send("GET", "/api/v1/status", sent).await;
+        assert_eq!(code, 401, "{body}");
+    }
+    let server = Server::start().await;
+    assert_eq!(server.ask("GET", "/api/v1/status").await.0, 200);
+    let tokens = &server.view.tokens;
+    tokens.add("first", Role::Viewer, None).await.unwrap();
+    assert_eq!(server.ask("GET", "/api/v1/status").await.0, 401);
+}
+
+#[tokio::test]
+async fn every_change_is_written_down_and_no_password_is() {
+    let server = Server::start().await;
+    let joe = "{\"name\":\"joe\",\"password\":\"pencil\"}";
+    server.send("POST", "/api/v1/users", &meant(joe)).await;
+    server.ask("GET", "/api/v1/status").await;
+    let ci = server.as_admin(&meant("{\"name\":\"ci\",\"role\":\"operator\"}"));
+    server.send("POST", "/api/v1/tokens", &ci).await;
+    server
+        .send(
+            "DELETE",
+            "/api/v1/clients/nobody",
+            &server.as_admin(&meant("")),
+        )
+        .await;
+    let rows = std::mem::take(&mut *server.view.audited.lock().unwrap());
+    let told: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            (
+                row.by.as_str(),
+                row.method.as_str(),
+                row.path.as_str(),
+                row.status,
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("loopback", "POST", "/api/v1/users", 201),
+            ("local", "POST", "/api/v1/tokens", 201),
+            ("local", "DELETE", "/api/v1/clients/nobody", 404),
+        ]
+    );
+    assert_eq!(rows[0].what.as_deref(), Some("user joe"));
+    assert!(rows[1].what.as_ref().unwrap().contains("operator"));
+    assert!(rows[0].peer.as_ref().unwrap().starts_with("127.0.0.1:"));
+    assert!(!serde_json::to_string(&rows).unwrap().contains("pencil"));
+}
+
+#[tokio::test]
+async fn names_in_paths_may_have_any_characters() {
+    let server = Server::start().await;
+    let kicked = server
+        .send("DELETE", "/api/v1/clients/a%2Fb%20c", &meant(""))
+        .await;
+    assert_eq!(kicked.0, 204);
+    let found = server.ask("GET", "/api/v1/retained/devices/1/state").await;
+    assert_eq!(found.0, 200);
+    let found = server
+        .ask("GET", "/api/v1/retained/devices%2F1%2Fstate")
+        .await;
+    assert_eq!(found.0, 200);
+}
+
+#[tokio::test]
+async fn the_document_describes_the_routes_there_are_and_no_others() {
+    let server = Server::start().await;
+    let (_, stopped) = watch::channel(false);
+    let api = Api::new(Arc::clone(&server.view) as Arc<dyn NodeView>, 2, stopped);
+    let real: std::collections::BTreeSet<(String, String)> = table(&api)
+        .into_iter()
+        .map(|(method, path, _)| (method.as_str().to_lowercase(), path.replace('*', "")))
+        .collect();
+    let (code, _, body) = server.ask("GET", "/api/v1/openapi.json").await;
+    assert_eq!(code, 200);
+    let document: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let mut described = std::collections::BTreeSet::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            described.insert((method.clone(), path.clone()));
+            assert!(
+                operation["responses"]
+                    .as_object()
+                    .is_some_and(|it| !it.is_empty())
+            );
+            let named = operation["parameters"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default();
+            for name in path.split(['{', '}']).skip(1).step_by(2) {
+                assert!(
+                    named.iter().any(|it| it["name"] == name),
+                    "{method} {path}: {name}"
+                );
+            }
+        }
+    }
+    assert_eq!(described, real);
 }
 
 #[tokio::test]

@@ -1,43 +1,22 @@
 //! The users over HTTP: list, add, change, delete. Passwords come in and never go out, in errors
 //! neither.
 
-use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
-use axum::http::StatusCode;
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
+use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, put};
-use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
+use super::audit::Note;
+use super::list::{self, Cell, ListQuery, Listed, Page};
 use super::problem::Problem;
-use super::view::NodeView;
-use super::{Shared, page_rows};
-use crate::auth::{ChangeError, Password, UserRow};
-
-/// Largest body of a request, in bytes.
-const BODY_BYTES_MAX: usize = 16 * 1024;
-
-/// Which users, and from where on.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct UsersQuery {
-    /// Only names behind this one: `next` of the page before.
-    pub after: Option<String>,
-    /// Most rows; bounded by `page_rows_max` of `[http]`.
-    pub limit: Option<u32>,
-}
-
-/// A page of users.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UserPage {
-    /// Sorted by name.
-    pub users: Vec<UserRow>,
-    /// `after` of the next page; `None`: this is the last.
-    pub next: Option<String>,
-}
+use super::{Asked, Routes, Shared};
+use crate::auth::{ChangeError, Password, Role, UserRow};
 
 /// A user to be added.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewUser {
     /// Its name.
@@ -47,66 +26,96 @@ pub struct NewUser {
 }
 
 /// Another password.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewPassword {
     /// The password.
     pub password: String,
 }
 
-/// The routes of the users.
-pub(super) fn routes<V: NodeView>() -> Router<Shared<V>> {
-    Router::new()
-        .route("/api/v1/users", get(list::<V>).post(add::<V>))
-        .route("/api/v1/users/{name}", put(change::<V>).delete(delete::<V>))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+impl Listed for UserRow {
+    const FIELDS: &'static [&'static str] = &["name", "created_ms", "changed_ms"];
+
+    fn field(&self, number: usize) -> Cell<'_> {
+        match number {
+            0 => (&*self.name).into(),
+            1 => self.created_ms.into(),
+            _ => self.changed_ms.into(),
+        }
+    }
 }
 
-async fn list<V: NodeView>(
-    State(shared): State<Shared<V>>,
-    query: Result<Query<UsersQuery>, QueryRejection>,
-) -> Result<Json<UserPage>, Problem> {
-    let Query(query) =
-        query.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
-    let limit = page_rows(&shared, query.limit)? as usize;
-    // One row more tells whether there is another page.
-    let mut users = shared
-        .view
-        .users()
-        .page(query.after.as_deref(), limit.saturating_add(1));
-    let more = users.len() > limit;
-    users.truncate(limit);
-    let next = users.last().filter(|_| more).map(|last| last.name.clone());
-    Ok(Json(UserPage { users, next }))
+pub(super) fn routes(routes: &mut Routes) {
+    routes.add(Method::GET, "/api/v1/users", Role::Admin, users);
+    routes.add(Method::POST, "/api/v1/users", Role::Admin, add);
+    let one = "/api/v1/users/{name}";
+    routes.add(Method::PUT, one, Role::Admin, change);
+    routes.add(Method::DELETE, one, Role::Admin, delete);
+}
+
+/// The users.
+#[utoipa::path(get, path = "/api/v1/users", tag = "access", params(ListQuery),
+    responses((status = 200, body = Page<UserRow>)))]
+pub(super) async fn users(
+    State(api): State<Shared>,
+    Asked(query): Asked<ListQuery>,
+) -> Result<Json<Page<UserRow>>, Problem> {
+    let limit = api.page_rows(query.limit)?;
+    if query.filter.is_some() || query.sort.is_some() {
+        return list::page(api.view.users().list(), &query, limit).map(Json);
+    }
+    // By name, without a look at all of them: there may be very many.
+    let after: Option<(String,)> = query.cursor.as_deref().map(list::decode).transpose()?;
+    let after = after.as_ref().map(|(name,)| name.as_str());
+    let mut items = api.view.users().page(after, limit.saturating_add(1));
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let last = items.last().filter(|_| more);
+    let next = last.map(|last| list::encode(&(&last.name,)));
+    Ok(Json(Page { items, next }))
 }
 
 // What is wrong with a body is not said in words of the decoder: they could quote a password.
-async fn add<V: NodeView>(
-    State(shared): State<Shared<V>>,
+/// Adds a user.
+#[utoipa::path(post, path = "/api/v1/users", tag = "access", request_body = NewUser,
+    responses((status = 201, body = UserRow), (status = 409, body = Problem)))]
+pub(super) async fn add(
+    State(api): State<Shared>,
     body: Result<Json<NewUser>, JsonRejection>,
 ) -> Result<Response, Problem> {
     let Json(user) = body.map_err(|_| bad("the body is JSON with `name` and `password`"))?;
     let password = Password::new(user.password).map_err(bad)?;
-    let row = shared.view.users().add(&user.name, password).await?;
-    Ok((StatusCode::CREATED, Json(row)).into_response())
+    let row = api.view.users().add(&user.name, password).await?;
+    let note = Note(format!("user {}", row.name));
+    let mut answer = (StatusCode::CREATED, Json(row)).into_response();
+    answer.extensions_mut().insert(note);
+    Ok(answer)
 }
 
-async fn change<V: NodeView>(
-    State(shared): State<Shared<V>>,
+/// Gives a user another password.
+#[utoipa::path(put, path = "/api/v1/users/{name}", tag = "access", request_body = NewPassword,
+    params(("name" = String, Path, description = "Name of the user")),
+    responses((status = 200, body = UserRow), (status = 404, body = Problem)))]
+pub(super) async fn change(
+    State(api): State<Shared>,
     Path(name): Path<String>,
     body: Result<Json<NewPassword>, JsonRejection>,
 ) -> Result<Json<UserRow>, Problem> {
     let Json(new) = body.map_err(|_| bad("the body is JSON with `password`"))?;
     let password = Password::new(new.password).map_err(bad)?;
-    let row = shared.view.users().set_password(&name, password).await?;
+    let row = api.view.users().set_password(&name, password).await?;
     Ok(Json(row))
 }
 
-async fn delete<V: NodeView>(
-    State(shared): State<Shared<V>>,
+/// Deletes a user.
+#[utoipa::path(delete, path = "/api/v1/users/{name}", tag = "access",
+    params(("name" = String, Path, description = "Name of the user")),
+    responses((status = 204), (status = 404, body = Problem)))]
+pub(super) async fn delete(
+    State(api): State<Shared>,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    shared.view.users().delete(&name).await?;
+    api.view.users().delete(&name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

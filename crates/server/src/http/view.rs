@@ -2,33 +2,62 @@
 //! `sluice ctl`. Where the rows come from is behind the trait [`NodeView`].
 
 use std::future::Future;
+use std::pin::Pin;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::list::Page;
+pub use super::rows::*;
+
+/// An answer that is on its way.
+pub type Telling<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// What the HTTP interface asks of a node.
 pub trait NodeView: Send + Sync + 'static {
     /// The node in a few figures.
-    fn status(&self) -> impl Future<Output = Status> + Send;
-    /// A page of clients, sorted by client id.
-    fn clients(&self, query: ClientsQuery) -> impl Future<Output = ClientPage> + Send;
+    fn status(&self) -> Telling<'_, Status>;
+    /// The listeners, in the order of the configuration.
+    fn listeners(&self) -> Vec<ListenerRow>;
+    /// A page of clients.
+    fn clients(&self, query: broker::ClientQuery) -> Telling<'_, crate::node::ClientPage>;
+    /// All there is to know of one client.
+    fn client(&self, client_id: String) -> Telling<'_, Option<ClientDetails>>;
+    /// Ends the connection of a client; false where it has none.
+    fn kick(&self, client_id: String) -> Telling<'_, bool>;
+    /// A page of subscriptions, and whether there are more.
+    fn subscriptions(
+        &self,
+        query: broker::SubscriptionQuery,
+    ) -> Telling<'_, (Vec<SubscriptionRow>, bool)>;
+    /// A page of retained messages whose topic matches `filter`, behind the topic `after`.
+    fn retained(&self, filter: &str, after: Option<&str>, limit: usize) -> Page<RetainedRow>;
+    /// One retained message.
+    fn retained_message(&self, topic: String) -> Telling<'_, Option<RetainedMessage>>;
     /// All streams, by name.
     fn streams(&self) -> Vec<StreamRow>;
+    /// Reads the records of streams; `None` where there is no log.
+    fn log(&self) -> Option<&commitlog::LogReader>;
     /// A page of consumer groups, sorted by their id.
-    fn groups(&self, query: GroupsQuery) -> GroupPage;
-    /// A page of Kafka connections, oldest first.
-    fn kafka_connections(&self, query: &ConnectionsQuery) -> ConnectionPage;
+    fn groups(&self, contains: Option<&str>, after: Option<&str>, limit: usize) -> Page<GroupRow>;
+    /// A page of Kafka connections, oldest first, behind the number `after`.
+    fn kafka_connections(&self, after: u64, limit: usize) -> Page<crate::kafka::ConnectionRow>;
     /// All hooks, in the order of the configuration.
     fn hooks(&self) -> Vec<HookRow>;
     /// Who may log in.
     fn users(&self) -> &crate::auth::Users;
+    /// Who may use this API from elsewhere.
+    fn tokens(&self) -> &crate::auth::Tokens;
+    /// Writes down a change.
+    fn audit(&self, row: super::AuditRow) -> Telling<'_, ()>;
     /// The metrics in the exposition format.
-    fn metrics(&self) -> impl Future<Output = String> + Send;
+    fn metrics(&self) -> Telling<'_, String>;
     /// `None`: the node serves. Otherwise what keeps it from that.
     fn trouble(&self) -> Option<String>;
 }
 
 /// The node in a few figures.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// Name of the node.
     pub node: String,
@@ -66,33 +95,13 @@ pub struct Status {
     pub journal_used_bytes: u64,
     /// Free bytes on the file system of the data directory, where the system tells.
     pub disk_free_bytes: Option<u64>,
-}
-
-/// Which clients, and from where on.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ClientsQuery {
-    /// Only client ids that contain this text.
-    pub contains: Option<String>,
-    /// Only clients with (`true`) or without (`false`) a connection.
-    pub connected: Option<bool>,
-    /// Only client ids behind this one: `next` of the page before.
-    pub after: Option<String>,
-    /// Most rows; bounded by `page_rows_max` of `[http]`.
-    pub limit: Option<u32>,
-}
-
-/// A page of clients.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClientPage {
-    /// Sorted by client id.
-    pub clients: Vec<ClientRow>,
-    /// `after` of the next page; `None`: this is the last.
-    pub next: Option<String>,
+    /// What is wrong now, in words.
+    #[serde(default)]
+    pub problems: Vec<String>,
 }
 
 /// One session.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ClientRow {
     /// Client id.
     pub client_id: String,
@@ -121,7 +130,7 @@ pub struct ClientRow {
 }
 
 /// One stream.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StreamRow {
     /// Name: the topic that Kafka clients see.
     pub name: String,
@@ -146,7 +155,7 @@ pub struct StreamRow {
 }
 
 /// One partition of a stream.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PartitionRow {
     /// First offset there is.
     pub log_start: u64,
@@ -159,8 +168,15 @@ pub struct PartitionRow {
 }
 
 /// One hook.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HookRow {
+    /// Its name: event and stream, such as `message.publish:message_state`; a number stands behind
+    /// that where several are alike.
+    pub name: String,
+    /// Whether it is in force.
+    pub enabled: bool,
+    /// Records that it has made since the start; `null`: not counted.
+    pub matched: Option<u64>,
     /// Event.
     pub event: String,
     /// MQTT filter; none for `client.*`.
@@ -173,62 +189,8 @@ pub struct HookRow {
     pub payload: String,
 }
 
-/// The streams, as the API wraps them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Streams {
-    /// By name.
-    pub streams: Vec<StreamRow>,
-}
-
-/// The hooks, as the API wraps them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hooks {
-    /// In the order of the configuration.
-    pub hooks: Vec<HookRow>,
-}
-
-/// Which Kafka connections.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ConnectionsQuery {
-    /// Only connections behind this number: `next` of the page before.
-    pub after: Option<u64>,
-    /// Most connections; bounded by `page_rows_max` of `[http]`.
-    pub limit: Option<u32>,
-}
-
-/// A page of Kafka connections.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct ConnectionPage {
-    /// Oldest first.
-    pub connections: Vec<crate::kafka::ConnectionRow>,
-    /// `after` of the next page; `None`: this was the last.
-    pub next: Option<u64>,
-}
-
-/// Which consumer groups, and from where on.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct GroupsQuery {
-    /// Only groups whose id contains this text.
-    pub contains: Option<String>,
-    /// Only groups behind this one: `next` of the page before.
-    pub after: Option<String>,
-    /// Most groups; bounded by `page_rows_max` of `[http]`.
-    pub limit: Option<u32>,
-}
-
-/// A page of consumer groups.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GroupPage {
-    /// Sorted by id.
-    pub groups: Vec<GroupRow>,
-    /// `after` of the next page; `None`: this is the last.
-    pub next: Option<String>,
-}
-
 /// One consumer group.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GroupRow {
     /// Its id.
     pub group: String,
@@ -247,7 +209,7 @@ pub struct GroupRow {
 }
 
 /// One member of a consumer group.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GroupMemberRow {
     /// Its id.
     pub member_id: String,
@@ -260,7 +222,7 @@ pub struct GroupMemberRow {
 }
 
 /// What a consumer group has committed for one partition.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GroupOffsetRow {
     /// The stream.
     pub stream: String,

@@ -11,13 +11,15 @@ use super::caller::Caller;
 use crate::node::wall_ms;
 
 /// A connection as it is shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct ConnectionRow {
     /// Number of the connection since the start of the node.
     pub id: u64,
     /// The client's address.
+    #[schema(value_type = String)]
     pub peer: SocketAddr,
     /// The address at which it reached the node.
+    #[schema(value_type = String)]
     pub local: SocketAddr,
     /// Who it is, as Kafka writes it: `User:alice`.
     pub principal: String,

@@ -9,8 +9,8 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use broker::{
-    ClientQuery, ClientRow, Commit, Messages, OwnedMessage, Refusal, RetainedPage, ShardMessage,
-    ShardStats,
+    ClientDetails, ClientQuery, ClientRow, Commit, Messages, OwnedMessage, Refusal, RetainedPage,
+    ShardMessage, ShardStats, SubscriptionQuery, SubscriptionRow,
 };
 use commitlog::{Entry, Lsn, PartitionId};
 use mio::Waker;
@@ -78,6 +78,20 @@ pub enum Ask {
         query: ClientQuery,
         /// Where the rows go.
         answer: oneshot::Sender<Vec<ClientRow>>,
+    },
+    /// All there is to know of one client.
+    Client {
+        /// Its client id.
+        client_id: String,
+        /// Where it goes.
+        answer: oneshot::Sender<Option<ClientDetails>>,
+    },
+    /// A page of subscriptions.
+    Subscriptions {
+        /// Which ones.
+        query: SubscriptionQuery,
+        /// Where the rows go.
+        answer: oneshot::Sender<Vec<SubscriptionRow>>,
     },
     /// The shard's figures.
     Stats {

@@ -30,13 +30,13 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use broker::RetainedIndex;
-pub use broker::{ClientQuery, ClientRow, ShardStats};
+pub use broker::{ClientDetails, ClientQuery, ClientRow, ShardStats, SubscriptionQuery};
 use commitlog::{Entry, LogReader, Lsn, Op, PartitionId, StreamSettings};
 use serde::Serialize;
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
-use crate::auth::Users;
+use crate::auth::{Tokens, Users};
 use crate::mirror::Board;
 use crate::mirror::view::MirrorView;
 use crate::settings::{HookSettings, Settings};
@@ -48,6 +48,9 @@ pub use disk::FileDisk;
 pub use door::{AppendError, Appended, Health};
 use door::{LogDoor, Request, Standing};
 use mailbox::{Ask, Mailbox};
+
+/// The stream of all changes that were made over the HTTP API.
+pub const AUDIT: &str = "__sluice.audit";
 
 /// Most rows of one page of clients.
 const PAGE_ROWS_MAX: usize = 1000;
@@ -68,6 +71,8 @@ pub struct Node {
     pub started_ms: u64,
     /// Who may log in, by whichever door.
     pub users: Arc<Users>,
+    /// Who may use the HTTP API from elsewhere.
+    pub tokens: Arc<Tokens>,
     mqtt_addresses: Vec<SocketAddr>,
     mailboxes: Vec<Arc<Mailbox>>,
     retained: Arc<RwLock<RetainedIndex>>,
@@ -122,10 +127,10 @@ pub struct Status {
 /// A page of clients.
 #[derive(Debug, Clone)]
 pub struct ClientPage {
-    /// Sorted by client id.
+    /// In the order asked for.
     pub clients: Vec<ClientRow>,
     /// Where the next page starts; `None`: this was the last.
-    pub next: Option<String>,
+    pub next: Option<(broker::OrderKey, String)>,
 }
 
 impl Node {
@@ -209,15 +214,67 @@ impl Node {
             query: query.clone(),
             answer,
         };
-        let mut clients: Vec<ClientRow> = self.ask_all(ask).await.into_iter().flatten().collect();
-        clients.sort_by(|a, b| a.client_id.cmp(&b.client_id));
-        let more = clients.len() > limit;
-        clients.truncate(limit);
-        let next = clients
-            .last()
-            .filter(|_| more)
-            .map(|last| last.client_id.clone());
-        ClientPage { clients, next }
+        let rows = self.ask_all(ask).await.into_iter().flatten();
+        let mut rows: Vec<_> = rows.map(|row| (row.key(query.order), row)).collect();
+        rows.sort_by(|(a, one), (b, other)| {
+            query.compare((a, &one.client_id), (b, &other.client_id))
+        });
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        let last = rows.last().filter(|_| more);
+        let next = last.map(|(key, row)| (key.clone(), row.client_id.clone()));
+        ClientPage {
+            clients: rows.into_iter().map(|(_, row)| row).collect(),
+            next,
+        }
+    }
+
+    /// All there is to know of one client; `None` where there is no such session.
+    pub async fn client(&self, client_id: &str) -> Option<ClientDetails> {
+        let (answer, result) = oneshot::channel();
+        let ask = Ask::Client {
+            client_id: client_id.to_owned(),
+            answer,
+        };
+        self.home(client_id).put(|letters| letters.asks.push(ask));
+        result.await.ok().flatten()
+    }
+
+    /// A page of subscriptions, gathered from all workers, and whether there are more; at most
+    /// 1,000 rows.
+    pub async fn subscriptions(
+        &self,
+        mut query: SubscriptionQuery,
+    ) -> (Vec<broker::SubscriptionRow>, bool) {
+        let limit = query.limit.clamp(1, PAGE_ROWS_MAX);
+        query.limit = limit + 1;
+        let ask = |answer| Ask::Subscriptions {
+            query: query.clone(),
+            answer,
+        };
+        let mut rows: Vec<_> = self.ask_all(ask).await.into_iter().flatten().collect();
+        rows.sort_by(|a, b| query.compare((&a.client_id, &a.filter), (&b.client_id, &b.filter)));
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        (rows, more)
+    }
+
+    /// A page of the retained messages whose topic matches `filter`; `after` is `next` of the page
+    /// before.
+    pub fn retained(
+        &self,
+        filter: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> broker::RetainedPage {
+        let retained = self.retained.read().unwrap_or_else(PoisonError::into_inner);
+        retained.find(filter, after, Lsn::MAX, wall_ms(), limit)
+    }
+
+    /// Where the retained message of a topic is.
+    pub fn retained_at(&self, topic: &str) -> Option<broker::Position> {
+        let retained = self.retained.read().unwrap_or_else(PoisonError::into_inner);
+        retained.get(topic)
     }
 
     /// What the shards count, summed.
@@ -231,15 +288,20 @@ impl Node {
 
     /// Closes the connection of a client; false when it has none.
     pub async fn kick(&self, client_id: &str) -> bool {
-        let workers = self.mailboxes.len() as u16;
-        let worker = broker::worker_of(broker::home_of(client_id), workers);
         let (answer, result) = oneshot::channel();
         let ask = Ask::Kick {
             client_id: client_id.to_owned(),
             answer,
         };
-        self.mailboxes[usize::from(worker)].put(|letters| letters.asks.push(ask));
+        self.home(client_id).put(|letters| letters.asks.push(ask));
         result.await.unwrap_or(false)
+    }
+
+    /// The mailbox of the worker where a client is at home.
+    fn home(&self, client_id: &str) -> &Mailbox {
+        let workers = self.mailboxes.len() as u16;
+        let worker = broker::worker_of(broker::home_of(client_id), workers);
+        &self.mailboxes[usize::from(worker)]
     }
 
     /// Marked changed after each append and after each flush; what to read is in `log`.

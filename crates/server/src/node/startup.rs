@@ -134,9 +134,11 @@ fn prepare(
         Arc::clone(&running.standing),
         running.reader.clone(),
     );
-    let users = users::open(&running.reader, appender)?;
+    let users = users::open(&running.reader, appender.clone())?;
+    let tokens = users::open_tokens(&running.reader, appender)?;
     let node = Arc::new(Node {
         users: Arc::new(users),
+        tokens: Arc::new(tokens),
         log: running.reader,
         counters: Arc::clone(&running.counters),
         settings: Arc::clone(settings),
@@ -233,8 +235,11 @@ const OFFSETS: &str = "__sluice.offsets";
 const TRANSACTIONS: &str = "__sluice.transactions";
 const SYS: &str = "__sluice.sys";
 
+/// What is kept of the audit stream: 90 days.
+const AUDIT_RETENTION_MS: u64 = 90 * 24 * 3_600_000;
+
 /// The streams that the node keeps for itself.
-fn internal_streams() -> [StreamSettings; 6] {
+fn internal_streams() -> [StreamSettings; 8] {
     let table = |name| StreamSettings {
         ack: Ack::Append,
         compact: true,
@@ -247,16 +252,24 @@ fn internal_streams() -> [StreamSettings; 6] {
         internal: true,
         ..StreamSettings::new(SYS)
     };
-    let users = StreamSettings {
+    let flushed = |name| StreamSettings {
         ack: Ack::Flush,
-        ..table(users::USERS)
+        ..table(name)
+    };
+    let audit = StreamSettings {
+        ack: Ack::Append,
+        internal: true,
+        retention_ms: Some(AUDIT_RETENTION_MS),
+        ..StreamSettings::new(super::AUDIT)
     };
     [
         table(SESSIONS),
         table(RETAINED),
         table(OFFSETS),
         table(TRANSACTIONS),
-        users,
+        flushed(users::USERS),
+        flushed(users::TOKENS),
+        audit,
         sys,
     ]
 }

@@ -1,5 +1,5 @@
-//! The users table of the node: a compacted stream that is read at the start and written with every
-//! change. What a record means is `auth`'s.
+//! The tables of those who may come in, users and tokens: compacted streams that are read at the start
+//! and written with every change. What a record means is `auth`'s.
 
 use std::pin::Pin;
 
@@ -8,41 +8,59 @@ use commitlog::batch::BatchBuilder;
 use commitlog::{Append, Entry, LogReader, PartitionId, table};
 
 use super::{Appender, random, wall_ms};
-use crate::auth::{Ledger, User, Users};
+use crate::auth::{Ledger, Token, Tokens, User, Users};
 
 /// The table.
 pub(super) const USERS: &str = "__sluice.users";
 
+/// The table of bearer tokens.
+pub(super) const TOKENS: &str = "__sluice.tokens";
+
 /// Reads the users.
 pub(super) fn open(log: &LogReader, appender: Appender) -> anyhow::Result<Users> {
+    let (rows, table) = read(log, appender, USERS, User::decode)?;
+    Ok(Users::new(rows, Box::new(table)))
+}
+
+/// Reads the tokens.
+pub(super) fn open_tokens(log: &LogReader, appender: Appender) -> anyhow::Result<Tokens> {
+    let (rows, table) = read(log, appender, TOKENS, Token::decode)?;
+    Ok(Tokens::new(rows, Box::new(table)))
+}
+
+/// The rows of a table and what writes it.
+fn read<T, E: std::fmt::Display>(
+    log: &LogReader,
+    appender: Appender,
+    name: &str,
+    decode: impl Fn(&[u8]) -> Result<T, E>,
+) -> anyhow::Result<(Vec<(String, T)>, Table)> {
     let stream = log
-        .stream(USERS)
-        .with_context(|| format!("there is no stream {USERS}"))?;
+        .stream(name)
+        .with_context(|| format!("there is no stream {name}"))?;
     let partition = *stream
         .partitions
         .first()
-        .with_context(|| format!("{USERS} has no partition"))?;
+        .with_context(|| format!("{name} has no partition"))?;
     let mut rows = Vec::new();
     let mut wrong = None;
     table::load(log, partition, None, |row| {
-        let name = String::from_utf8_lossy(row.key).into_owned();
-        match User::decode(row.value) {
-            Ok(user) => rows.push((name, user)),
-            // A user who cannot log in would not know why; the operator does.
-            Err(what) => wrong = Some(anyhow!("user {name} at offset {}: {what}", row.offset)),
+        let key = String::from_utf8_lossy(row.key).into_owned();
+        match decode(row.value) {
+            Ok(value) => rows.push((key, value)),
+            // Whoever cannot log in would not know why; the operator does.
+            Err(what) => wrong = Some(anyhow!("{key} at offset {}: {what}", row.offset)),
         }
     })
-    .with_context(|| format!("cannot read {USERS}"))?;
+    .with_context(|| format!("cannot read {name}"))?;
     if let Some(wrong) = wrong {
-        return Err(wrong.context(format!("cannot read {USERS}")));
+        return Err(wrong.context(format!("cannot read {name}")));
     }
-    Ok(Users::new(
-        rows,
-        Box::new(Table {
-            appender,
-            partition,
-        }),
-    ))
+    let table = Table {
+        appender,
+        partition,
+    };
+    Ok((rows, table))
 }
 
 struct Table {

@@ -52,6 +52,11 @@ pub(crate) fn in_memory() -> Users {
     users().1
 }
 
+/// Tokens whose table is in memory.
+pub(crate) fn tokens_in_memory() -> crate::auth::Tokens {
+    crate::auth::Tokens::new([], Box::new(Arc::new(Paper::default())))
+}
+
 fn password(text: &str) -> Password {
     Password::new(text).unwrap()
 }

@@ -1,6 +1,6 @@
 //! Consumer groups as tables: one row a group, a member or a partition.
 
-use super::table;
+use super::super::table::{dash, table};
 use crate::http::view::GroupRow;
 
 /// One row a group, with the records that it has not read.
@@ -73,10 +73,6 @@ pub(super) fn member_table(groups: &[GroupRow]) -> String {
     });
     let heads = ["GROUP", "STATE", "CLIENT", "HOST", "INSTANCE", "MEMBER"];
     table(&heads, &[], rows)
-}
-
-fn dash(text: &str) -> String {
-    if text.is_empty() { "-" } else { text }.to_owned()
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use ::kafka::group::{GroupState, GroupView};
 
 use super::listing::Row;
 use super::{Groups, Inside};
-use crate::http::view::{GroupMemberRow, GroupOffsetRow, GroupPage, GroupRow};
+use crate::http::list::Page;
+use crate::http::view::{GroupMemberRow, GroupOffsetRow, GroupRow};
 use crate::kafka::limits;
 
 /// What is counted of groups.
@@ -35,21 +36,26 @@ pub struct GroupValues {
 impl Groups {
     /// A page of at most `limit` groups behind `after` whose id contains `contains`. It ends early,
     /// behind a whole group, when it has many members and partitions.
-    pub fn page(&self, contains: Option<&str>, after: Option<&str>, limit: usize) -> GroupPage {
-        let mut page = GroupPage::default();
+    pub fn page(
+        &self,
+        contains: Option<&str>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Page<GroupRow> {
+        let mut page = Page::<GroupRow>::default();
         let mut rows = 0;
         let inside = self.lock();
         for row in inside.rows(after) {
             if contains.is_some_and(|text| !row.id.contains(text)) {
                 continue;
             }
-            if page.groups.len() >= limit || rows >= limits::GROUP_PAGE_ROWS_MAX {
-                page.next = page.groups.last().map(|last| last.group.clone());
+            if page.items.len() >= limit || rows >= limits::GROUP_PAGE_ROWS_MAX {
+                page.next = page.items.last().map(|last| last.group.clone());
                 break;
             }
             let row = self.row(&inside, &row);
             rows += row.members.len() + row.offsets.len();
-            page.groups.push(row);
+            page.items.push(row);
         }
         page
     }

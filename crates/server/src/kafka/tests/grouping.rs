@@ -438,15 +438,15 @@ async fn pages_of_groups_tell_the_lag_and_a_deleted_topic_has_none() {
     assert_eq!(client.commit(None, 0, 1).await, 0);
     let groups = house.door.groups();
     let page = groups.page(Some("read"), None, 10);
-    assert_eq!((page.groups.len(), &page.next), (1, &None));
-    let row = &page.groups[0];
+    assert_eq!((page.items.len(), &page.next), (1, &None));
+    let row = &page.items[0];
     assert_eq!((&*row.group, &*row.state), (GROUP, "Empty"));
     let offset = &row.offsets[0];
     assert_eq!(
         (offset.committed, offset.end, offset.lag),
         (1, Some(3), Some(2))
     );
-    assert!(groups.page(None, Some(GROUP), 10).groups.is_empty());
+    assert!(groups.page(None, Some(GROUP), 10).items.is_empty());
     let values = groups.values();
     let labels = [GROUP.to_owned(), "t".to_owned(), "0".to_owned()];
     assert_eq!(values.lags, [(labels, 2)]);

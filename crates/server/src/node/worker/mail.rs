@@ -83,6 +83,12 @@ impl Worker {
             Ask::Clients { query, answer } => {
                 let _ = answer.send(self.parts.shard.clients(&query));
             }
+            Ask::Client { client_id, answer } => {
+                let _ = answer.send(self.parts.shard.client(&client_id));
+            }
+            Ask::Subscriptions { query, answer } => {
+                let _ = answer.send(self.parts.shard.subscriptions(&query));
+            }
             Ask::Stats { answer } => {
                 let _ = answer.send(self.parts.shard.stats().clone());
             }

@@ -1,0 +1,69 @@
+//! Bounds of all that comes in over HTTP, and of what is held for those who asked.
+
+use std::time::Duration;
+
+/// Most connections of one listener open at a time; further ones wait in the backlog.
+pub const CONNECTIONS_MAX: usize = 128;
+
+/// Time in which the head of a request must have come, from the end of the one before.
+pub const HEAD_WAIT: Duration = Duration::from_secs(15);
+
+/// Time in which a client must take something of what waits for it.
+pub const WRITE_WAIT: Duration = Duration::from_secs(30);
+
+/// Largest body of a request that changes something, in bytes.
+pub const BODY_BYTES_MAX: usize = 16 * 1024;
+
+/// Largest body of a request that publishes, in bytes.
+pub const PUBLISH_BODY_BYTES_MAX: usize = 8 << 20;
+
+/// Most messages of one batch.
+pub const PUBLISH_BATCH_MAX: usize = 1_000;
+
+/// Most streams of events open at a time.
+pub const EVENT_STREAMS_MAX: usize = 32;
+
+/// Events that wait for one subscriber.
+pub const EVENTS_WAITING_MAX: usize = 16;
+
+/// Time after which a stream of events without events says that it is alive.
+pub const EVENTS_ALIVE: Duration = Duration::from_secs(15);
+
+/// Most records in one answer.
+pub const RECORDS_MAX: usize = 1_000;
+
+/// Most bytes of keys, values and headers in one answer; one record comes whole, cut as below.
+pub const RECORD_ANSWER_BYTES_MAX: usize = 4 << 20;
+
+/// Bytes of batches that one answer may read, whatever it finds in them.
+pub const RECORD_SCAN_BYTES_MAX: usize = 32 << 20;
+
+/// Bytes of a value that are shown; the rest is cut off.
+pub const VALUE_SHOWN_BYTES_MAX: usize = 256 << 10;
+
+/// Plain bytes that one compressed batch may have.
+pub const BATCH_PLAIN_BYTES_MAX: usize = 64 << 20;
+
+/// Readings of records under way at a time: each holds a thread and memory.
+pub const RECORD_READS_MAX: usize = 4;
+
+/// Time between two looks of a live tail.
+pub const TAIL_LOOK: Duration = Duration::from_millis(200);
+
+/// Records that a live tail sends at one look; what is beyond is skipped and counted.
+pub const TAIL_RECORDS_MAX: usize = 200;
+
+/// Samples of the history: an hour in steps of ten seconds.
+pub const HISTORY_MAX: usize = 360;
+
+/// Seconds between two samples of the history.
+pub const HISTORY_STEP_S: u64 = 10;
+
+const _: () = assert!(
+    EVENT_STREAMS_MAX < CONNECTIONS_MAX / 2,
+    "events leave room for questions"
+);
+const _: () = assert!(
+    RECORD_ANSWER_BYTES_MAX > VALUE_SHOWN_BYTES_MAX,
+    "one record fits"
+);

@@ -1,0 +1,151 @@
+//! Serves a router over connections of any kind, with bounds: on open connections, on the time a
+//! request's head takes, on the time a client takes nothing. It knows no routes.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use axum::{Extension, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, Sleep};
+
+use super::PeerAddress;
+use super::limits::{CONNECTIONS_MAX, HEAD_WAIT, WRITE_WAIT};
+
+/// Serves `router` on `listener` until `stop` turns true; requests on their way are answered.
+///
+/// # Errors
+/// Never: an accept that fails is tried again.
+pub async fn serve(
+    router: Router,
+    mut listener: TcpListener,
+    mut stop: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut open = JoinSet::new();
+    loop {
+        let accepted = async {
+            let place = Arc::clone(&places).acquire_owned();
+            let place = place.await.expect("the semaphore is never closed");
+            // Its accept tells transient failures from others and waits after the latter.
+            let (stream, peer) = axum::serve::Listener::accept(&mut listener).await;
+            (stream, peer, place)
+        };
+        tokio::select! {
+            (stream, peer, place) = accepted => {
+                let (router, stop) = (router.clone(), stop.clone());
+                open.spawn(async move {
+                    converse(stream, peer, router, stop).await;
+                    drop(place);
+                });
+            }
+            () = stopped(&mut stop) => break,
+            Some(_) = open.join_next() => {}
+        }
+    }
+    drop(listener);
+    while open.join_next().await.is_some() {}
+    Ok(())
+}
+
+/// Serves one connection, whatever it came through, until it ends or `stop` turns true.
+pub async fn converse<I>(io: I, peer: SocketAddr, router: Router, mut stop: watch::Receiver<bool>)
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let service = TowerToHyperService::new(router.layer(Extension(PeerAddress(peer))));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WAIT)
+        .serve_connection(TokioIo::new(Impatient::new(io)), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stopped(&mut stop) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "an HTTP connection ended");
+    }
+}
+
+/// Returns when `stop` is true; also when nobody is left to say so, which is as good.
+pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// A connection that fails when its peer takes nothing for too long.
+struct Impatient<I> {
+    io: I,
+    /// Runs while a write waits.
+    patience: Pin<Box<Sleep>>,
+    waiting: bool,
+}
+
+impl<I> Impatient<I> {
+    fn new(io: I) -> Self {
+        Self {
+            io,
+            patience: Box::pin(tokio::time::sleep(WRITE_WAIT)),
+            waiting: false,
+        }
+    }
+
+    fn judge<T>(
+        &mut self,
+        written: Poll<io::Result<T>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.waiting = false;
+            return written;
+        }
+        if !self.waiting {
+            self.waiting = true;
+            self.patience.as_mut().reset(Instant::now() + WRITE_WAIT);
+        }
+        ready!(self.patience.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Impatient<I> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Impatient<I> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.judge(written, cx)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        self.judge(flushed, cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
