@@ -6,6 +6,7 @@ pub mod cli;
 pub mod client;
 pub mod command;
 pub mod config;
+pub mod console;
 pub mod emqx;
 pub mod http;
 pub mod kafka;

@@ -1,0 +1,93 @@
+// Users, bans, tokens, and who changed what.
+
+import * as api from "./api.js";
+import { $, copier, fill, h } from "./dom.js";
+import { attempt, confirmed, gone, notice, why } from "./shell.js";
+import { pill, table } from "./table.js";
+import { time } from "./words.js";
+
+/** A list with a remove button in each row. */
+function list(place, path, columns, { empty, named, verb, sure, at = (row) => `${path}/${api.part(named(row))}` }) {
+  const all = [...columns, {
+    title: "", class: "end", cell: (row) => h("button", { type: "button", class: "small", "aria-label": `${verb} ${named(row)}`, onclick: () => drop(row) }, verb),
+  }];
+  let shown = null;
+  async function load() {
+    try {
+      const page = await api.get(path, { limit: 500 }, { signal: gone });
+      shown ??= table(place, all, { empty });
+      shown.show(api.rows(page));
+    } catch (error) {
+      shown = null;
+      if (!gone.aborted) fill(place, why(error));
+    }
+  }
+  async function drop(row) {
+    if (!(await confirmed(`${verb} ${named(row)}?`, sure, verb))) return;
+    if (await attempt(() => api.remove(at(row)), "Done.")) load();
+  }
+  load();
+  return load;
+}
+
+const mechanisms = (row) => (row.mechanisms ?? row.credentials ?? []).map?.((one) => pill(typeof one === "string" ? one : one.mechanism)) ?? [];
+
+const users = list($("users"), "/users", [
+  { title: "Name", mono: true, grow: true, cell: (row) => row.name },
+  { title: "Can log in by", class: "whole", cell: (row) => h("span", { class: "chips" }, ...mechanisms(row)) },
+  { title: "Changed", cell: (row) => time(row.changed_ms ?? row.updated_ms, { short: true }) },
+], { empty: "No users: nobody is asked who they are, and listeners are on loopback only.", named: (row) => row.name, verb: "Delete", sure: "It cannot log in any more. Connections that it has are not cut." });
+
+const bans = list($("bans"), "/bans", [
+  { title: "What", cell: (row) => row.kind ?? row.what },
+  { title: "Which", mono: true, grow: true, cell: (row) => row.value ?? row.who },
+  { title: "Reason", cell: (row) => row.reason ?? "" },
+  { title: "Until", cell: (row) => (row.until_ms ?? row.until ? time(row.until_ms ?? row.until) : "ever") },
+], { empty: "Nobody is banned.", named: (row) => row.value ?? row.who, verb: "Lift", sure: "It may connect again.", at: (row) => `/bans/${row.id !== undefined ? api.part(row.id) : `${api.part(row.kind)}/${api.part(row.value)}`}` });
+
+const tokens = list($("tokens"), "/tokens", [
+  { title: "Name", mono: true, grow: true, cell: (row) => row.name },
+  { title: "Role", cell: (row) => pill(row.role) },
+  { title: "Created", cell: (row) => time(row.created_ms, { short: true }) },
+  { title: "Expires", cell: (row) => (row.expires_ms ? time(row.expires_ms) : "never") },
+], { empty: "No tokens: the console and the API are open on loopback.", named: (row) => row.name, verb: "Revoke", sure: "Whoever uses it is refused from now on.", at: (row) => `/tokens/${api.part(row.id ?? row.name)}` });
+
+function added(form, deed) {
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const given = Object.fromEntries(new FormData(form));
+    if (await attempt(() => deed(given))) form.reset();
+  });
+}
+
+added($("user-form"), async ({ name, password }) => {
+  await api.post("/users", { name, password });
+  notice("Added.");
+  users();
+});
+added($("ban-form"), async ({ kind, value, for: seconds, reason }) => {
+  await api.post("/bans", { kind, value, reason: reason || undefined, for_s: seconds ? Number(seconds) : undefined, until_ms: seconds ? Date.now() + Number(seconds) * 1000 : undefined });
+  notice("Banned.");
+  bans();
+});
+added($("token-form"), async ({ name, role }) => {
+  const told = await api.post("/tokens", { name, role });
+  $("token").hidden = false;
+  fill($("token"), "Shown once, keep it now: ", h("code", {}, told.token), " ", copier(told.token));
+  tokens();
+});
+
+async function audit() {
+  try {
+    const rows = api.rows(await api.get("/audit", { limit: 50 }, { signal: gone }));
+    table($("audit"), [
+      { title: "When", cell: (row) => time(row.time_ms ?? row.time, { short: true }) },
+      { title: "Who", mono: true, cell: (row) => h("span", { title: row.peer ?? "" }, row.by || "anyone on this machine") },
+      { title: "What", grow: true, mono: true, cell: (row) => [`${row.method ?? ""} ${row.path ?? ""}`.trim(), row.what && h("span", { class: "faint" }, ` ${row.what}`)] },
+      { title: "Outcome", cell: (row) => (row.status < 400 ? pill("done", "good") : pill(`refused ${row.status}`, "warn")) },
+    ], { empty: "Nothing was changed over the API yet." }).show(rows);
+  } catch (error) {
+    if (!gone.aborted) fill($("audit"), why(error));
+  }
+}
+audit();
