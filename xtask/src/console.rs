@@ -1,5 +1,6 @@
 //! `cargo xtask console`: brings the libraries of the console, at the versions of npm's lock file, into
-//! the repository, with their licences. Nothing else needs npm: the files are committed.
+//! the repository, with their licences. Nothing else needs npm: the files are committed. With `shots`
+//! it takes the pictures of the documents anew, by the browser tests.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -7,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+use crate::prepare::debian;
 use crate::process::{command, root, run, workshop};
+use crate::test::node;
 
 /// (file of a package, file of the console).
 const FILES: &[(&str, &str)] = &[
@@ -18,8 +21,62 @@ const FILES: &[(&str, &str)] = &[
 /// Packages of which no line runs in a browser: types for compilers.
 const TYPES: &[&str] = &["@types", "undici-types"];
 
+/// Pictures that the documents keep; the tests take more.
+const KEPT: &[&str] = &[
+    "overview-1440",
+    "overview-390",
+    "overview-1440-dark",
+    "clients-1440",
+    "clients-390",
+    "subscriptions-1440",
+    "retained-1440",
+    "streams-1440",
+    "streams-390",
+    "stream-1440",
+    "stream-390",
+    "stream-1440-dark",
+    "hooks-1440",
+    "mirror-1440",
+    "websocket-1440",
+    "websocket-390",
+    "live-1440",
+    "live-390",
+    "access-1440",
+    "access-390",
+    "settings-1440",
+    "settings-390",
+];
+
+/// The libraries, or the pictures.
+pub fn console(arguments: &[String]) -> anyhow::Result<()> {
+    match arguments.first().map(String::as_str) {
+        None => libraries(),
+        Some("shots") => shots(),
+        Some(other) => anyhow::bail!("`console` knows `shots`, not {other}"),
+    }
+}
+
+/// Runs the browser tests, keeps the pictures that the documents show, with fewer colours.
+fn shots() -> anyhow::Result<()> {
+    debian(&["chromium", "pngquant"])?;
+    run(command("cargo", &["build", "--package", "server"]))?;
+    let folder = workshop().join("shots");
+    let mut tests = node("tests/console", "console.test.mjs");
+    tests.env("SLUICE_CONSOLE_SHOTS", &folder);
+    run(tests)?;
+    let kept = root().join("docs/console");
+    fs::create_dir_all(&kept)?;
+    for name in KEPT {
+        let mut shrink = command("pngquant", &["--force", "--strip", "--speed", "1", "128"]);
+        shrink.arg("--output").arg(kept.join(format!("{name}.png")));
+        shrink.arg(folder.join(format!("{name}.png")));
+        run(shrink)?;
+    }
+    Ok(())
+}
+
 /// Installs by the lock file into the target folder and copies what the console serves.
-pub fn console() -> anyhow::Result<()> {
+fn libraries() -> anyhow::Result<()> {
     let source = root().join("crates/server/console");
     let folder = workshop().join("console");
     fs::create_dir_all(&folder)?;

@@ -27,7 +27,8 @@ cargo xtask VERB
   bench [SCENARIO]  measure against mosquitto in the same run: a b c0 c1 c2 d0 d1 e f g, or all
                     (--rounds N, --seconds N, --no-build)
   bench kafka       measure against a real Apache Kafka (--records N, --rounds N, --seconds N, --no-build)
-  console           fetch the libraries of the console into the repository, by npm's lock file
+  console [shots]   fetch the libraries of the console into the repository, by npm's lock file; or take
+                    the pictures of docs/console anew
   kafka VERB        a real Apache Kafka on loopback and its own tools: up | down | status | tool NAME
 ";
 
@@ -43,7 +44,7 @@ fn main() -> ExitCode {
             bench_kafka::bench(rest)
         }
         Some("bench") => bench::bench(rest),
-        Some("console") => console::console(),
+        Some("console") => console::console(rest),
         Some("kafka") => kafka::kafka(rest),
         _ => {
             eprint!("{USAGE}");

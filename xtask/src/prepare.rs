@@ -16,6 +16,7 @@ const DEBIAN: &[(&str, &str)] = &[
     ("python3", "python3"),
     ("node", "nodejs"),
     ("npm", "npm"),
+    ("chromium", "chromium"),
 ];
 
 /// The programs of the virtual environment.
@@ -35,7 +36,8 @@ pub fn prepare() -> anyhow::Result<()> {
     }
     println!("The tests need, and this step installs where absent (about a minute, or three when");
     println!("nothing is there):");
-    println!("  Debian   mosquitto, mosquitto-clients, kcat, python3, python3-venv, nodejs, npm");
+    println!("  Debian   mosquitto, mosquitto-clients, kcat, python3, python3-venv, nodejs, npm,");
+    println!("           chromium");
     println!(
         "           missing now: {}",
         if missing.is_empty() {
@@ -51,6 +53,7 @@ pub fn prepare() -> anyhow::Result<()> {
     println!(
         "  npm      mqtt, kafkajs, @platformatic/kafka (tests/clients/node_modules, by its lock)"
     );
+    println!("           playwright-core (tests/console/node_modules, by its lock)");
     println!("  Maven    Apache Kafka with its tools and clients, the Java clients of Kafka 3.9");
     println!("           (jars in target/xtask/kafka; a JDK and Maven by apt-get where absent)");
     println!("  Go       franz-go, sarama, where a Go of at least 1.24 is present");
@@ -59,12 +62,15 @@ pub fn prepare() -> anyhow::Result<()> {
     }
     venv()?;
     programs::prepare()?;
-    let mut npm = command(
-        "npm",
-        &["ci", "--no-audit", "--no-fund", "--loglevel=error"],
-    );
-    npm.current_dir(root().join("tests/clients"));
-    run(npm).context("the JavaScript clients could not be installed by npm")?;
+    for folder in ["tests/clients", "tests/console"] {
+        let mut npm = command(
+            "npm",
+            &["ci", "--no-audit", "--no-fund", "--loglevel=error"],
+        );
+        npm.current_dir(root().join(folder));
+        run(npm)
+            .with_context(|| format!("the packages of {folder} could not be installed by npm"))?;
+    }
     node_is_new_enough()
 }
 
@@ -87,6 +93,7 @@ pub fn versions() -> Vec<String> {
             `./tests/clients/node_modules/${name}/package.json`)).version)"#;
     let lines = read(command("node", &["-e", modules])).unwrap_or_default();
     found.extend(lines.lines().map(str::to_owned));
+    found.push(format!("Chromium {}", debian_version("chromium")));
     found.extend(programs::versions());
     found
 }

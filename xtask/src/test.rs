@@ -22,7 +22,14 @@ pub fn test() -> anyhow::Result<()> {
     let mut kafka = pytest("kafka");
     kafka.args(["-n", "3", "--dist", "loadgroup"]);
     outcomes.push(suite("whole program: Kafka clients", kafka)?);
-    outcomes.push(suite("whole program: MQTT.js", node())?);
+    outcomes.push(suite(
+        "whole program: MQTT.js",
+        node("tests/clients", "mqttjs.test.mjs"),
+    )?);
+    outcomes.push(suite(
+        "whole program: the console in Chromium",
+        node("tests/console", "console.test.mjs"),
+    )?);
     table(&outcomes);
     if outcomes.iter().any(|outcome| !outcome.good) {
         bail!("some suites failed; the table above names them");
@@ -45,12 +52,10 @@ pub fn pytest(mark: &str) -> std::process::Command {
     pytest
 }
 
-fn node() -> std::process::Command {
-    let mut node = command(
-        "node",
-        &["--test", "--test-reporter=tap", "mqttjs.test.mjs"],
-    );
-    node.current_dir(root().join("tests/clients"));
+/// A file of tests for node's own runner, in its folder.
+pub fn node(folder: &str, file: &str) -> std::process::Command {
+    let mut node = command("node", &["--test", "--test-reporter=tap", file]);
+    node.current_dir(root().join(folder));
     node.env("SLUICE_BIN", target().join("debug/sluice"));
     node
 }

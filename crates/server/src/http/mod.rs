@@ -102,6 +102,7 @@ pub fn router(api: &Shared, door: Door) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_such_path)
         .with_state(Arc::clone(api))
+        .merge(crate::console::router())
 }
 
 /// Method, path and least role of every route of the API.

@@ -61,6 +61,10 @@ function added(form, deed) {
 }
 
 added($("user-form"), async ({ name, password }) => {
+  if (!api.token.get()) {
+    const yes = await confirmed("Add the first user?", "From its first user on, the node asks every caller of its API for a token. Create one with the role admin below first, or take the node's own from admin.token in its data directory.", "Add");
+    if (!yes) throw new Error("Not added.");
+  }
   await api.post("/users", { name, password });
   notice("Added.");
   users();
@@ -71,7 +75,10 @@ added($("ban-form"), async ({ kind, value, for: seconds, reason }) => {
   bans();
 });
 added($("token-form"), async ({ name, role }) => {
+  const open = !api.token.get();
+  if (open && role !== "admin") throw new Error("From its first token on, the node asks everyone for one: make one with the role admin first.");
   const told = await api.post("/tokens", { name, role });
+  if (open) api.token.set(told.token);
   $("token").hidden = false;
   fill($("token"), "Shown once, keep it now: ", h("code", {}, told.token), " ", copier(told.token));
   tokens();

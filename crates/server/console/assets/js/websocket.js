@@ -95,9 +95,10 @@ function connect() {
     return;
   }
   state.client = client;
-  let why = "";
+  let why = "nobody answers at that address";
   told("connecting ...", "warn");
   client.on("connect", (connack) => {
+    why = "";
     told(`connected as ${client.options.clientId}`, "good", true);
     event(`Connected${connack.sessionPresent ? ", the session was there" : ""}.`);
   });
@@ -118,6 +119,7 @@ function connect() {
 }
 
 function disconnect() {
+  if (state.client && !state.client.connected) return state.client.end(true);
   state.client?.end(false, state.version === 5 ? { reasonCode: 0 } : {});
 }
 

@@ -1,0 +1,326 @@
+// The console in Chromium against the real program.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+
+import { Kafka, logLevel } from "kafkajs";
+
+import { client, launch, look, says, shot, startNode, stopNode } from "./harness.mjs";
+
+const LOCK = "10083618796833171";
+const MARKUP = '<img src=x onerror="window.pwned=1"><script>window.pwned=2</script>';
+const PAGES = ["/", "/clients", "/subscriptions", "/retained", "/streams", "/streams?name=message_state", "/hooks", "/mirror",
+  "/websocket", "/live", "/live?tab=trace", "/access", "/settings"];
+
+let node;
+let browser;
+let kafka;
+
+before(async () => {
+  [node, browser] = await Promise.all([startNode(), launch()]);
+  kafka = new Kafka({ brokers: [`127.0.0.1:${node.ports.kafka}`], logLevel: logLevel.NOTHING });
+  await seed();
+});
+
+after(async () => {
+  await browser?.close();
+  if (node) await stopNode(node);
+});
+
+/** Locks that report, one with a session but no connection, retained messages, a group that lags. */
+async function seed() {
+  for (let number = 0; number < 12; number += 1) {
+    const id = String(BigInt(LOCK) + BigInt(number + 1));
+    const lock = await client(node, id, { username: number % 3 ? undefined : "lock", properties: { sessionExpiryInterval: 3600 } });
+    await lock.subscribeAsync(`devices/${id}/command`, { qos: 1 });
+    for (let report = 0; report < 4; report += 1) {
+      const payload = { process_id: "7802441525528958", action: "unlock", battery: 83.4 - number, lock_state: report % 2, version: 1.1, client_id: id };
+      await lock.publishAsync(`devices/${id}/state`, JSON.stringify(payload), { qos: 1 });
+    }
+    await lock.publishAsync(`devices/${id}/config`, JSON.stringify({ volume: number, night: true }), { qos: 1, retain: true });
+    if (number === 11) await lock.endAsync();
+  }
+  const evil = await client(node, MARKUP, { clean: true });
+  await evil.subscribeAsync(`devices/${MARKUP}/command`, { qos: 1 });
+  await evil.publishAsync(`devices/${MARKUP}/state`, MARKUP, { qos: 1 });
+  await evil.publishAsync(`marked/${MARKUP}`, MARKUP, { qos: 1, retain: true, properties: { userProperties: { [MARKUP]: MARKUP } } });
+  const producer = kafka.producer();
+  await producer.connect();
+  await producer.send({ topic: "message_state", messages: [{ key: MARKUP, value: MARKUP, headers: { [MARKUP]: MARKUP } }] });
+  await producer.disconnect();
+  const admin = kafka.admin();
+  await admin.connect();
+  await admin.setOffsets({ groupId: "statistics", topic: "message_state", partitions: [0, 1, 2, 3].map((partition) => ({ partition, offset: "0" })) });
+  await admin.disconnect();
+}
+
+test("the article's mock test, in the WebSocket tool and the Streams page", async () => {
+  const page = await look(browser, node, "/websocket");
+  await page.getByRole("button", { name: "Fill in the door lock" }).click();
+  assert.equal(await page.locator("#connect [name=clientId]").inputValue(), LOCK);
+  await page.waitForFunction(() => document.querySelector("#connect [name=url]").value !== "");
+  await page.getByRole("button", { name: "Connect", exact: true }).click();
+  await says(page, "#state", `connected as ${LOCK}`);
+  await page.getByRole("button", { name: "Subscribe", exact: true }).click();
+  await says(page, "#subscriptions", `devices/${LOCK}/command`);
+  await page.getByRole("button", { name: "Publish", exact: true }).click();
+  await says(page, ".message.out", "PUBACK");
+  await says(page, ".message.in", `devices/${LOCK}/command`);
+  await says(page, ".message.in", "e9f5af7deaa28563");
+  await page.getByRole("button", { name: "Status" }).click();
+  assert.equal(await page.locator("#publish [name=topic]").inputValue(), `devices/${LOCK}/state`);
+  await page.getByRole("button", { name: "Publish", exact: true }).click();
+  await page.waitForFunction(() => document.querySelectorAll(".message.out .pill.good").length === 2);
+  await shot(page, "websocket-1440");
+  await page.setViewportSize({ width: 390, height: 844 });
+  await shot(page, "websocket-390");
+  await page.getByRole("button", { name: "Disconnect" }).click();
+  await says(page, "#state", "disconnected");
+  await page.done();
+
+  for (const [stream, fields] of [["message_command", ["client_id", "from", "nonce_str"]], ["message_state", ["client_id", "battery", "lock_state"]]]) {
+    const records = await look(browser, node, `/streams?name=${stream}&key=${LOCK}`);
+    await says(records, ".record", "7802441525528958");
+    await records.locator(".record summary").first().click();
+    const decoded = records.locator(".decoded").first();
+    await decoded.waitFor();
+    const text = await decoded.textContent();
+    for (const field of [...fields, `devices/${LOCK}/`, '"process_id": "7802441525528958"']) assert.ok(text.includes(field), `${stream}: ${field} in ${text}`);
+    await records.getByRole("tab", { name: "Hex" }).first().click();
+    await says(records, "pre.hex", "000000");
+    await records.done();
+  }
+});
+
+test("every page with data, wide and narrow, light and dark: no error, no foreign request", async () => {
+  const shown = {
+    "/clients": `${BigInt(LOCK) + 3n}`, "/subscriptions": `devices/${BigInt(LOCK) + 2n}/command`, "/retained": `devices/${BigInt(LOCK) + 1n}/config`,
+    "/streams": "message_state", "/streams?name=message_state": "unlock", "/hooks": "devices/+/state", "/settings": "packet_size_max", "/": "Devices",
+  };
+  for (const path of PAGES) {
+    for (const [width, height, colorScheme] of [[1440, 900, "light"], [390, 844, "light"], [1440, 900, "dark"]]) {
+      const page = await look(browser, node, path, { width, height, colorScheme });
+      await says(page, "main", shown[path] ?? "");
+      await says(page, "#health", "serving");
+      if (path.includes("name=")) await page.locator(".record summary").first().click();
+      const name = path === "/" ? "overview" : path.replace(/^\/(\w+).*/, path.includes("name=") ? "stream" : path.includes("trace") ? "trace" : "$1");
+      await settled(page, path);
+      await shot(page, `${name}-${width}${colorScheme === "dark" ? "-dark" : ""}`);
+      await page.done();
+    }
+  }
+});
+
+/** What comes with the first live event is there. */
+async function settled(page, path) {
+  if (path !== "/") return;
+  await page.waitForFunction(() => document.getElementById("r-in").textContent !== "-", undefined, { timeout: 15000 });
+  await page.waitForFunction(() => !document.getElementById("verdict-title").textContent.startsWith("Asking"), undefined, { timeout: 15000 });
+}
+
+test("the overview says in words what is wrong", async () => {
+  const page = await look(browser, node, "/");
+  await says(page, "#problems", "Nobody reads for group statistics");
+  await page.done();
+});
+
+test("what devices send never becomes markup", async () => {
+  const clients = await look(browser, node, "/clients?filter=onerror");
+  await clients.getByRole("button", { name: MARKUP }).click();
+  await says(clients, "#drawer-title", MARKUP);
+  await says(clients, "#drawer", `devices/${MARKUP}/command`);
+  await clients.done();
+
+  const retained = await look(browser, node, "/retained?filter=marked");
+  await retained.getByRole("button", { name: `marked/${MARKUP}` }).click();
+  await says(retained, "#drawer pre", MARKUP);
+  await retained.done();
+
+  const subscriptions = await look(browser, node, "/subscriptions?filter=onerror");
+  await says(subscriptions, "td", `devices/${MARKUP}/command`);
+  await subscriptions.done();
+
+  const records = await look(browser, node, "/streams?name=message_state&text=onerror");
+  await records.waitForFunction(() => document.querySelectorAll(".record").length >= 1);
+  for (const summary of await records.locator(".record summary").all()) await summary.click();
+  await says(records, ".record pre", MARKUP);
+  for (const name of ["JSON", "Raw", "Hex"]) {
+    for (const tab of await records.getByRole("tab", { name }).all()) await tab.click();
+  }
+  await says(records, ".record .key", MARKUP.slice(0, 20));
+  await records.done();
+
+  const tool = await look(browser, node, "/websocket");
+  await tool.waitForFunction(() => document.querySelector("#connect [name=url]").value !== "");
+  await tool.getByRole("button", { name: "Connect", exact: true }).click();
+  await says(tool, "#state", "connected as console-");
+  await tool.locator("#subscribe [name=filter]").fill("marked/#");
+  await tool.getByRole("button", { name: "Subscribe", exact: true }).click();
+  await says(tool, ".message.in pre", MARKUP);
+  await says(tool, ".message.in .props", MARKUP);
+  await tool.done();
+});
+
+test("a big number in JSON stays the number that was sent", async () => {
+  const sender = await client(node, "numbers");
+  await sender.publishAsync("devices/numbers/state", '{"id":10083618796833171999,"exact":0.10}', { qos: 1 });
+  const page = await look(browser, node, "/streams?name=message_state&key=numbers");
+  await page.locator(".record summary").first().click();
+  await says(page, ".decoded pre", '"id": 10083618796833171999');
+  await says(page, ".decoded pre", '"exact": 0.10');
+  await page.done();
+});
+
+test("the tool publishes with QoS 2, retain and MQTT 5 properties, and leaves a will", async () => {
+  const reader = await client(node, "reader");
+  const got = new Promise((done) => {
+    const found = [];
+    reader.on("message", (topic, payload, packet) => found.push({ topic, text: payload.toString(), packet }) === 2 && done(found));
+  });
+  await reader.subscribeAsync("tool/#", { qos: 2, rap: true });
+  const page = await look(browser, node, "/websocket");
+  await page.waitForFunction(() => document.querySelector("#connect [name=url]").value !== "");
+  await page.getByText("Will", { exact: true }).click();
+  await page.locator("[name=willTopic]").fill("tool/will");
+  await page.locator("[name=willPayload]").fill("gone");
+  await page.getByRole("button", { name: "Connect", exact: true }).click();
+  await says(page, "#state", "connected as console-");
+  await page.locator("#publish [name=topic]").fill("tool/full");
+  await page.locator("#publish [name=payload]").fill("hello");
+  await page.locator("#publish [name=qos]").selectOption("2");
+  await page.locator("#publish [name=retain]").check();
+  await page.getByText("MQTT 5 properties").click();
+  await page.locator("[name=contentType]").fill("text/plain");
+  await page.locator("[name=responseTopic]").fill("tool/answer");
+  await page.locator("[name=correlation]").fill("c-1");
+  await page.locator("[name=userProperties]").fill("site=north\nsite=south");
+  await page.getByRole("button", { name: "Publish", exact: true }).click();
+  await says(page, ".message.out", "PUBCOMP");
+  await page.goto("about:blank");
+  const [full, will] = await got;
+  assert.equal(full.text, "hello");
+  assert.equal(full.packet.qos, 2);
+  assert.equal(full.packet.retain, true);
+  assert.equal(full.packet.properties.contentType, "text/plain");
+  assert.equal(full.packet.properties.responseTopic, "tool/answer");
+  assert.equal(full.packet.properties.correlationData.toString(), "c-1");
+  assert.deepEqual(full.packet.properties.userProperties.site, ["north", "south"]);
+  assert.deepEqual([will.topic, will.text], ["tool/will", "gone"]);
+  await page.context().close();
+});
+
+test("a client is disconnected from its details, by keyboard", async () => {
+  const victim = await client(node, "victim");
+  const closed = new Promise((done) => victim.once("close", done));
+  const page = await look(browser, node, "/clients?filter=victim");
+  const name = page.getByRole("button", { name: "victim" });
+  await name.focus();
+  await page.keyboard.press("Enter");
+  await says(page, "#drawer", "Keep alive");
+  await page.keyboard.press("Escape");
+  await page.waitForFunction(() => !document.getElementById("drawer").open);
+  await name.focus();
+  await page.keyboard.press("Enter");
+  await page.getByRole("button", { name: "Disconnect" }).focus();
+  await page.keyboard.press("Enter");
+  await says(page, "#ask-title", "Disconnect this client?");
+  await page.locator("#ask-yes").focus();
+  await page.keyboard.press("Enter");
+  await closed;
+  await page.done();
+});
+
+test("the first key leads past the menu, and arrows move between views", async () => {
+  const page = await look(browser, node, "/streams?name=message_state");
+  await page.keyboard.press("Tab");
+  assert.equal(await page.evaluate(() => document.activeElement.className), "skip");
+  const summary = page.locator(".record summary").first();
+  await summary.focus();
+  await page.keyboard.press("Enter");
+  const chosen = page.locator(".record [role=tab][aria-selected=true]").first();
+  await chosen.focus();
+  const before = await chosen.textContent();
+  await page.keyboard.press("ArrowRight");
+  const now = await page.evaluate(() => document.activeElement.textContent);
+  assert.notEqual(now, before);
+  await page.done();
+});
+
+test("the live tail shows what comes, and says what it skipped", async () => {
+  const page = await look(browser, node, "/streams?name=message_state");
+  await page.locator(".record").first().waitFor();
+  await page.getByRole("button", { name: "Follow live" }).click();
+  await says(page, "#shown", "following live");
+  const writer = await client(node, "flood");
+  await writer.publishAsync("devices/flood/state", '{"first": true}', { qos: 1 });
+  await says(page, ".record .glimpse", "first");
+  const all = [];
+  for (let number = 0; number < 20000; number += 1) all.push(writer.publishAsync("devices/flood/state", `{"n": ${number}}`, { qos: 0 }));
+  await Promise.all(all);
+  await writer.publishAsync("devices/flood/state", '{"last": true}', { qos: 1 });
+  await says(page, ".record .glimpse", "last", 30000);
+  assert.ok((await page.locator(".record").count()) <= 200);
+  await says(page, "#skipped", "skipped");
+  await page.getByRole("button", { name: "Stop following" }).click();
+  await page.done();
+});
+
+test("a hook is switched off and on", async () => {
+  const page = await look(browser, node, "/hooks");
+  const row = page.locator("tr", { hasText: "message_command" });
+  await row.getByRole("button", { name: /Disable/ }).click();
+  await page.locator("#ask-yes").click();
+  await row.getByText("off", { exact: true }).waitFor();
+  await row.getByRole("button", { name: /Enable/ }).click();
+  await row.getByText("on", { exact: true }).waitFor();
+  await page.done();
+});
+
+test("tokens, users and bans are added and taken back; a wrong token is refused", async () => {
+  const page = await look(browser, node, "/access", { expected: ["401", "403"] });
+  await page.locator("#token-form [name=name]").fill("console");
+  await page.locator("#token-form [name=role]").selectOption("admin");
+  await page.getByRole("button", { name: "Create" }).click();
+  await says(page, "#token", "sluice_");
+  const token = await page.locator("#token code").textContent();
+  await says(page, "#tokens td", "console");
+
+  await page.locator("#user-form [name=name]").fill("billing");
+  await page.locator("#user-form [name=password]").fill("a long password");
+  await page.getByRole("button", { name: "Add", exact: true }).click();
+  await says(page, "#users td", "billing");
+  await page.locator("#ban-form [name=value]").fill("bad-lock");
+  await page.getByRole("button", { name: "Ban", exact: true }).click();
+  await says(page, "#bans td", "bad-lock");
+  await page.getByRole("button", { name: "Lift bad-lock" }).click();
+  await page.locator("#ask-yes").click();
+  await says(page, "#bans", "Nobody is banned.");
+  await page.getByRole("button", { name: "Delete billing" }).click();
+  await page.locator("#ask-yes").click();
+  await says(page, "#users", "No users");
+
+  await page.evaluate(() => sessionStorage.setItem("sluice.token", "sluice_wrong"));
+  await page.reload();
+  await says(page, "#login-error", "refused");
+  await page.locator("#login-token").fill(token);
+  await page.getByRole("button", { name: "Log in" }).click();
+  await says(page, "#tokens td", "console");
+  await says(page, "#audit", "/bans");
+  await page.getByRole("button", { name: "Revoke console" }).click();
+  await page.locator("#ask-yes").click();
+  await says(page, "#tokens", "No tokens").catch(() => says(page, "#login", "Log in"));
+  await page.done();
+});
+
+test("pages and files carry the security headers", async () => {
+  for (const path of ["/", "/streams", "/assets/js/overview.js", "/assets/console.css"]) {
+    const answer = await fetch(node.base + path);
+    assert.equal(answer.status, 200, path);
+    const policy = answer.headers.get("content-security-policy");
+    assert.match(policy, /default-src 'none'; script-src 'self'; style-src 'self';/);
+    assert.match(policy, /frame-ancestors 'none'/);
+    assert.ok(!policy.includes("unsafe"), policy);
+    assert.equal(answer.headers.get("x-content-type-options"), "nosniff");
+    assert.equal(answer.headers.get("referrer-policy"), "no-referrer");
+  }
+});
