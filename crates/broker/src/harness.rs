@@ -29,6 +29,8 @@ use std::sync::Arc;
 /// The only partition of the session table.
 pub(crate) const SESSIONS: PartitionId = 1;
 const START_MS: u64 = 1_000_000;
+/// First partition of the stream "far", whose answers wait for the cluster behind.
+const FAR: PartitionId = 50;
 
 /// One entry of the journal.
 #[derive(Debug, Clone)]
@@ -62,6 +64,7 @@ pub(crate) struct World {
     /// Reads are not answered; they wait in `reads`.
     pub hold_reads: bool,
     appends: VecDeque<Arc<Commit>>,
+    mirrored: [u64; 2],
     /// Positions that retention has taken.
     pub gone: Vec<Position>,
     /// Positions that were read.
@@ -117,6 +120,7 @@ impl World {
             refuse: false,
             hold_reads: false,
             appends: VecDeque::new(),
+            mirrored: [0; 2],
             gone: Vec::new(),
             reads: 0,
         };
@@ -172,6 +176,11 @@ impl World {
             }
         }
         self.journal = journal;
+        let ends = [FAR, FAR + 1].map(|id| (id, self.offsets.get(&id).copied().unwrap_or(0)));
+        self.shards = std::mem::take(&mut self.shards)
+            .into_iter()
+            .map(|shard| shard.with_mirror(&ends))
+            .collect();
         for worker in 0..self.shards.len() {
             self.handle(worker, Input::Started);
         }
@@ -206,6 +215,9 @@ impl World {
                         self.handle(worker, Input::Committed(&commit));
                     }
                 }
+            }
+            if self.shards.iter_mut().any(Shard::take_new_mirror_waits) {
+                self.tell_mirrored();
             }
             if !self.hold_flushes && !self.hold_appends && self.flushed < self.lsn {
                 busy = true;
@@ -417,6 +429,30 @@ impl World {
         self.appends.pop_back().unwrap()
     }
 
+    /// The cluster behind has so much of the partitions of the stream "far".
+    pub(crate) fn mirror(&mut self, ends: [u64; 2]) {
+        self.mirrored = ends;
+        self.tell_mirrored();
+        self.settle();
+    }
+
+    /// What a host does when the cluster behind has moved, or somebody new waits for it.
+    fn tell_mirrored(&mut self) {
+        for worker in 0..self.shards.len() {
+            self.shards[worker].take_new_mirror_waits();
+            let waits: Vec<_> = self.shards[worker].mirror_waits().collect();
+            for partition in waits {
+                let end = self.mirrored[(partition - FAR) as usize];
+                self.handle(worker, Input::Mirrored { partition, end });
+            }
+        }
+    }
+
+    /// How much there is in the partitions of the stream "far".
+    pub(crate) fn far_ends(&self) -> [u64; 2] {
+        [FAR, FAR + 1].map(|partition| self.offsets.get(&partition).copied().unwrap_or(0))
+    }
+
     /// Publishes a commit to one worker.
     pub(crate) fn committed(&mut self, worker: usize, commit: &Arc<Commit>) {
         self.handle(worker, Input::Committed(commit));
@@ -447,6 +483,7 @@ fn streams() -> Vec<StreamMeta> {
         stream("state", 30, 1, Level::Flush),
         stream("second", 31, 1, Level::Append),
         stream("events", 40, 1, Level::Append),
+        stream("far", 50, 2, Level::Kafka),
     ]
 }
 

@@ -6,7 +6,7 @@ use crate::filters::FilterTree;
 use crate::limits::HOOKS_MAX;
 use commitlog::{Ack, PartitionId, Storage, StreamMeta};
 use foldhash::fast::RandomState;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use std::fmt;
 
 /// Stream of the messages that no hook takes.
@@ -291,6 +291,8 @@ pub struct HookTable {
     pub(crate) retained: u16,
     pub(crate) sys: u16,
     kinds: HashMap<PartitionId, StreamKind, RandomState>,
+    /// Partitions of the streams with `ack = "kafka"`.
+    mirrored: HashSet<PartitionId, RandomState>,
 }
 
 impl HookTable {
@@ -348,8 +350,11 @@ impl HookTable {
         let find = |name| find(streams, name).map_err(HookError);
         let (default, default_qos0) = (find(DEFAULT_STREAM)?, find(DEFAULT_QOS0_STREAM)?);
         let (retained, sys) = (find(RETAINED_STREAM)?, find(SYS_STREAM)?);
-        let mut kinds = HashMap::default();
+        let (mut kinds, mut mirrored) = (HashMap::default(), HashSet::default());
         for stream in streams {
+            if stream.settings.ack == Ack::Kafka {
+                mirrored.extend(stream.partitions.iter().copied());
+            }
             let kind = kind_of(&stream.settings.name);
             kinds.extend(stream.partitions.iter().map(|&partition| (partition, kind)));
         }
@@ -363,6 +368,7 @@ impl HookTable {
             retained,
             sys,
             kinds,
+            mirrored,
         })
     }
 
@@ -388,10 +394,19 @@ impl HookTable {
     }
 
     /// The level that no message has to wait longer for: `flush` where any stream promises that.
+    /// No session waits for the cluster behind: that has no part of it.
     pub(crate) fn strictest(&self) -> Ack {
         let hooked = self.hooks.iter().map(|hook| hook.target);
         let targets = hooked.chain([self.default]).map(|it| self.target(it).ack);
-        targets.max().unwrap_or(Ack::Append).max(Ack::Append)
+        targets
+            .max()
+            .unwrap_or(Ack::Append)
+            .clamp(Ack::Append, Ack::Flush)
+    }
+
+    /// Whether publishers wait until the Apache Kafka cluster behind has what is in a partition.
+    pub(crate) fn is_mirrored(&self, partition: PartitionId) -> bool {
+        self.mirrored.contains(&partition)
     }
 
     pub(crate) fn target(&self, index: u16) -> &Target {

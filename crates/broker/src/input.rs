@@ -182,6 +182,14 @@ pub enum Input<'a> {
     },
     /// Everything up to this entry survives a power cut.
     Flushed(Lsn),
+    /// The Apache Kafka cluster behind has what a partition holds up to this end. Only partitions
+    /// of [`crate::Shard::mirror_waits`] need be told of.
+    Mirrored {
+        /// Which.
+        partition: PartitionId,
+        /// The next offset; nothing beyond what is flushed.
+        end: u64,
+    },
     /// The answer to a [`ReadRequest`]: one message a position, `None` where retention took it. It
     /// may stop after any position but the first; what is left is asked for again.
     Read {

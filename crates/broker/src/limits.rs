@@ -58,6 +58,10 @@ pub const PERMITS_MAX: usize = 32;
 /// Decisions about topics and filters longer than this, in bytes, are made anew each time.
 pub const PERMIT_TOPIC_BYTES_MAX: usize = 256;
 
+/// Answers of one worker that wait for the Apache Kafka cluster behind; a PUBLISH that would need
+/// one more is refused with reason code 0x97 (quota exceeded), or the connection closed.
+pub const MIRROR_WAITING_MAX: usize = 262_144;
+
 /// Hooks of one node; the configuration that names more is refused.
 pub const HOOKS_MAX: usize = 1_024;
 

@@ -57,6 +57,8 @@ pub struct BrokerSettings {
     /// Bytes of recent commits that a shard keeps so that short backlogs need no read; as many again
     /// of messages that were read back for an event, and of messages read ahead of a window.
     pub recent_bytes_max: u64,
+    /// How long an answer waits for the Apache Kafka cluster behind before it becomes a failure, ms.
+    pub mirror_ack_ms_max: u64,
 }
 
 impl Default for BrokerSettings {
@@ -78,6 +80,7 @@ impl Default for BrokerSettings {
             shared_strategy: SharedStrategy::RoundRobin,
             denied_publish: DeniedPublish::Drop,
             recent_bytes_max: 16 * 1024 * 1024,
+            mirror_ack_ms_max: 30_000,
         }
     }
 }

@@ -13,6 +13,7 @@ mod groups;
 mod journal;
 mod lost;
 mod matches;
+mod mirrored;
 mod overview;
 mod owed;
 mod permission;
@@ -28,6 +29,7 @@ mod timers;
 mod unconfirmed;
 mod wills;
 
+pub(crate) use mirrored::bit_of;
 pub use overview::{
     ClientDetails, ClientOrder, ClientQuery, ClientRow, OrderKey, ShardStats, SubscriptionQuery,
     SubscriptionRow,
@@ -222,6 +224,7 @@ impl Shard {
             }
             Input::Committed(commit) => self.committed(commit, now, out),
             Input::Flushed(lsn) => self.flushed(lsn, now, out),
+            Input::Mirrored { partition, end } => self.mirrored(partition, end, now, out),
             Input::Open {
                 conn,
                 connect,

@@ -53,6 +53,8 @@ pub struct Published {
     pub message: u32,
     /// The level that must be reached before the publisher is answered.
     pub ack: Ack,
+    /// For level `kafka`: stands for the partitions that the cluster behind must have, a bit each.
+    pub mirrored: u64,
 }
 
 /// An event besides a PUBLISH.
@@ -255,6 +257,7 @@ impl Turn {
             scratch: &mut self.scratch,
             now_ms: facts.now_ms,
             happened: None,
+            mirrored: 0,
         };
         if !placement.records.is_empty() {
             let json = MessageJson {
@@ -273,6 +276,7 @@ impl Turn {
         if placed.place.is_none() || (!placed.kept && facts.qos != QoS::AtMostOnce) {
             writer.unhooked(&message, headers, &mut placed);
         }
+        let mirrored = writer.mirrored;
         if facts.retain {
             let table = self.hooks.target(self.hooks.retained);
             placed.retained = Some(writer.retained(table.partitions[0], &message));
@@ -283,6 +287,19 @@ impl Turn {
         Published {
             message: index,
             ack: placed.level,
+            mirrored,
+        }
+    }
+
+    /// The strictest level of the streams that a message of QoS 1 or 2 on `topic` goes to.
+    pub fn level_of(&mut self, topic: &str) -> Ack {
+        let placement = self
+            .placements
+            .of(&self.hooks, Event::MessagePublish, topic);
+        if placement.kept.is_some() {
+            placement.ack
+        } else {
+            placement.ack.max(self.hooks.target(self.hooks.default).ack)
         }
     }
 
@@ -298,6 +315,7 @@ impl Turn {
             scratch: &mut self.scratch,
             now_ms: facts.now_ms,
             happened: None,
+            mirrored: 0,
         };
         let place = Some(writer.retained(stream.partition(facts.topic.as_bytes()), &message));
         let retained = if facts.retain { place } else { None };
@@ -312,6 +330,7 @@ impl Turn {
         Published {
             message: index,
             ack: placed.level,
+            mirrored: 0,
         }
     }
 
@@ -359,6 +378,7 @@ impl Turn {
             scratch: &mut self.scratch,
             now_ms,
             happened: happened.then_some(&mut self.messages),
+            mirrored: 0,
         };
         match *facts {
             EventFacts::Connected {

@@ -159,6 +159,9 @@ pub const METRICS: &[Metric] = &[
     gauge("sluice_mqtt_inbox_bytes", "Bytes of inboxes; bounded by inbox_bytes_max.", |s| s.shards.inbox_bytes),
     gauge("sluice_mqtt_send_buffer_bytes", "Bytes that wait to be sent to MQTT clients.", |s| s.counters.workers.output_bytes),
     counter("sluice_mqtt_sessions_expired", "Sessions ended by their expiry interval.", |s| s.shards.sessions_expired),
+    gauge("sluice_mqtt_mirror_answers_waiting", "PUBACK and PUBREC that wait until the Apache Kafka cluster behind has their message (ack = \"kafka\").", |s| s.shards.mirror_waiting),
+    counter("sluice_mqtt_mirror_answers_failed", "The same that waited longer than ack_timeout: answered with 0x80, or the connection closed.", |s| s.shards.mirror_timeouts),
+    counter("sluice_mqtt_mirror_messages_refused", "Messages refused because too many answers wait for the cluster behind.", |s| s.shards.mirror_refused),
     counter("sluice_mqtt_wills_published", "Wills published.", |s| s.shards.wills_published),
 
     counter("sluice_worker_turns", "Turns of the workers in which something was done.", |s| s.counters.workers.turns),

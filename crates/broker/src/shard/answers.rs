@@ -1,8 +1,9 @@
-//! Answers leave in the order of their requests and not before the log has what they promise: one
-//! queue of (level, turn, answer) a connection, and two watermarks.
+//! Answers leave in the order of their requests and not before the log, and where it is promised the
+//! cluster behind, has what they promise: one queue of (level, turn, answer) a connection.
 
 use super::Shard;
 use super::connection::Connection;
+use super::mirrored::{Gate, Mirrored};
 use crate::input::{ConnId, Now, Refusal, Returned};
 use crate::outbox::Outbox;
 use commitlog::{Ack, Lsn};
@@ -30,6 +31,8 @@ pub(super) struct Progress {
     /// Connections with an answer that waits for a turn's append; the turns rise.
     append_waiters: VecDeque<(u64, ConnId)>,
     flush_waiters: VecDeque<(u64, ConnId)>,
+    /// What waits for the cluster behind.
+    pub mirror: Mirrored,
 }
 
 impl Progress {
@@ -37,8 +40,17 @@ impl Progress {
         match waiting.level {
             Ack::Memory => true,
             Ack::Append => waiting.turn <= self.appended,
-            Ack::Flush | Ack::Kafka => waiting.turn <= self.flushed,
+            Ack::Flush => waiting.turn <= self.flushed,
+            Ack::Kafka => {
+                let open = waiting.refused || self.mirror.is_open(waiting.gate());
+                open && waiting.turn <= self.flushed
+            }
         }
+    }
+
+    /// `conn` has an answer that waits for the flush of a turn.
+    pub(super) fn await_flush(&mut self, turn: u64, conn: ConnId) {
+        self.flush_waiters.push_back((turn, conn));
     }
 
     /// The turn is in the log as entry `lsn`.
@@ -71,6 +83,17 @@ pub(super) struct Waiting {
     pub answer: Answer,
     /// The log refused the turn.
     pub refused: bool,
+    /// Which partitions of the turn the cluster behind must have, for level `kafka`.
+    pub bits: u64,
+}
+
+impl Waiting {
+    pub(super) fn gate(&self) -> Gate {
+        Gate {
+            turn: self.turn,
+            bits: self.bits,
+        }
+    }
 }
 
 /// What the client is told.
@@ -129,14 +152,29 @@ impl Shard {
         now: Now,
         out: &mut Outbox,
     ) {
+        self.answer_behind(conn, level, Gate { turn, bits: 0 }, answer, now, out);
+    }
+
+    /// The same for an answer that may have to wait for the cluster behind too.
+    pub(super) fn answer_behind(
+        &mut self,
+        conn: ConnId,
+        level: Ack,
+        gate: Gate,
+        answer: Answer,
+        now: Now,
+        out: &mut Outbox,
+    ) {
         let Some(connection) = self.conns.get_mut(conn) else {
             return;
         };
+        let turn = gate.turn;
         let waiting = Waiting {
             turn,
             level,
             answer,
             refused: false,
+            bits: gate.bits,
         };
         if connection.answers.is_empty() && self.progress.reached(&waiting) {
             self.give(conn, waiting, now, out);
@@ -154,9 +192,13 @@ impl Shard {
             Ack::Flush | Ack::Kafka => {
                 if connection.awaits_flush != turn {
                     connection.awaits_flush = turn;
-                    self.progress.flush_waiters.push_back((turn, conn));
+                    self.progress.await_flush(turn, conn);
                 }
             }
+        }
+        if level == Ack::Kafka {
+            self.progress.mirror.waiting += 1;
+            self.await_mirror(gate, conn, now, out);
         }
     }
 
@@ -181,7 +223,8 @@ impl Shard {
         }
     }
 
-    fn release(&mut self, conn: ConnId, now: Now, out: &mut Outbox) {
+    /// Gives the answers of a connection that wait for nothing any more.
+    pub(super) fn release(&mut self, conn: ConnId, now: Now, out: &mut Outbox) {
         loop {
             let Some(connection) = self.conns.get_mut(conn) else {
                 return;
@@ -193,6 +236,7 @@ impl Shard {
             let Some(waiting) = connection.answers.pop_front() else {
                 return;
             };
+            self.progress.mirror.waiting -= usize::from(waiting.level == Ack::Kafka);
             if connection.answers.is_empty() && connection.answers.capacity() > 256 {
                 connection.answers = VecDeque::new();
             }
@@ -227,6 +271,7 @@ impl Shard {
                 waiting.refused |= waiting.turn == turn && waiting.level != Ack::Memory;
             }
         }
+        self.progress.mirror.refused(turn);
         self.refuse_pending(turn, out);
         let flushed = self.progress.flushed_lsn;
         let applied = self.progress.applied_lsn.max(flushed);

@@ -127,6 +127,7 @@ impl Shard {
             return;
         };
         self.stats.connections_closed += 1;
+        self.forget_answers(&connection);
         let slot = connection.session;
         let session = &mut self.sessions[slot];
         session.conn = None;

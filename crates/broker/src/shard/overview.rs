@@ -57,6 +57,12 @@ pub struct ShardStats {
     pub turns_refused: u64,
     /// Wills and records of events in them that found no room to wait until they are written again.
     pub events_lost: u64,
+    /// Answers that wait until the Apache Kafka cluster behind has their messages, now.
+    pub mirror_waiting: u64,
+    /// Answers that waited too long for it, and became failures.
+    pub mirror_timeouts: u64,
+    /// Messages refused because too many answers wait for it.
+    pub mirror_refused: u64,
 }
 
 impl ShardStats {
@@ -82,6 +88,9 @@ impl ShardStats {
         self.acked += other.acked;
         self.turns_refused += other.turns_refused;
         self.events_lost += other.events_lost;
+        self.mirror_waiting += other.mirror_waiting;
+        self.mirror_timeouts += other.mirror_timeouts;
+        self.mirror_refused += other.mirror_refused;
         let sums = |own: &mut [u64], others: &[u64]| {
             for (sum, count) in own.iter_mut().zip(others) {
                 *sum += count;
@@ -258,6 +267,7 @@ impl Shard {
             sessions: self.sessions.len() as u64,
             inbox_messages: self.owed,
             inbox_bytes: self.owed_bytes,
+            mirror_waiting: self.progress.mirror.waiting as u64,
             ..self.stats.clone()
         }
     }

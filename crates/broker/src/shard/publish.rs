@@ -2,11 +2,12 @@
 
 use super::Shard;
 use super::answers::Answer;
+use super::mirrored::Gate;
 use crate::access::Action;
 use crate::input::{Announce, ConnId, Now};
 use crate::message::MessageView;
 use crate::outbox::Outbox;
-use crate::turn::{Delivery, DropReason, EventFacts, PublishFacts};
+use crate::turn::{Delivery, DropReason, EventFacts, PublishFacts, Published};
 use commitlog::Ack as Level;
 use mqtt::inflight::Received;
 use mqtt::{Ack, AckKind, Publish, PublishProperties, QoS, ReasonCode};
@@ -73,6 +74,15 @@ impl Shard {
             self.refuse_publish(conn, publish, reason, now, out);
             return;
         }
+        if publish.qos != QoS::AtMostOnce
+            && self.progress.mirror.is_full()
+            && !self.is_repeated(slot, publish)
+            && out.turn.level_of(topic) == Level::Kafka
+        {
+            self.stats.mirror_refused += 1;
+            self.refuse_publish(conn, publish, ReasonCode::QuotaExceeded, now, out);
+            return;
+        }
         if publish.qos != QoS::AtMostOnce && !self.take_in(conn, slot, publish, now, out) {
             return;
         }
@@ -104,7 +114,7 @@ impl Shard {
             } else {
                 ReasonCode::NoMatchingSubscribers
             };
-            self.acknowledge(conn, publish, published.ack, reason, now, out);
+            self.acknowledge(conn, publish, published, reason, now, out);
         }
     }
 
@@ -166,8 +176,13 @@ impl Shard {
         let Some(connection) = self.conns.get_mut(conn) else {
             return false;
         };
-        // MQTT 3 knows no receive maximum; its clients are held back by the host's credits.
-        let full = connection.version.is_v5() && connection.unfinished >= quota;
+        // MQTT 3 knows no receive maximum; its clients are held back by the host's credits, and by
+        // the number of packet ids that there are.
+        let full = if connection.version.is_v5() {
+            connection.unfinished >= quota
+        } else {
+            connection.unfinished == u16::MAX
+        };
         if publish.qos == QoS::ExactlyOnce {
             match self.sessions[slot].inbound.receive(publish.packet_id) {
                 Received::New if !full => {}
@@ -178,6 +193,11 @@ impl Shard {
                         packet_id: publish.packet_id,
                         reason: ReasonCode::Success,
                     };
+                    let session = self.sessions.reference(slot);
+                    if let Some(gate) = self.progress.mirror.repeated(session, publish.packet_id) {
+                        self.answer_behind(conn, Level::Kafka, gate, answer, now, out);
+                        return false;
+                    }
                     let turn = self.receiving_turn(slot, publish.packet_id);
                     let last = out.turn.number() - u64::from(out.turn.is_empty());
                     let turn = turn.unwrap_or(last);
@@ -241,7 +261,7 @@ impl Shard {
         &mut self,
         conn: ConnId,
         publish: &Publish<'_>,
-        mut level: Level,
+        published: Published,
         reason: ReasonCode,
         now: Now,
         out: &mut Outbox,
@@ -251,28 +271,31 @@ impl Shard {
         };
         let slot = connection.session;
         let packet_id = publish.packet_id;
+        let mut level = published.ack;
+        let gate = Gate {
+            turn: out.turn.number(),
+            bits: published.mirrored,
+        };
         let mut kind = AckKind::Puback;
         if publish.qos == QoS::ExactlyOnce {
             kind = AckKind::Pubrec;
             let session = self.sessions.reference(slot);
             self.receiving
                 .push_back((out.turn.number(), session, packet_id));
+            if level == Level::Kafka {
+                self.progress.mirror.receive(session, packet_id, gate);
+            }
             if self.sessions[slot].is_persistent() {
                 self.save_received(slot, packet_id, now, out);
                 level = level.max(Level::Append);
             }
         }
-        self.answer(
-            conn,
-            level,
-            Answer::Ack {
-                kind,
-                packet_id,
-                reason,
-            },
-            now,
-            out,
-        );
+        let answer = Answer::Ack {
+            kind,
+            packet_id,
+            reason,
+        };
+        self.answer_behind(conn, level, gate, answer, now, out);
     }
 
     /// The client has heard that its QoS 2 message arrived: the id is free again.

@@ -5,6 +5,7 @@ mod cost;
 mod delivery;
 mod giving_up;
 mod permission;
+mod mirrored;
 mod restart;
 mod retained;
 mod sessions;

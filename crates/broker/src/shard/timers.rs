@@ -23,6 +23,8 @@ pub(super) enum Due {
     Snapshot,
     /// The rest of the restored sessions is looked at.
     Restart,
+    /// Answers have waited too long for the cluster behind.
+    Mirror,
 }
 
 #[derive(Debug, Default)]
@@ -110,6 +112,7 @@ impl Shard {
                 Due::Retry => self.journal_again(now, out),
                 Due::Snapshot => self.snapshot_more(now, out),
                 Due::Restart => self.restart_more(now, out),
+                Due::Mirror => self.mirror_overdue(now, out),
             }
             if out.turn.is_full() {
                 return;

@@ -168,6 +168,7 @@ fn the_articles_publish_record_byte_for_byte_and_without_headers() {
     assert_eq!(
         published,
         Published {
+            mirrored: 0,
             message: 0,
             ack: Ack::Flush
         }

@@ -6,7 +6,8 @@ use crate::limits::TURN_BYTES_MAX;
 use crate::message::{MessageView, MessagesBuilder, Place, Placed};
 use crate::placement::Placement;
 use crate::record::{MessageJson, RecordHeaders, write_retained};
-use commitlog::PartitionId;
+use crate::shard::bit_of;
+use commitlog::{Ack, PartitionId};
 use mqtt::QoS;
 
 /// Buffers that outlive a record.
@@ -38,6 +39,8 @@ pub(super) struct Writer<'t> {
     pub(super) now_ms: u64,
     /// Where the places of records go that tell of an event.
     pub(super) happened: Option<&'t mut MessagesBuilder>,
+    /// The partitions of streams with `ack = "kafka"` that were written to, a bit each.
+    pub(super) mirrored: u64,
 }
 
 impl Writer<'_> {
@@ -73,6 +76,9 @@ impl Writer<'_> {
                 [json.client_id, json.username, json.topic],
                 key,
             );
+            if target.ack == Ack::Kafka {
+                self.mirrored |= bit_of(partition);
+            }
             let place = headers
                 .encoded(record.payload, json.payload)
                 .with(names, |headers| {
@@ -159,8 +165,11 @@ impl Writer<'_> {
             ..headers
         };
         let key = message.publisher.as_bytes();
+        let partition = target.partition(key);
+        if target.ack == Ack::Kafka {
+            self.mirrored |= bit_of(partition);
+        }
         let place = headers.with(&mut self.scratch.names, |headers| {
-            let partition = target.partition(key);
             self.appends.push(
                 partition,
                 self.now_ms,

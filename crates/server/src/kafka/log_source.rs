@@ -203,11 +203,16 @@ impl Source for LogSource {
     fn commits(&self) -> watch::Receiver<Lsn> {
         self.commits.clone()
     }
+
     fn submit(&self, entry: Entry) -> Submitted {
         self.appends.submit(entry)
     }
 
     fn flushed(&self, lsn: Lsn) -> Flushing {
         self.appends.flushed(lsn)
+    }
+
+    fn mirrored(&self, ends: Vec<(PartitionId, u64)>) -> Flushing {
+        self.appends.mirrored(ends)
     }
 }

@@ -15,7 +15,8 @@ use commitlog::{
     Ack, Append, BatchFault, BatchHead, Entry, Lsn, PartitionId, Refusal, Rules, StreamSettings,
     check_batch,
 };
-use tokio::time::timeout;
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, timeout_at};
 
 use super::access::{Operation, Resource};
 use super::caller::Caller;
@@ -23,6 +24,9 @@ use super::dispatch::{Asked, HangUp, Outcome, Reply};
 use super::transactions::Membership;
 use super::{FrontDoor, limits};
 use crate::node::{AppendError, Submitted, wall_ms};
+
+/// `acks` of a producer who waits for all replicas.
+const ALL: i16 = -1;
 
 /// The first version in which a batch may be compressed by zstd (KIP-110).
 const ZSTD_VERSION: i16 = 7;
@@ -72,7 +76,7 @@ enum State {
         entry: usize,
         place: usize,
         partition: PartitionId,
-        ack: Ack,
+        waits: Waits,
     },
     /// In the log.
     Appended {
@@ -80,7 +84,17 @@ enum State {
         base_offset: u64,
         /// What must be flushed before this is told.
         flushed: Option<Lsn>,
+        /// Which end of the partition the cluster behind must have before this is told.
+        mirrored: Option<u64>,
     },
+}
+
+/// What an answer waits for besides the append.
+#[derive(Clone, Copy)]
+struct Waits {
+    flush: bool,
+    /// For the cluster behind to have so many records.
+    mirror: Option<u32>,
 }
 
 /// Why a batch was not taken.
@@ -116,7 +130,7 @@ impl Fault {
 /// A batch that may be appended.
 struct Admitted {
     partition: PartitionId,
-    ack: Ack,
+    waits: Waits,
     batch: Vec<u8>,
     /// The producer and its epoch, of a batch in a transaction.
     transaction: Option<(i64, i16)>,
@@ -160,12 +174,8 @@ impl Produced {
                 let batch = stream.clone().and_then(|stream| {
                     let partition = stream.partition(row.index)?;
                     let bytes = row.records.received();
-                    let batch = admit(&stream.settings, asked.version, bytes)?;
-                    Ok(Admitted {
-                        partition,
-                        ack: stream.settings.ack,
-                        ..batch
-                    })
+                    let batch = admit(&stream.settings, asked.version, request.acks, bytes)?;
+                    Ok(Admitted { partition, ..batch })
                 });
                 let state = match batch {
                     Ok(batch) => {
@@ -221,7 +231,7 @@ impl Produced {
                 entry: self.entries.len(),
                 place: entry.appends.len(),
                 partition: batch.partition,
-                ack: batch.ack,
+                waits: batch.waits,
             };
             entry_bytes += batch.batch.len();
             entry.appends.push(Append {
@@ -242,7 +252,7 @@ impl Produced {
                     entry,
                     place,
                     partition,
-                    ack,
+                    waits,
                 } = row.state
                     && entry == at
                 {
@@ -256,7 +266,8 @@ impl Produced {
                             State::Appended {
                                 partition,
                                 base_offset,
-                                flushed: (ack >= Ack::Flush).then_some(lsn),
+                                flushed: waits.flush.then_some(lsn),
+                                mirrored: waits.mirror.map(|it| base_offset + u64::from(it)),
                             }
                         }
                         Err(Refused::Fault(fault)) => State::Failed(fault),
@@ -267,30 +278,46 @@ impl Produced {
         if self.acks == 0 {
             return self.unanswered(&door);
         }
-        self.await_flush(&door).await;
+        self.await_level(&door).await;
         Ok(Some(self.encode(&door).into()))
     }
 
-    /// Waits for the strictest level, no longer than the client does.
-    async fn await_flush(&mut self, door: &FrontDoor) {
-        let rows = self.topics.iter().flat_map(|topic| &topic.rows);
-        let lsn = rows.filter_map(|row| match row.state {
-            State::Appended { flushed, .. } => flushed,
-            State::Admitted | State::Failed(_) | State::Submitted { .. } => None,
-        });
-        let Some(lsn) = lsn.max() else { return };
-        let fault = match timeout(self.patience, door.source.flushed(lsn)).await {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => match failed(&error) {
-                Refused::Fault(fault) => fault,
-                Refused::ThereAlready(_) => return,
-            },
-            Err(_) => ErrorCode::RequestTimedOut.into(),
-        };
+    /// Waits for the level of each stream, no longer than the client does.
+    async fn await_level(&mut self, door: &FrontDoor) {
+        let (mut lsn, mut ends) = (None, Vec::new());
+        for row in self.topics.iter().flat_map(|topic| &topic.rows) {
+            if let State::Appended {
+                partition,
+                flushed,
+                mirrored,
+                ..
+            } = row.state
+            {
+                lsn = lsn.max(flushed);
+                ends.extend(mirrored.map(|end| (partition, end)));
+            }
+        }
+        let until = Instant::now() + self.patience;
+        if let Some(lsn) = lsn
+            && let Some(fault) = fault_of(timeout_at(until, door.source.flushed(lsn)).await)
+        {
+            self.fail(&fault, |flushed, _| flushed);
+            return;
+        }
+        if !ends.is_empty()
+            && let Some(fault) = fault_of(timeout_at(until, door.source.mirrored(ends)).await)
+        {
+            self.fail(&fault, |_, mirrored| mirrored);
+        }
+    }
+
+    /// Fails what is in the log and waited: for the flush, for the cluster behind.
+    fn fail(&mut self, fault: &Fault, concerns: impl Fn(bool, bool) -> bool) {
         for row in self.topics.iter_mut().flat_map(|topic| &mut topic.rows) {
             if let State::Appended {
-                flushed: Some(_), ..
+                flushed, mirrored, ..
             } = row.state
+                && concerns(flushed.is_some(), mirrored.is_some())
             {
                 row.state = State::Failed(fault.clone());
             }
@@ -395,7 +422,12 @@ fn may_write(door: &FrontDoor, caller: &Caller, stream: &StreamSettings) -> Resu
 }
 
 /// Checks a batch for a stream.
-fn admit(stream: &StreamSettings, version: i16, bytes: &[u8]) -> Result<Admitted, Fault> {
+fn admit(
+    stream: &StreamSettings,
+    version: i16,
+    acks: i16,
+    bytes: &[u8],
+) -> Result<Admitted, Fault> {
     if bytes.is_empty() {
         return Err(Fault::new(
             ErrorCode::InvalidRecord,
@@ -427,13 +459,19 @@ fn admit(stream: &StreamSettings, version: i16, bytes: &[u8]) -> Result<Admitted
     if version < ZSTD_VERSION && matches!(head.compression(), Ok(Compression::Zstd)) {
         return Err(ErrorCode::UnsupportedCompressionType.into());
     }
+    // What is in a transaction gets to the cluster behind with its end, which the producer sends
+    // only once it has this answer.
+    let mirror = stream.ack == Ack::Kafka && acks == ALL && !head.is_transactional();
     let mut batch = bytes.to_vec();
     if checked.max_timestamp != head.max_timestamp() {
         set_max_timestamp(&mut batch, checked.max_timestamp);
     }
     Ok(Admitted {
         partition: 0,
-        ack: Ack::Append,
+        waits: Waits {
+            flush: stream.ack >= Ack::Flush,
+            mirror: mirror.then_some(head.count()),
+        },
         transaction: transaction(&head),
         batch,
     })
@@ -496,6 +534,18 @@ fn refused(refusal: Refusal) -> Refused {
         _ => ErrorCode::UnknownServerError,
     };
     Refused::Fault(Fault::new(code, refusal.to_string()))
+}
+
+/// Why a level was not reached, if it was not.
+fn fault_of(waited: Result<Result<(), AppendError>, Elapsed>) -> Option<Fault> {
+    match waited {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => match failed(&error) {
+            Refused::Fault(fault) => Some(fault),
+            Refused::ThereAlready(_) => None,
+        },
+        Err(_) => Some(ErrorCode::RequestTimedOut.into()),
+    }
 }
 
 fn failed(error: &AppendError) -> Refused {

@@ -127,6 +127,10 @@ pub trait Source: Send + Sync + 'static {
 
     /// Waits until everything up to `lsn` survives a power cut; asks for a flush.
     fn flushed(&self, lsn: Lsn) -> Flushing;
+
+    /// Waits, for ever if need be, until the Apache Kafka cluster behind has these partitions up
+    /// to these ends.
+    fn mirrored(&self, ends: Vec<(PartitionId, u64)>) -> Flushing;
 }
 
 /// Where entries are appended and flushed: the log thread of a node.
@@ -136,6 +140,9 @@ pub trait Appends: Send + Sync + 'static {
 
     /// As [`Source::flushed`].
     fn flushed(&self, lsn: Lsn) -> Flushing;
+
+    /// As [`Source::mirrored`].
+    fn mirrored(&self, ends: Vec<(PartitionId, u64)>) -> Flushing;
 }
 
 impl Appends for Appender {
@@ -146,5 +153,10 @@ impl Appends for Appender {
     fn flushed(&self, lsn: Lsn) -> Flushing {
         let appender = self.clone();
         Box::pin(async move { Self::flushed(&appender, lsn, true).await })
+    }
+
+    fn mirrored(&self, ends: Vec<(PartitionId, u64)>) -> Flushing {
+        let appender = self.clone();
+        Box::pin(async move { Self::mirrored(&appender, &ends).await })
     }
 }

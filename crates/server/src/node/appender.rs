@@ -39,8 +39,8 @@ pub type Flushing = Pin<Box<dyn Future<Output = Result<(), AppendError>> + Send>
 #[derive(Clone)]
 pub struct Appender {
     door: LogDoor,
-    standing: Arc<Standing>,
-    log: LogReader,
+    pub(super) standing: Arc<Standing>,
+    pub(super) log: LogReader,
 }
 
 impl Appender {

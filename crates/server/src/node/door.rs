@@ -138,6 +138,8 @@ pub struct Standing {
     moved: watch::Sender<Lsn>,
     /// Marked changed by flushes only: whoever waits for one is not woken by every append.
     flushes: watch::Sender<()>,
+    /// Marked changed when the cluster behind has got more.
+    mirror: watch::Sender<()>,
 }
 
 impl Standing {
@@ -148,6 +150,7 @@ impl Standing {
             health: Mutex::new(Health::Serving),
             moved: watch::Sender::new(appended_to),
             flushes: watch::Sender::new(()),
+            mirror: watch::Sender::new(()),
         }
     }
 
@@ -167,6 +170,18 @@ impl Standing {
     /// Marked changed after each flush, and when there will be no more of them.
     pub fn flushes(&self) -> watch::Receiver<()> {
         self.flushes.subscribe()
+    }
+
+    /// Marked changed when the cluster behind has got more.
+    pub fn mirror_moves(&self) -> watch::Receiver<()> {
+        self.mirror.subscribe()
+    }
+
+    /// The cluster behind has got more.
+    pub fn mirrored(&self) {
+        if self.mirror.receiver_count() > 0 {
+            self.mirror.send_replace(());
+        }
     }
 
     /// The node stops; a latched log stays latched.

@@ -11,6 +11,7 @@ mod flush_thread;
 mod gathering;
 mod log_thread;
 mod mailbox;
+mod mirrored;
 pub(crate) mod random;
 mod readers;
 mod reception;
@@ -191,10 +192,16 @@ impl Node {
     /// partitions of a transaction are told, [`Node::mirrored_moved`].
     pub fn mirrored(&self, partition: PartitionId, next_offset: u64) {
         self.mirror.mirrored(partition, next_offset);
+        self.log.set_mirrored(partition, next_offset);
     }
 
     /// Wakes who waits for the cluster.
-    pub fn mirrored_moved(&self) {}
+    pub fn mirrored_moved(&self) {
+        for mailbox in &self.mailboxes {
+            mailbox.nudge();
+        }
+        self.standing.mirrored();
+    }
 
     /// Retained messages of the node.
     pub fn retained_count(&self) -> u64 {

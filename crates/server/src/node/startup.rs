@@ -128,7 +128,9 @@ fn prepare(
         &cluster_id,
         open.reader.clone(),
     ));
-    let running = Running::start(settings, open, shards, &broker, &mirror)?;
+    let ends = mirrored_ends(&open.reader);
+    let shards = shards.into_iter().map(|shard| shard.with_mirror(&ends));
+    let running = Running::start(settings, open, shards.collect(), &broker, &mirror)?;
     let appender = Appender::new(
         running.door.clone(),
         Arc::clone(&running.standing),
@@ -433,6 +435,18 @@ impl Running {
             log_thread,
         })
     }
+}
+
+/// What is in the partitions whose publishers wait for the cluster behind.
+fn mirrored_ends(reader: &LogReader) -> Vec<(PartitionId, u64)> {
+    let streams = reader.streams();
+    let mirrored = streams
+        .iter()
+        .filter(|stream| stream.settings.ack == Ack::Kafka);
+    let end = |id| reader.watermarks(id).map_or(0, |marks| marks.appended);
+    mirrored
+        .flat_map(|stream| stream.partitions.iter().map(|&id| (id, end(id))))
+        .collect()
 }
 
 /// The partitions whose appends are waited for until they are flushed, not before.

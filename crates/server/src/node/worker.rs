@@ -97,6 +97,8 @@ pub struct Worker {
     giving_up: Vec<Sender<()>>,
     draining: Vec<(u64, oneshot::Sender<()>)>,
     flushed: Lsn,
+    /// How often ends of the cluster behind had moved when the shard was last told of them.
+    mirror_moves: u64,
     now: Now,
     keep_alive_check_ms: u64,
     /// Requests with the pool that are not answered yet.
@@ -126,6 +128,7 @@ impl Worker {
             snapshots: Vec::new(),
             giving_up: Vec::new(),
             draining: Vec::new(),
+            mirror_moves: 0,
             now,
             keep_alive_check_ms: now.mono_ms + KEEP_ALIVE_CHECK_MS,
             reading: 0,

@@ -124,6 +124,7 @@ impl Builder {
         let asked = listeners.iter().any(ListenerSettings::asks_kafka_clients);
         let mut streams = self.streams(&hooks);
         let mirror = self.mirror(&hooks, &streams);
+        self.kafka_acks(&streams, mirror.as_ref());
         if let Some(mirror) = &mirror {
             self.dead_letters(&mirror.dead_letter, &mut streams);
         }

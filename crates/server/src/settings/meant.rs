@@ -25,6 +25,10 @@ impl Settings {
             subscriptions_max: mqtt.subscriptions_max,
             send_buffer_bytes_max: mqtt.send_buffer_bytes_max,
             shared_strategy: mqtt.shared_strategy,
+            mirror_ack_ms_max: self.mirror.as_ref().map_or_else(
+                || broker::BrokerSettings::default().mirror_ack_ms_max,
+                |mirror| mirror.ack_timeout_ms,
+            ),
             ..broker::BrokerSettings::default()
         }
     }

@@ -2,7 +2,9 @@
 
 use super::build::Builder;
 use super::words::{Word, bad_filter, bad_stream_name};
-use super::{Ack, HookEvent, HookSettings, PayloadEncoding, Storage, StreamSettings};
+use super::{
+    Ack, HookEvent, HookSettings, MirrorSettings, PayloadEncoding, Storage, StreamSettings,
+};
 use crate::config::{HookTable, RetentionTable, StreamTable};
 
 pub use broker::hooks::{DEFAULT_QOS0_STREAM, DEFAULT_STREAM};
@@ -193,10 +195,6 @@ impl Builder {
                 Storage::Disk => Ack::Flush,
             });
         };
-        if word == "kafka" {
-            self.fault(&path, "ack = \"kafka\" needs the mirror into an Apache Kafka cluster, which this version does not have; the strictest level is \"flush\"");
-            return None;
-        }
         let ack = self.word::<Ack>(&path, word)?;
         if storage == Storage::Memory && ack != Ack::Memory {
             self.fault(&path, &format!("a stream in memory cannot promise \"{}\": write ack = \"memory\", or storage = \"disk\"", ack.word()));
@@ -205,6 +203,25 @@ impl Builder {
             self.fault(&path, "ack = \"memory\" promises nothing: write storage = \"memory\" beside it, or ack = \"append\"");
         }
         Some(ack)
+    }
+
+    /// Only what is mirrored can wait for the cluster behind.
+    pub(super) fn kafka_acks(
+        &mut self,
+        streams: &[StreamSettings],
+        mirror: Option<&MirrorSettings>,
+    ) {
+        for stream in streams.iter().filter(|stream| stream.ack == Ack::Kafka) {
+            if mirror.is_some_and(|mirror| mirror.mirrors(&stream.name)) {
+                continue;
+            }
+            let tables = self.said.stream.iter().flatten();
+            let at = tables
+                .into_iter()
+                .position(|table| table.name.as_ref() == Some(&stream.name));
+            let path = format!("stream[{}].ack", at.unwrap_or_default());
+            self.fault(&path, &format!("ack = \"kafka\" waits for the Apache Kafka cluster behind, but the stream {} is not mirrored: name it in [mirror], or write ack = \"flush\"", stream.name));
+        }
     }
 
     pub(super) fn hooks(&mut self) -> Vec<HookSettings> {

@@ -425,6 +425,12 @@ impl Source for FakeLog {
     fn commits(&self) -> watch::Receiver<Lsn> {
         self.commits.subscribe()
     }
+
+    /// There is no cluster behind.
+    fn mirrored(&self, _ends: Vec<(PartitionId, u64)>) -> Flushing {
+        Box::pin(std::future::pending())
+    }
+
     fn submit(&self, entry: Entry) -> Submitted {
         let (answer, result) = oneshot::channel();
         let _ = answer.send(self.append_entry(entry));

@@ -215,6 +215,43 @@ async fn a_flush_that_does_not_come_in_time_is_told() {
 }
 
 #[tokio::test]
+async fn who_asks_for_all_replicas_waits_for_the_cluster_behind() {
+    let mut node = Node::new(MemoryDisk::new());
+    node.flushes_itself = true;
+    node.create("far", Ack::Kafka);
+    let (mut client, _door, _stop) = node.serve().await;
+    let batch = plain(2);
+    let all = request("far", &batch);
+    let leader = ProduceRequest {
+        acks: 1,
+        ..request("far", &batch)
+    };
+    assert_eq!(client.produce(9, &leader).await, (0, 0));
+    let hasty = ProduceRequest {
+        timeout_ms: 10,
+        ..request("far", &batch)
+    };
+    let late = ErrorCode::RequestTimedOut.as_i16();
+    assert_eq!(client.produce(9, &hasty).await, (late, -1));
+    let reader = node.log.lock().unwrap().reader();
+    let partition = reader.stream("far").unwrap().partitions[0];
+    client.send(Api::Produce, 9, &all).await;
+    // Half of the batch, then all of it.
+    for end in [5, 6] {
+        let until = async {
+            while reader.watermarks(partition).unwrap().flushed < 6 {
+                tokio::task::yield_now().await;
+            }
+        };
+        until.await;
+        reader.set_mirrored(partition, end);
+        node.appended_more();
+    }
+    let answer = client.receive().await;
+    assert_eq!(row(9, &answer), (0, 4));
+}
+
+#[tokio::test]
 async fn an_idempotent_producer_may_repeat_itself_also_after_a_crash() {
     let mut node = Node::new(MemoryDisk::new());
     node.create("door", Ack::Append);

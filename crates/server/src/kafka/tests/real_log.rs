@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use commitlog::{Ack, Append, BatchBuilder, Entry, Log, LogConfig, MemoryDisk, StreamSettings};
+use commitlog::{
+    Ack, Append, BatchBuilder, Entry, Log, LogConfig, MemoryDisk, PartitionId, StreamSettings,
+};
 use tokio::sync::{oneshot, watch};
 
 use super::*;
@@ -50,6 +52,22 @@ impl Appends for Thread {
         let mut commits = self.commits.subscribe();
         Box::pin(async move {
             while reader.flushed_to() < lsn {
+                commits.changed().await.map_err(|_| AppendError::Stopping)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn mirrored(&self, ends: Vec<(PartitionId, u64)>) -> Flushing {
+        let reader = self.log.lock().unwrap().reader();
+        let mut commits = self.commits.subscribe();
+        let waits = move |&(id, end): &(PartitionId, u64)| {
+            reader
+                .watermarks(id)
+                .is_none_or(|marks| marks.mirrored < end)
+        };
+        Box::pin(async move {
+            while ends.iter().any(&waits) {
                 commits.changed().await.map_err(|_| AppendError::Stopping)?;
             }
             Ok(())
@@ -116,6 +134,11 @@ impl Node {
 
     pub(super) fn flush(&mut self) {
         flush(&self.log, &self.commits);
+    }
+
+    /// Wakes whoever waits for the log.
+    pub(super) fn appended_more(&self) {
+        self.commits.send_modify(|_| {});
     }
 
     fn appends(&self) -> Thread {

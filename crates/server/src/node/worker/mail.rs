@@ -53,6 +53,7 @@ impl Worker {
             self.flushed = flushed;
             self.input(Input::Flushed(flushed));
         }
+        self.hear_of_mirror();
         self.reading -= letters.answers.len() as u32;
         for answer in letters.answers.drain(..) {
             self.input(match answer {
@@ -76,6 +77,24 @@ impl Worker {
             self.answer(ask);
         }
         self.letters = letters;
+    }
+
+    /// Tells the shard how far the cluster behind is, where that has changed or is asked anew.
+    fn hear_of_mirror(&mut self) {
+        let asked = self.parts.shard.take_new_mirror_waits();
+        // Read before the ends: what moves meanwhile is seen by the next look.
+        let moves = self.parts.log.mirrored_moves();
+        if !asked && moves == self.mirror_moves {
+            return;
+        }
+        self.mirror_moves = moves;
+        let waits: Vec<_> = self.parts.shard.mirror_waits().collect();
+        for partition in waits {
+            if let Some(marks) = self.parts.log.watermarks(partition) {
+                let end = marks.mirrored;
+                self.input(Input::Mirrored { partition, end });
+            }
+        }
     }
 
     pub(super) fn answer(&mut self, ask: Ask) {

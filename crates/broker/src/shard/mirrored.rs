@@ -1,0 +1,384 @@
+//! Answers of level `kafka`: they leave when the cluster behind has every partition that their
+//! message went to, or as failures when that takes too long. Knows watermarks, not the mirror.
+
+use super::Shard;
+use super::answers::Answer;
+use super::connection::Connection;
+use crate::hooks::HookTable;
+use crate::input::{ConnId, Now};
+use crate::limits::MIRROR_WAITING_MAX;
+use crate::message::{Commit, REFUSED};
+use crate::outbox::Outbox;
+use crate::session::SessionRef;
+use crate::shard::timers::Due;
+use commitlog::{Ack as Level, PartitionId};
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use mqtt::{AckKind, ReasonCode};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// How soon a deadline is looked at again whose turn is not even in the log.
+const AGAIN_MS: u64 = 1_000;
+
+/// The turn of everything that was in the log before this start.
+const BEFORE_START: u64 = 0;
+
+/// What a message waits for: those partitions of its turn whose bits are set, all that share a bit
+/// being waited for together. No bits: nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Gate {
+    pub turn: u64,
+    pub bits: u64,
+}
+
+/// The bit of a partition.
+pub(crate) fn bit_of(partition: PartitionId) -> u64 {
+    1 << (partition % u64::BITS)
+}
+
+/// What waits for the cluster behind, and how far that is.
+#[derive(Debug, Default)]
+pub(super) struct Mirrored {
+    turns: BTreeMap<u64, Pending>,
+    /// Turns that wait for a partition, with the end that they wait for; the ends rise.
+    awaited: BTreeMap<PartitionId, VecDeque<(u64, u64)>>,
+    /// How far the partitions are that anybody ever waited for.
+    ends: HashMap<PartitionId, u64, RandomState>,
+    /// When answers have waited too long: time, turn, connection.
+    deadlines: VecDeque<(u64, u64, ConnId)>,
+    armed: bool,
+    /// What repetitions of QoS 2 messages wait for: session and packet id.
+    received: HashMap<(u64, u16), Gate, RandomState>,
+    /// Answers of this level that have not been given.
+    pub waiting: usize,
+    /// A partition is waited for whose end may have been passed before.
+    fresh: bool,
+}
+
+/// A turn with answers that wait.
+#[derive(Debug, Default)]
+struct Pending {
+    /// What of it the cluster does not have; `None` until it is in the log.
+    parts: Option<BTreeSet<PartitionId>>,
+    waiters: Vec<ConnId>,
+    /// Those of [`Mirrored::received`] that wait for it.
+    received: Vec<(u64, u16)>,
+}
+
+impl Pending {
+    fn open_bits(&self) -> u64 {
+        match &self.parts {
+            None => u64::MAX,
+            Some(parts) => parts.iter().fold(0, |bits, &part| bits | bit_of(part)),
+        }
+    }
+}
+
+impl Mirrored {
+    /// Whether the cluster has all that `gate` stands for.
+    pub(super) fn is_open(&self, gate: Gate) -> bool {
+        self.turns
+            .get(&gate.turn)
+            .is_none_or(|pending| pending.open_bits() & gate.bits == 0)
+    }
+
+    /// `conn` waits for a turn.
+    fn wait(&mut self, gate: Gate, conn: ConnId, until_ms: u64) {
+        let pending = self.turns.entry(gate.turn).or_default();
+        if pending.waiters.last() != Some(&conn) {
+            pending.waiters.push(conn);
+            self.deadlines.push_back((until_ms, gate.turn, conn));
+        }
+    }
+
+    /// A turn of this worker is in the log.
+    pub(super) fn committed(&mut self, commit: &Commit, hooks: &HookTable) {
+        if !self.turns.contains_key(&commit.turn) {
+            return;
+        }
+        let mut ends: BTreeMap<PartitionId, u64> = BTreeMap::new();
+        for &(partition, base, records) in &commit.batches {
+            if hooks.is_mirrored(partition) {
+                // What was not appended is never mirrored: whoever waits for it is told so in time.
+                let end = if base == REFUSED {
+                    u64::MAX
+                } else {
+                    base + u64::from(records)
+                };
+                let known = ends.entry(partition).or_default();
+                *known = end.max(*known);
+            }
+        }
+        self.expect(commit.turn, &ends);
+    }
+
+    /// A turn is done when the partitions have reached these ends.
+    fn expect(&mut self, turn: u64, ends: &BTreeMap<PartitionId, u64>) {
+        let mut parts = BTreeSet::new();
+        for (&partition, &end) in ends {
+            if self.ends.get(&partition).is_some_and(|&at| end <= at) {
+                continue;
+            }
+            parts.insert(partition);
+            self.awaited
+                .entry(partition)
+                .or_default()
+                .push_back((end, turn));
+            self.fresh = true;
+        }
+        self.turns.entry(turn).or_default().parts = Some(parts);
+        self.settle(turn);
+    }
+
+    /// Everything below `end` of a partition is mirrored; answers the turns that this concerns.
+    fn advance(&mut self, partition: PartitionId, end: u64) -> Vec<u64> {
+        let known = self.ends.entry(partition).or_default();
+        if end <= *known {
+            return Vec::new();
+        }
+        *known = end;
+        let Some(awaited) = self.awaited.get_mut(&partition) else {
+            return Vec::new();
+        };
+        let mut moved = Vec::new();
+        while let Some(&(at, turn)) = awaited.front()
+            && at <= end
+        {
+            awaited.pop_front();
+            moved.push(turn);
+        }
+        if awaited.is_empty() {
+            self.awaited.remove(&partition);
+        }
+        for turn in &moved {
+            if let Some(parts) = self.turns.get_mut(turn).and_then(|it| it.parts.as_mut()) {
+                parts.remove(&partition);
+            }
+        }
+        moved
+    }
+
+    /// Forgets a turn that the cluster has as a whole.
+    fn settle(&mut self, turn: u64) {
+        let whole = |pending: &Pending| pending.parts.as_ref().is_some_and(BTreeSet::is_empty);
+        if self.turns.get(&turn).is_some_and(whole) {
+            self.drop_turn(turn);
+        }
+        while self
+            .deadlines
+            .front()
+            .is_some_and(|(_, turn, _)| !self.turns.contains_key(turn))
+        {
+            self.deadlines.pop_front();
+        }
+    }
+
+    /// The log took nothing of a turn.
+    pub(super) fn refused(&mut self, turn: u64) {
+        self.drop_turn(turn);
+    }
+
+    fn drop_turn(&mut self, turn: u64) {
+        let Some(pending) = self.turns.remove(&turn) else {
+            return;
+        };
+        for key in &pending.received {
+            if self.received.get(key).is_some_and(|gate| gate.turn == turn) {
+                self.received.remove(key);
+            }
+        }
+    }
+
+    /// The gate of a QoS 2 message that comes again.
+    pub(super) fn repeated(&self, session: SessionRef, packet_id: u16) -> Option<Gate> {
+        let before_start = Gate {
+            turn: BEFORE_START,
+            bits: u64::MAX,
+        };
+        self.received
+            .get(&(session.born, packet_id))
+            .copied()
+            .or_else(|| {
+                self.turns
+                    .contains_key(&BEFORE_START)
+                    .then_some(before_start)
+            })
+    }
+
+    /// A QoS 2 message came in that the cluster must have before its PUBREC.
+    pub(super) fn receive(&mut self, session: SessionRef, packet_id: u16, gate: Gate) {
+        let key = (session.born, packet_id);
+        self.received.insert(key, gate);
+        self.turns.entry(gate.turn).or_default().received.push(key);
+    }
+
+    /// Its id is free again.
+    pub(super) fn release(&mut self, session: SessionRef, packet_id: u16) {
+        self.received.remove(&(session.born, packet_id));
+    }
+
+    /// Whether one more answer of this level may not wait.
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting >= MIRROR_WAITING_MAX
+    }
+}
+
+impl Shard {
+    /// Lets repetitions of QoS 2 messages that came before this start wait for what was in the log
+    /// then: `ends` of the partitions whose streams have `ack = "kafka"`.
+    #[must_use]
+    pub fn with_mirror(mut self, ends: &[(PartitionId, u64)]) -> Self {
+        let ends = ends.iter().filter(|(_, end)| *end > 0).copied().collect();
+        self.progress.mirror.expect(BEFORE_START, &ends);
+        self
+    }
+
+    /// Partitions that answers wait for; the host tells how far they are whenever that changes.
+    pub fn mirror_waits(&self) -> impl Iterator<Item = PartitionId> + '_ {
+        self.progress.mirror.awaited.keys().copied()
+    }
+
+    /// Whether the host must look at [`Shard::mirror_waits`] although nothing has moved since it
+    /// last did.
+    pub fn take_new_mirror_waits(&mut self) -> bool {
+        std::mem::take(&mut self.progress.mirror.fresh)
+    }
+
+    /// An answer waits for the cluster behind.
+    pub(super) fn await_mirror(&mut self, gate: Gate, conn: ConnId, now: Now, out: &Outbox) {
+        let until_ms = now.mono_ms + self.settings.mirror_ack_ms_max;
+        let mirror = &mut self.progress.mirror;
+        if gate.turn != out.turn.number() && !mirror.turns.contains_key(&gate.turn) {
+            // The cluster has it; that this shard hears of the flush is all that is left.
+            return;
+        }
+        mirror.wait(gate, conn, until_ms);
+        if !mirror.armed {
+            mirror.armed = true;
+            self.timers.arm(until_ms, Due::Mirror);
+        }
+    }
+
+    /// The cluster behind has everything of a partition below `end`.
+    pub(super) fn mirrored(
+        &mut self,
+        partition: PartitionId,
+        end: u64,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        for turn in self.progress.mirror.advance(partition, end) {
+            let waiters = match self.progress.mirror.turns.get(&turn) {
+                Some(pending) => pending.waiters.clone(),
+                None => continue,
+            };
+            self.progress.mirror.settle(turn);
+            for conn in waiters {
+                self.release(conn, now, out);
+            }
+        }
+    }
+
+    /// A connection is gone, and its answers with it.
+    pub(super) fn forget_answers(&mut self, connection: &Connection) {
+        let waiting = connection.answers.iter();
+        let waiting = waiting.filter(|it| it.level == Level::Kafka).count();
+        self.progress.mirror.waiting -= waiting;
+    }
+
+    /// Some answers have waited too long.
+    pub(super) fn mirror_overdue(&mut self, now: Now, out: &mut Outbox) {
+        let mut again_ms = None;
+        while let Some(&(until_ms, turn, conn)) = self.progress.mirror.deadlines.front() {
+            let pending = self.progress.mirror.turns.get(&turn);
+            let is_logged = pending.is_none_or(|pending| pending.parts.is_some());
+            if until_ms > now.mono_ms || !is_logged {
+                again_ms = Some(until_ms.max(now.mono_ms + u64::from(!is_logged) * AGAIN_MS));
+                break;
+            }
+            self.progress.mirror.deadlines.pop_front();
+            if pending.is_some() {
+                self.give_up_waiting(conn, turn, now, out);
+            }
+        }
+        self.progress.mirror.armed = again_ms.is_some();
+        if let Some(again_ms) = again_ms {
+            self.timers.arm(again_ms, Due::Mirror);
+        }
+    }
+
+    /// What waited for a turn gets an error, never a success; MQTT 3 can only be cut off.
+    fn give_up_waiting(&mut self, conn: ConnId, turn: u64, now: Now, out: &mut Outbox) {
+        let Some(connection) = self.conns.get_mut(conn) else {
+            return;
+        };
+        let (is_v5, slot) = (connection.version.is_v5(), connection.session);
+        let mut late = Vec::new();
+        let mut released = Vec::new();
+        for (at, waiting) in connection.answers.iter_mut().enumerate() {
+            let gate = waiting.gate();
+            if waiting.level != Level::Kafka
+                || waiting.turn != turn
+                || self.progress.mirror.is_open(gate)
+            {
+                continue;
+            }
+            let Answer::Ack {
+                kind,
+                packet_id,
+                reason,
+            } = &mut waiting.answer
+            else {
+                continue;
+            };
+            late.push(at);
+            *reason = ReasonCode::UnspecifiedError;
+            waiting.level = Level::Memory;
+            if *kind == AckKind::Pubrec {
+                released.push((at, *packet_id));
+            }
+        }
+        if late.is_empty() {
+            return;
+        }
+        self.progress.mirror.waiting -= late.len();
+        self.stats.mirror_timeouts += late.len() as u64;
+        if !is_v5 {
+            self.disconnect(conn, ReasonCode::UnspecifiedError, "ack_timeout", now, out);
+            return;
+        }
+        self.release_ids(conn, slot, &released, now, out);
+        self.release(conn, now, out);
+    }
+
+    /// An error in PUBREC frees its packet id; were it known again after a crash, the next message
+    /// with it would be taken for a repetition, acknowledged and lost. So the error waits until
+    /// that is in the journal.
+    fn release_ids(
+        &mut self,
+        conn: ConnId,
+        slot: u32,
+        released: &[(usize, u16)],
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let session = self.sessions.reference(slot);
+        for &(at, packet_id) in released {
+            self.progress.mirror.release(session, packet_id);
+            if !self.sessions[slot].inbound.release(packet_id)
+                || !self.sessions[slot].is_persistent()
+            {
+                continue;
+            }
+            self.erase_received(slot, packet_id, now, out);
+            let turn = out.turn.number();
+            if let Some(connection) = self.conns.get_mut(conn)
+                && let Some(waiting) = connection.answers.get_mut(at)
+            {
+                waiting.level = Level::Flush;
+                waiting.turn = turn;
+                self.progress.await_flush(turn, conn);
+            }
+        }
+    }
+}
