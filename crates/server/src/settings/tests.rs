@@ -380,7 +380,7 @@ fn faults_of_meaning_have_lines() {
         ),
         (
             "[[stream]]\nname = \"a\"\nack = \"kafka\"",
-            "f:3: ack = \"kafka\" needs the mirror",
+            "f:3: ack = \"kafka\" waits for the Apache Kafka cluster behind, but the stream a is not mirrored",
         ),
         (
             "[[stream]]\nname = \"a\"\nack = \"memory\"",
@@ -461,7 +461,7 @@ fn faults_of_meaning_have_lines() {
 fn all_faults_of_meaning_are_told() {
     let text = "[node]\nworkers = 99\n[[hook]]\nevent = \"x\"\n[[stream]]\nname = \"a\"\npartitions = 0\nack = \"kafka\"\n";
     let faults = settings(text).unwrap_err();
-    assert_eq!(faults.len(), 4, "{faults:#?}");
+    assert_eq!(faults.len(), 5, "{faults:#?}");
 }
 
 #[test]
