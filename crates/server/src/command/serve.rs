@@ -23,6 +23,7 @@ use crate::settings::{
     self, Flags, Level, ListenerKind, ListenerSettings, LogFormat, Settings, Word,
 };
 
+use crate::mirror::Mirror;
 use crate::tls::{self, Tls};
 use crate::{http, kafka, logging, node::Node};
 
@@ -214,6 +215,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
             }
         });
     }
+    let mirror = Mirror::start(&node).context("cannot start the mirror")?;
     say(&greeting(&node.settings, &bound));
 
     tokio::select! {
@@ -221,6 +223,13 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
     }
     say("stopping\n");
+    // While the node still flushes: what was acknowledged at the last leaves with the last round.
+    if tokio::task::spawn_blocking(move || mirror.stop())
+        .await
+        .is_err()
+    {
+        tracing::warn!("the mirror did not end in order");
+    }
     node.shutdown().await;
     stop.send_replace(true);
     while doors.join_next().await.is_some() {}

@@ -2,9 +2,37 @@
 //! each once. It knows the log and the node's handles; who published a record it does not know.
 
 mod board;
+#[cfg(feature = "kafka")]
+mod cluster;
+#[cfg(feature = "kafka")]
+pub mod dead_letter;
+#[cfg(feature = "kafka")]
+mod lanes;
+#[cfg(feature = "kafka")]
+mod limits;
+#[cfg(feature = "kafka")]
+mod native;
+#[cfg(feature = "kafka")]
+mod positions;
+#[cfg(feature = "kafka")]
+mod round;
+#[cfg(feature = "kafka")]
+mod shard;
 pub mod view;
+#[cfg(feature = "kafka")]
+mod words;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use crate::node::Node;
 
 pub use board::{Board, Standing, State, StreamFigures};
+
+/// Most threads, unless more are configured.
+#[cfg(feature = "kafka")]
+const SHARDS_MAX: usize = 16;
 
 /// What is wrong with a property of librdkafka and its value, if the library says so.
 #[cfg(feature = "kafka")]
@@ -22,4 +50,68 @@ pub fn bad_property(name: &str, value: &str) -> Option<String> {
 #[cfg(not(feature = "kafka"))]
 pub fn bad_property(_name: &str, _value: &str) -> Option<String> {
     None
+}
+
+/// The running mirror.
+#[derive(Default)]
+pub struct Mirror {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Mirror {
+    /// Starts the threads that [mirror] asks for; none without it. Call it inside a tokio
+    /// multi-thread runtime.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    #[cfg(feature = "kafka")]
+    pub fn start(node: &Arc<Node>) -> std::io::Result<Self> {
+        let mut mirror = Self::default();
+        let Some(settings) = node.mirror.settings() else {
+            return Ok(mirror);
+        };
+        let settings = Arc::new(settings.clone());
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let shards = match settings.shards {
+            0 => cores.div_ceil(4).min(SHARDS_MAX),
+            shards => shards,
+        } as u32;
+        let claim = positions::Claim {
+            directory: node.cluster_id.clone(),
+            incarnation: crate::node::random::kafka_uuid(),
+        };
+        for shard in 0..shards {
+            let parts = shard::Parts {
+                shard: (shard, shards),
+                settings: Arc::clone(&settings),
+                node: Arc::clone(node),
+                claim: claim.clone(),
+                stop: Arc::clone(&mirror.stop),
+                runtime: tokio::runtime::Handle::current(),
+            };
+            let thread = std::thread::Builder::new()
+                .name(format!("mirror-{shard}"))
+                .spawn(move || shard::Shard::run(parts))?;
+            mirror.threads.push(thread);
+        }
+        Ok(mirror)
+    }
+
+    /// This build has no mirror; a configuration that asks for one was refused before.
+    #[cfg(not(feature = "kafka"))]
+    pub fn start(_node: &Arc<Node>) -> std::io::Result<Self> {
+        Ok(Self::default())
+    }
+
+    /// Lets the rounds that run come to their end, for a few seconds, and ends the threads.
+    /// Blocks.
+    pub fn stop(self) {
+        self.stop.store(true, Ordering::Release);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the mirror did not end in order");
+            }
+        }
+    }
 }

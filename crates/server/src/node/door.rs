@@ -4,12 +4,13 @@
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use commitlog::{Entry, Error, Flushed, Log, Lsn, PartitionId, Refusal};
 use serde::Serialize;
 use tokio::sync::{oneshot, watch};
 
+use super::bell::Bell;
 use super::rings::Wake;
 
 /// Why an append that came through the door was not made.
@@ -140,6 +141,8 @@ pub struct Standing {
     flushes: watch::Sender<()>,
     /// Marked changed when the cluster behind has got more.
     mirror: watch::Sender<()>,
+    /// Rung after each flush: threads that read what is flushed.
+    bells: RwLock<Vec<Arc<Bell>>>,
 }
 
 impl Standing {
@@ -151,6 +154,7 @@ impl Standing {
             moved: watch::Sender::new(appended_to),
             flushes: watch::Sender::new(()),
             mirror: watch::Sender::new(()),
+            bells: RwLock::default(),
         }
     }
 
@@ -184,6 +188,12 @@ impl Standing {
         }
     }
 
+    /// Rings this bell after each flush.
+    pub fn ring_on_flush(&self, bell: Arc<Bell>) {
+        let bells = self.bells.write();
+        bells.unwrap_or_else(PoisonError::into_inner).push(bell);
+    }
+
     /// The node stops; a latched log stays latched.
     pub fn stopping(&self) {
         let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
@@ -212,6 +222,10 @@ impl Standing {
         }
         if self.flushes.receiver_count() > 0 {
             self.flushes.send_replace(());
+        }
+        let bells = self.bells.read();
+        for bell in bells.unwrap_or_else(PoisonError::into_inner).iter() {
+            bell.ring();
         }
     }
 

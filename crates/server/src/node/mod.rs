@@ -2,6 +2,7 @@
 //! which Kafka front door, HTTP and `main` reach them. It knows no Kafka and no HTTP.
 
 mod appender;
+mod bell;
 mod checkpoint;
 mod clock;
 pub mod counters;
@@ -43,6 +44,7 @@ use crate::mirror::view::MirrorView;
 use crate::settings::{HookSettings, Settings};
 
 pub use appender::{Appender, Flushing, Submitted};
+pub use bell::Bell;
 pub use clock::wall_ms;
 pub use counters::{CounterValues, Counters};
 pub use disk::FileDisk;
@@ -181,6 +183,16 @@ impl Node {
     /// Seconds since the start.
     pub fn uptime_s(&self) -> u64 {
         wall_ms().saturating_sub(self.started_ms) / 1000
+    }
+
+    /// Rings this bell after each flush, for as long as the node runs.
+    pub fn ring_on_flush(&self, bell: Arc<Bell>) {
+        self.standing.ring_on_flush(bell);
+    }
+
+    /// Whether the node is being stopped.
+    pub fn stopping(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
     }
 
     /// The mirror as rows; cheap.

@@ -1,0 +1,60 @@
+//! Bounds of the mirror: how much one round takes, how long it waits for the cluster.
+
+use std::time::Duration;
+
+/// Records of one round (a transaction) beyond which no further batch is begun.
+pub const ROUND_RECORDS_MAX: u64 = 50_000;
+
+/// Bytes of keys and values of one round beyond which no further batch is begun.
+pub const ROUND_BYTES_MAX: u64 = 24 << 20;
+
+/// Bytes read of one partition before the next has its turn.
+pub const READ_BYTES: usize = 1 << 20;
+
+/// Messages that wait in librdkafka; more than a round has.
+pub const QUEUE_MESSAGES_MAX: u32 = 2_000_000;
+
+/// Bytes that wait in librdkafka, KiB.
+pub const QUEUE_KBYTES_MAX: u32 = 256 << 10;
+
+/// Longest wait in one call of librdkafka, between two looks at whether the node stops.
+pub const STEP: Duration = Duration::from_millis(250);
+
+/// A cluster that is silent for this long in a round is told as `waiting`.
+pub const SILENCE: Duration = Duration::from_secs(3);
+
+/// A round that does not end by then is aborted, so that topics that work go on without those that
+/// do not.
+pub const STALL: Duration = Duration::from_secs(5);
+
+/// The same where a stream takes part that has failed and not yet succeeded again.
+pub const STALL_ON_TRIAL: Duration = Duration::from_secs(2);
+
+/// Wait for one answer of the cluster while connecting.
+pub const ANSWER: Duration = Duration::from_secs(10);
+
+/// Rests between attempts to connect, and of a stream that fails: the first and the longest.
+pub const REST_MIN: Duration = Duration::from_millis(500);
+/// See [`REST_MIN`].
+pub const REST_MAX: Duration = Duration::from_secs(30);
+
+/// Longest sleep without anything to do.
+pub const IDLE: Duration = Duration::from_secs(1);
+
+/// Without transactions: time between two commits of the positions.
+pub const COMMIT: Duration = Duration::from_secs(1);
+
+/// How long a stopping node waits for the round that runs.
+pub const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Partitions of the topic of positions if it is created.
+pub const SLOTS: u32 = 32;
+
+/// Bytes of metadata of one group offset (Kafka's `offset.metadata.max.bytes` is 4,096).
+pub const METADATA_BYTES_MAX: usize = 4_096;
+
+/// Attempts to put a record into the dead-letter stream before the stream waits.
+pub const DEAD_LETTER_WAIT: Duration = Duration::from_secs(10);
+
+const _: () = assert!(ROUND_RECORDS_MAX * 2 < QUEUE_MESSAGES_MAX as u64);
+const _: () = assert!(ROUND_BYTES_MAX * 2 < (QUEUE_KBYTES_MAX as u64) << 10);
