@@ -3,6 +3,7 @@
 use crate::access::{Access, Permit};
 use crate::message::{Commit, MessageRef, Messages, OwnedMessage, Position};
 use crate::retained::RetainedPage;
+use crate::turn::PublishFacts;
 use commitlog::{Lsn, PartitionId};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -211,6 +212,8 @@ pub enum Input<'a> {
     Post(ShardMessage),
     /// The node itself publishes.
     Publish(Announce<'a>),
+    /// Somebody publishes who has no MQTT connection; whether that may be was decided before.
+    Deposit(&'a PublishFacts<'a>),
     /// An operator ends a connection.
     Kick {
         /// The client's id.

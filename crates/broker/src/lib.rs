@@ -36,7 +36,7 @@ pub use interest::Interest;
 pub use message::{
     Commit, MessageRef, MessageView, Messages, OwnedMessage, Place, Position, REFUSED,
 };
-pub use outbox::{Accepted, Outbox, Reauthentication};
+pub use outbox::{Accepted, Deposited, Outbox, Reauthentication};
 pub use restore::Markers;
 pub use retained::{RetainedHit, RetainedIndex, RetainedPage};
 pub use settings::{BrokerSettings, DeniedPublish, SharedStrategy};

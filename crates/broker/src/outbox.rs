@@ -34,6 +34,17 @@ pub struct Reauthentication {
     pub data: Box<[u8]>,
 }
 
+/// A message of [`crate::Input::Deposit`] that was taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deposited {
+    /// The turn that it is in.
+    pub turn: u64,
+    /// The level that must be reached before its publisher is answered.
+    pub level: commitlog::Ack,
+    /// Whether anybody subscribes to its topic.
+    pub wanted: bool,
+}
+
 /// The outputs of one worker's shard.
 #[derive(Debug)]
 pub struct Outbox {
@@ -51,6 +62,8 @@ pub struct Outbox {
     pub posts: Vec<(u8, ShardMessage)>,
     /// Clients that authenticate again.
     pub reauthentications: Vec<Reauthentication>,
+    /// What became of deposits, in their order.
+    pub deposits: Vec<Result<Deposited, mqtt::ReasonCode>>,
     buffers: Vec<Buffer>,
     dirty: Vec<ConnId>,
     spare: Vec<Vec<u8>>,
@@ -77,6 +90,7 @@ impl Outbox {
             retained: Vec::new(),
             posts: Vec::new(),
             reauthentications: Vec::new(),
+            deposits: Vec::new(),
             buffers: Vec::new(),
             dirty: Vec::new(),
             spare: Vec::new(),

@@ -7,6 +7,7 @@ mod answers;
 mod connect;
 mod connection;
 mod deliver;
+mod deposit;
 mod disconnect;
 mod frames;
 mod groups;
@@ -261,6 +262,7 @@ impl Shard {
             }
             Input::Post(message) => self.posted(message, now, out),
             Input::Publish(announce) => Self::announce(announce, now, out),
+            Input::Deposit(facts) => self.deposit(facts, now, out),
             Input::Kick { client_id } => self.kick(client_id, now, out),
             Input::Snapshot => self.snapshot(now, out),
             Input::Overdue { partition, below } => self.overdue(partition, below, now, out),

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -58,7 +58,7 @@ pub struct Said {
 macro_rules! table {
     ($(#[$about:meta])* $name:ident { $($key:ident: $type:ty),+ $(,)? }) => {
         $(#[$about])*
-        #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+        #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
         #[serde(deny_unknown_fields, default)]
         pub struct $name {
             $(#[doc = concat!("`", stringify!($key), "`; see `keys::KEYS`.")] pub $key: Option<$type>),+
@@ -242,7 +242,7 @@ table!(
 
 /// A value in `[mirror.client]`: a property's name may be written with its dots bare, so that a
 /// table stands for the rest of the name.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum ClientValue {
     /// `true` or `false`.
@@ -256,7 +256,7 @@ pub enum ClientValue {
 }
 
 /// The whole file.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct File {
     /// `[node]`

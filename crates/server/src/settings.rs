@@ -3,6 +3,7 @@
 
 mod access;
 mod build;
+mod effective;
 mod listeners;
 mod meant;
 mod mirror;
@@ -57,6 +58,8 @@ pub struct Settings {
     pub streams: Vec<StreamSettings>,
     /// The hooks, in the order written.
     pub hooks: Vec<HookSettings>,
+    /// All of it as a file would say it, defaults included and secrets masked; for operators.
+    pub effective: String,
 }
 
 /// Identity, place on disk, threads.

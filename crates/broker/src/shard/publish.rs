@@ -130,7 +130,7 @@ impl Shard {
     }
 
     /// Whether one more retained message has room.
-    fn admits_retained(&self, topic: &str) -> bool {
+    pub(super) fn admits_retained(&self, topic: &str) -> bool {
         let Some(index) = &self.retained else {
             return true;
         };
@@ -366,7 +366,7 @@ impl Shard {
 }
 
 /// Whether only the node itself publishes to `topic`.
-fn is_reserved(topic: &str) -> bool {
+pub(super) fn is_reserved(topic: &str) -> bool {
     topic.starts_with("$SYS/") || topic == "$SYS"
 }
 

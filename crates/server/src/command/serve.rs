@@ -204,6 +204,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let view = ServedNode::new(Arc::clone(&node), front_door, listener_rows(&bound));
     let rows = node.settings.http.page_rows_max;
     let api = http::Api::new(Arc::new(view), rows, stopped.clone());
+    doors.spawn(http::live::keep_sampling(Arc::clone(&api)));
     write_local_token(&node).context("cannot write the token for this machine")?;
     for (listener, socket) in http {
         let local = listener.bind.ip().to_canonical().is_loopback();

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde::ser::{Serialize, Serializer};
 
 /// A duration as written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,6 +136,25 @@ fn scaled(number: &str, factor: u64) -> Option<u64> {
     let scale = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
     let part = u128::from(part) * u128::from(factor) / scale;
     whole.checked_add(u64::try_from(part).ok()?)
+}
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Plain(figure) => serializer.serialize_u64(*figure),
+            Self::Millis(ms) => serializer.serialize_str(&show_millis(*ms)),
+            Self::None => serializer.serialize_str("none"),
+        }
+    }
+}
+
+impl Serialize for Size {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Bytes(bytes) => serializer.serialize_str(&show_bytes(*bytes)),
+            Self::None => serializer.serialize_str("none"),
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for Span {

@@ -4,17 +4,22 @@
 
 mod audit;
 mod clients;
+mod events;
 mod gate;
 pub mod limits;
 pub mod list;
 mod lists;
+pub mod live;
 mod local;
+mod logs;
 pub mod node_view;
 mod openapi;
 pub mod problem;
+pub mod publish;
 mod records;
 mod retained;
 mod rows;
+mod running;
 mod serving;
 mod time;
 mod tokens;
@@ -56,6 +61,7 @@ pub struct Api {
     reading: Arc<Semaphore>,
     /// Streams of events that are open.
     events: Arc<Semaphore>,
+    samples: live::Samples,
     stop: watch::Receiver<bool>,
 }
 
@@ -70,6 +76,7 @@ impl Api {
             page_rows_max,
             reading: Arc::new(Semaphore::new(limits::RECORD_READS_MAX)),
             events: Arc::new(Semaphore::new(limits::EVENT_STREAMS_MAX)),
+            samples: live::Samples::default(),
             stop,
         })
     }
@@ -185,6 +192,10 @@ fn everything(routes: &mut Routes) {
     clients::routes(routes);
     retained::routes(routes);
     records::routes(routes);
+    live::routes(routes);
+    publish::routes(routes);
+    logs::routes(routes);
+    running::routes(routes);
     users::routes(routes);
     tokens::routes(routes);
 }

@@ -6,6 +6,7 @@ use commitlog::{Append, BatchBuilder, Entry, LogReader};
 
 use super::AuditRow;
 use super::list::Page;
+use super::live::{Levels, Totals};
 use super::view::{
     ClientDetails, ClientLimits, ClientRow, GroupRow, HookRow, ListenerRow, NodeView, PartitionRow,
     PropertyRow, RetainedMessage, RetainedRow, Status, StreamRow, SubscriptionRow, Telling,
@@ -13,7 +14,7 @@ use super::view::{
 };
 use crate::kafka::FrontDoor;
 use crate::metrics::{Snapshot, exposition};
-use crate::node::{AUDIT, ClientPage, Health, Node};
+use crate::node::{AUDIT, ClientPage, Deposit, DepositError, Deposited, Health, Node};
 use crate::settings::Word as _;
 
 /// A node and its Kafka front door, which counts for itself.
@@ -21,7 +22,12 @@ pub struct ServedNode {
     node: Arc<Node>,
     front_door: Arc<FrontDoor>,
     listeners: Vec<ListenerRow>,
+    /// Turns of those who publish: what waits for the log is bounded by them.
+    publishing: tokio::sync::Semaphore,
 }
+
+/// Most requests that publish at a time.
+const PUBLISHING_MAX: usize = 4;
 
 impl ServedNode {
     /// The view of a node that listens there.
@@ -30,6 +36,7 @@ impl ServedNode {
             node,
             front_door,
             listeners,
+            publishing: tokio::sync::Semaphore::new(PUBLISHING_MAX),
         }
     }
 
@@ -211,6 +218,28 @@ impl NodeView for ServedNode {
         &self.node.tokens
     }
 
+    fn totals(&self) -> Telling<'_, Totals> {
+        Box::pin(async {
+            let shards = self.node.shard_stats().await;
+            self.sum(&shards)
+        })
+    }
+
+    fn mirror(&self) -> crate::mirror::view::MirrorView {
+        self.node.mirror_view()
+    }
+
+    fn config(&self) -> String {
+        self.node.settings.effective.clone()
+    }
+
+    fn publish(&self, messages: Vec<Deposit>) -> Telling<'_, Vec<Result<Deposited, DepositError>>> {
+        Box::pin(async move {
+            let _turn = self.publishing.acquire().await;
+            self.node.deposit(messages).await
+        })
+    }
+
     fn audit(&self, row: AuditRow) -> Telling<'_, ()> {
         Box::pin(async move {
             if let Err(why) = self.write_audit(&row).await {
@@ -249,6 +278,39 @@ impl NodeView for ServedNode {
 }
 
 impl ServedNode {
+    /// Counts and levels of this moment.
+    fn sum(&self, shards: &broker::ShardStats) -> Totals {
+        let counters = self.node.counters.snapshot();
+        let streams = self.streams();
+        let ends = streams.iter().flat_map(|stream| &stream.partitions);
+        let mirror = self.node.mirror_view();
+        let behind = mirror.streams.iter().map(|stream| stream.lag_records);
+        let lags = self.front_door.groups().values().lags;
+        let reception = &counters.reception;
+        Totals {
+            messages_in: shards.received.iter().sum(),
+            messages_out: shards.sent.iter().sum(),
+            bytes_in: counters.workers.bytes_in,
+            bytes_out: counters.workers.bytes_out,
+            records_in: ends.map(|partition| partition.end).sum(),
+            dropped: shards.dropped.iter().sum(),
+            refused: reception.refused_full + reception.refused_connect + counters.log.refused,
+            commits: counters.log.commits,
+            flush_buckets: counters.flush_times.buckets,
+            levels: Levels {
+                connections: counters.workers.connections,
+                sessions: shards.sessions,
+                owed: shards.inbox_messages,
+                kafka_connections: self.front_door.counters().values().connections,
+                lag: lags.iter().map(|(_, lag)| lag).sum(),
+                mirror_lag: (mirror.state != "off").then(|| behind.sum()),
+                journal_used_bytes: self.node.log.journal_fill().0,
+                disk_free_bytes: self.node.log.free_bytes(),
+                size_bytes: streams.iter().map(|stream| stream.size_bytes).sum(),
+            },
+        }
+    }
+
     fn details(&self, found: crate::node::ClientDetails) -> ClientDetails {
         let mqtt = &self.node.settings.mqtt;
         let inflight_max = match found.row.version {

@@ -5,7 +5,7 @@ use axum::Json;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 
-use super::{clients, lists, records, retained, tokens, users};
+use super::{clients, lists, live, logs, publish, records, retained, running, tokens, users};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -19,7 +19,12 @@ use super::{clients, lists, records, retained, tokens, users};
         lists::connections,
         clients::clients, clients::client, clients::kick, clients::subscriptions,
         retained::messages, retained::message,
+        retained::delete,
         records::records,
+        live::live, live::history, live::tail,
+        publish::publish, publish::publish_batch,
+        logs::lines, logs::level, logs::set_level,
+        running::mirror, running::config, running::audit,
         users::users, users::add, users::change, users::delete,
         tokens::tokens, tokens::add, tokens::delete,
     ),

@@ -92,7 +92,7 @@ pub(super) fn readable(
 }
 
 /// Where a partition goes on.
-struct Place {
+pub(super) struct Place {
     number: u32,
     id: PartitionId,
     next: u64,
@@ -108,9 +108,26 @@ pub(super) fn read(
     name: &str,
     query: &RecordsQuery,
 ) -> Result<Page<RecordRow>, Problem> {
-    let stream = log.stream(name).ok_or_else(|| unknown("stream", name))?;
+    let mut places = places(log, name, query)?;
     let limit = query.limit.map_or(100, |limit| limit as usize);
-    let limit = limit.clamp(1, limits::RECORDS_MAX);
+    gather(
+        log,
+        &mut places,
+        &Wanted::of(query),
+        limit.clamp(1, limits::RECORDS_MAX),
+    )
+}
+
+/// Where `query` begins, in each of its partitions.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn places(
+    log: &LogReader,
+    name: &str,
+    query: &RecordsQuery,
+) -> Result<Vec<Place>, Problem> {
+    let stream = log.stream(name).ok_or_else(|| unknown("stream", name))?;
     let cursor: BTreeMap<u32, u64> = match query.cursor.as_deref() {
         None => BTreeMap::new(),
         Some(cursor) => super::list::decode(cursor)?,
@@ -131,7 +148,7 @@ pub(super) fn read(
         places.push(Place {
             number,
             id,
-            next: next.max(marks.log_start),
+            next: next.clamp(marks.log_start, marks.stable),
             end: marks.stable,
         });
     }
@@ -139,15 +156,33 @@ pub(super) fn read(
         let number = query.partition.unwrap_or(0);
         return Err(unknown("partition", &format!("{number} in {name}")));
     }
-    let wanted = Wanted {
-        key: query.key.as_deref().map(str::as_bytes),
-        text: query
-            .text
-            .as_deref()
-            .filter(|text| !text.is_empty())
-            .map(str::as_bytes),
-    };
-    gather(log, &mut places, &wanted, limit)
+    Ok(places)
+}
+
+/// What was appended since the last look, and how many records were left out since there were more
+/// than `query` takes.
+///
+/// # Errors
+/// A file cannot be read.
+pub(super) fn follow(
+    log: &LogReader,
+    places: &mut [Place],
+    query: &RecordsQuery,
+) -> Result<(Vec<RecordRow>, u64), Problem> {
+    let limit = query.limit.map_or(100, |limit| limit as usize);
+    let share = (limit / places.len()).max(1) as u64;
+    let mut skipped = 0;
+    for place in places.iter_mut() {
+        let Some(marks) = log.watermarks(place.id) else {
+            continue;
+        };
+        place.end = marks.stable;
+        let from = place.next.max(place.end.saturating_sub(share));
+        skipped += from - place.next;
+        place.next = from;
+    }
+    let page = gather(log, places, &Wanted::of(query), limit)?;
+    Ok((page.items, skipped))
 }
 
 /// The offset at which `query` begins in a partition.
@@ -306,7 +341,15 @@ fn is_aborted(log: &LogReader, id: PartitionId, batch: &BatchView<'_>) -> Result
     }))
 }
 
-impl Wanted<'_> {
+impl<'a> Wanted<'a> {
+    fn of(query: &'a RecordsQuery) -> Self {
+        let text = query.text.as_deref().filter(|text| !text.is_empty());
+        Self {
+            key: query.key.as_deref().map(str::as_bytes),
+            text: text.map(str::as_bytes),
+        }
+    }
+
     fn takes(&self, record: &commitlog::RecordView<'_>) -> bool {
         let key = self.key.is_none_or(|key| record.key == Some(key));
         key && self.text.is_none_or(|text| {

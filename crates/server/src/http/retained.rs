@@ -8,17 +8,14 @@ use super::list::{self, ListQuery, Page};
 use super::lists::unknown;
 use super::problem::Problem;
 use super::view::{RetainedMessage, RetainedRow};
-use super::{Asked, Routes, Shared};
+use super::{Asked, Caller, Routes, Shared, publish};
 use crate::auth::Role;
 
 pub(super) fn routes(routes: &mut Routes) {
+    let one = "/api/v1/retained/{*topic}";
     routes.add(Method::GET, "/api/v1/retained", Role::Viewer, messages);
-    routes.add(
-        Method::GET,
-        "/api/v1/retained/{*topic}",
-        Role::Viewer,
-        message,
-    );
+    routes.add(Method::GET, one, Role::Viewer, message);
+    routes.add(Method::DELETE, one, Role::Operator, delete);
 }
 
 /// The retained messages, by topic; `filter` is an MQTT filter such as `devices/+/state`.
@@ -54,4 +51,31 @@ pub(super) async fn message(
     let found = api.view.retained_message(topic.clone()).await;
     let what = "retained message on";
     found.map(Json).ok_or_else(|| unknown(what, &topic))
+}
+
+/// Takes a retained message away, as a publisher does: by a retained message without a payload.
+#[utoipa::path(delete, path = "/api/v1/retained/{topic}", tag = "retained",
+    params(("topic" = String, Path, description = "The topic, with its slashes")),
+    responses((status = 204), (status = 404, body = Problem)))]
+pub(super) async fn delete(
+    State(api): State<Shared>,
+    caller: Caller,
+    Path(topic): Path<String>,
+) -> Result<StatusCode, Problem> {
+    if api.view.retained_message(topic.clone()).await.is_none() {
+        return Err(unknown("retained message on", &topic));
+    }
+    let message = publish::NewMessage {
+        topic,
+        qos: 1,
+        retain: true,
+        ..publish::NewMessage::default()
+    };
+    let deposit = message.deposit(&caller)?;
+    let mut made = api.view.publish(vec![deposit]).await;
+    match made.pop() {
+        Some(Ok(_)) => Ok(StatusCode::NO_CONTENT),
+        Some(Err(error)) => Err(error.into()),
+        None => Err(publish::unanswered()),
+    }
 }

@@ -137,6 +137,29 @@ impl NodeView for Told {
         &self.tokens
     }
 
+    fn totals(&self) -> Telling<'_, live::Totals> {
+        told(live::Totals::default())
+    }
+
+    fn mirror(&self) -> crate::mirror::view::MirrorView {
+        crate::mirror::view::MirrorView::default()
+    }
+
+    fn config(&self) -> String {
+        "[node]\n".to_owned()
+    }
+
+    fn publish(
+        &self,
+        messages: Vec<crate::node::Deposit>,
+    ) -> Telling<'_, Vec<Result<crate::node::Deposited, crate::node::DepositError>>> {
+        let taken = |message: &crate::node::Deposit| match message.topic.as_str() {
+            "denied" => Err(crate::node::DepositError::NotAuthorized),
+            _ => Ok(crate::node::Deposited::default()),
+        };
+        told(messages.iter().map(taken).collect())
+    }
+
     fn audit(&self, row: AuditRow) -> Telling<'_, ()> {
         self.audited.lock().unwrap().push(row);
         told(())
@@ -522,6 +545,78 @@ async fn names_in_paths_may_have_any_characters() {
         .ask("GET", "/api/v1/retained/devices%2F1%2Fstate")
         .await;
     assert_eq!(found.0, 200);
+}
+
+#[tokio::test]
+async fn messages_are_published_alone_and_together() {
+    let server = Server::start().await;
+    let one = meant("{\"topic\":\"a/b\",\"payload\":\"x\",\"qos\":1}");
+    let (code, _, body) = server.send("POST", "/api/v1/publish", &one).await;
+    assert_eq!(
+        (code, body.contains("\"published\":true")),
+        (200, true),
+        "{body}"
+    );
+    let denied = meant("{\"topic\":\"denied\"}");
+    assert_eq!(server.send("POST", "/api/v1/publish", &denied).await.0, 403);
+    for wrong in [
+        "{\"topic\":\"a/#\"}",
+        "{\"topic\":\"a\",\"qos\":3}",
+        "{\"topic\":\"a\",\"payload\":\"x\",\"payload_base64\":\"eA==\"}",
+        "{\"topic\":\"a\",\"payload_base64\":\"?\"}",
+        "{\"topic\":\"a\",\"colour\":1}",
+    ] {
+        let (code, kind, _) = server.send("POST", "/api/v1/publish", &meant(wrong)).await;
+        assert_eq!(
+            (code, kind.as_str()),
+            (400, "application/problem+json"),
+            "{wrong}"
+        );
+    }
+    let both = meant("[{\"topic\":\"a\"},{\"topic\":\"denied\"}]");
+    let (code, _, body) = server.send("POST", "/api/v1/publish/batch", &both).await;
+    assert_eq!(code, 200);
+    let batch: publish::PublishedBatch = serde_json::from_str(&body).unwrap();
+    let taken: Vec<bool> = batch.items.iter().map(|row| row.published).collect();
+    assert_eq!(taken, [true, false]);
+    let many = format!("[{}]", vec!["{\"topic\":\"a\"}"; 1_001].join(","));
+    let (code, ..) = server
+        .send("POST", "/api/v1/publish/batch", &meant(&many))
+        .await;
+    assert_eq!(code, 413);
+    let rows = server.view.audited.lock().unwrap();
+    assert_eq!(rows[0].what.as_deref(), Some("topic a/b"));
+}
+
+#[tokio::test]
+async fn streams_of_events_are_bounded_and_end_with_the_node() {
+    let server = Server::start().await;
+    let (address, request) = (
+        server.address,
+        "GET /api/v1/log/live HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    );
+    let open = || async move {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).await.unwrap();
+        (String::from_utf8_lossy(&head[9..]).into_owned(), stream)
+    };
+    let mut streams = Vec::new();
+    for _ in 0..limits::EVENT_STREAMS_MAX {
+        let (code, stream) = open().await;
+        assert_eq!(code, "200");
+        streams.push(stream);
+    }
+    assert_eq!(open().await.0, "503");
+    drop(streams.pop());
+    // The place is free once the server has seen that the subscriber is gone.
+    while open().await.0 != "200" {
+        tokio::task::yield_now().await;
+    }
+    server.stop.send_replace(true);
+    server.task.await.unwrap().unwrap();
 }
 
 #[tokio::test]

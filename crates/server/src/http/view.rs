@@ -48,6 +48,17 @@ pub trait NodeView: Send + Sync + 'static {
     fn users(&self) -> &crate::auth::Users;
     /// Who may use this API from elsewhere.
     fn tokens(&self) -> &crate::auth::Tokens;
+    /// What the samples are made from.
+    fn totals(&self) -> Telling<'_, super::live::Totals>;
+    /// What the mirror does.
+    fn mirror(&self) -> crate::mirror::view::MirrorView;
+    /// The configuration in force, as TOML, without secrets.
+    fn config(&self) -> String;
+    /// Publishes messages, in their order; for each what became of it.
+    fn publish(
+        &self,
+        messages: Vec<crate::node::Deposit>,
+    ) -> Telling<'_, Vec<Result<crate::node::Deposited, crate::node::DepositError>>>;
     /// Writes down a change.
     fn audit(&self, row: super::AuditRow) -> Telling<'_, ()>;
     /// The metrics in the exposition format.

@@ -105,6 +105,13 @@ pub enum Ask {
         /// Whether there was such a connection.
         answer: oneshot::Sender<bool>,
     },
+    /// Somebody publishes who has no MQTT connection.
+    Deposit {
+        /// What.
+        message: Box<super::Deposit>,
+        /// Told once the log has it at its level.
+        answer: oneshot::Sender<Result<super::Deposited, super::DepositError>>,
+    },
     /// The node itself publishes, retained: topics and payloads.
     Publish(Vec<(String, String)>),
     /// Write what a checkpoint needs; answered once it is flushed.

@@ -1,6 +1,7 @@
 //! One worker: a thread with its own epoll, its sockets, its shard and its end of the ring to the
 //! log. It moves bytes and decides nothing that a client could see, except keep alive.
 
+mod deposits;
 mod mail;
 mod receive;
 mod send;
@@ -96,6 +97,8 @@ pub struct Worker {
     snapshots: Vec<(Lsn, Sender<Snapshot>)>,
     giving_up: Vec<Sender<()>>,
     draining: Vec<(u64, oneshot::Sender<()>)>,
+    /// Messages published without a connection that wait for the log.
+    deposits: deposits::Deposits,
     flushed: Lsn,
     /// How often ends of the cluster behind had moved when the shard was last told of them.
     mirror_moves: u64,
@@ -129,6 +132,7 @@ impl Worker {
             giving_up: Vec::new(),
             draining: Vec::new(),
             mirror_moves: 0,
+            deposits: deposits::Deposits::default(),
             now,
             keep_alive_check_ms: now.mono_ms + KEEP_ALIVE_CHECK_MS,
             reading: 0,

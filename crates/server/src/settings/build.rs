@@ -129,6 +129,7 @@ impl Builder {
             self.dead_letters(&mirror.dead_letter, &mut streams);
         }
         Settings {
+            effective: super::effective::shown(&self.said, flags),
             node: self.node(flags),
             log,
             mqtt: self.mqtt(),

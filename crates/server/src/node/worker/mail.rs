@@ -26,6 +26,7 @@ impl Worker {
                 News::Committed(commit) => {
                     if commit.worker == self.parts.index {
                         self.parts.turns.settled(commit.turn);
+                        self.deposits.committed(&commit);
                     }
                     self.input(Input::Committed(&commit));
                     self.mailbox().caught_up(&commit);
@@ -36,6 +37,7 @@ impl Worker {
                     returned,
                 } => {
                     self.parts.turns.settled(turn);
+                    self.deposits.refused(turn, why);
                     let returned = returned.as_deref();
                     let returned = returned.map(|(entry, messages)| Returned { entry, messages });
                     self.input(Input::Refused {
@@ -52,6 +54,7 @@ impl Worker {
         {
             self.flushed = flushed;
             self.input(Input::Flushed(flushed));
+            self.deposits.flushed(flushed);
         }
         self.hear_of_mirror();
         self.reading -= letters.answers.len() as u32;
@@ -118,6 +121,7 @@ impl Worker {
                 });
                 let _ = answer.send(self.parts.out.closes.len() > before);
             }
+            Ask::Deposit { message, answer } => self.deposit(&message, answer),
             Ask::Publish(values) => {
                 for (topic, payload) in &values {
                     self.input(Input::Publish(broker::Announce {

@@ -1,0 +1,79 @@
+//! Views of the node as a whole: mirror, configuration in force, audit stream.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{Method, StatusCode};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::list::Page;
+use super::problem::Problem;
+use super::records::{self, RecordsQuery};
+use super::{Asked, AuditRow, Routes, Shared};
+use crate::auth::Role;
+use crate::node::AUDIT;
+
+/// The configuration in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ConfigView {
+    /// As a file would say it, defaults included; secrets are masked.
+    pub toml: String,
+}
+
+pub(super) fn routes(routes: &mut Routes) {
+    routes.add(Method::GET, "/api/v1/mirror", Role::Viewer, mirror);
+    routes.add(Method::GET, "/api/v1/config", Role::Admin, config);
+    routes.add(Method::GET, "/api/v1/audit", Role::Admin, audit);
+}
+
+/// What the mirror into an Apache Kafka cluster does, by stream and partition.
+#[utoipa::path(get, path = "/api/v1/mirror", tag = "node",
+    responses((status = 200, description = "State, errors, threads and streams", body = Object)))]
+pub(super) async fn mirror(State(api): State<Shared>) -> Json<crate::mirror::view::MirrorView> {
+    Json(api.view.mirror())
+}
+
+/// The configuration in force.
+#[utoipa::path(get, path = "/api/v1/config", tag = "node",
+    responses((status = 200, body = ConfigView)))]
+pub(super) async fn config(State(api): State<Shared>) -> Json<ConfigView> {
+    Json(ConfigView {
+        toml: api.view.config(),
+    })
+}
+
+/// What was changed over this API, by whom; the oldest first. The newest: `offset=-100`. It is the
+/// stream `__sluice.audit`.
+#[utoipa::path(get, path = "/api/v1/audit", tag = "access", params(RecordsQuery),
+    responses((status = 200, body = Page<AuditRow>)))]
+pub(super) async fn audit(
+    State(api): State<Shared>,
+    Asked(query): Asked<RecordsQuery>,
+) -> Result<Json<Page<AuditRow>>, Problem> {
+    let Some(log) = api.view.log().cloned() else {
+        return Ok(Json(Page::default()));
+    };
+    let permit = std::sync::Arc::clone(&api.reading).acquire_owned().await;
+    let page = tokio::task::spawn_blocking(move || {
+        let _held = permit;
+        records::read(&log, AUDIT, &query)
+    });
+    let failed = |_| {
+        Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the reading was interrupted",
+        )
+    };
+    let page = page.await.map_err(failed)??;
+    let row = |value: Option<String>| {
+        let json = base64_simd::STANDARD.decode_to_vec(value?).ok()?;
+        serde_json::from_slice(&json).ok()
+    };
+    let items = page.items.into_iter();
+    Ok(Json(Page {
+        items: items
+            .filter_map(|record| row(record.value_base64))
+            .collect(),
+        next: page.next,
+    }))
+}
