@@ -17,7 +17,7 @@ let port;
 
 before(async () => {
   const any = "127.0.0.1:0";
-  program = spawn(binary, ["serve", "--data-dir", join(folder, "data"), "--mqtt", any, "--kafka", any, "--http", any], {
+  program = spawn(binary, ["serve", "--data-dir", join(folder, "data"), "--mqtt", any, "--ws", any, "--kafka", any, "--http", any], {
     cwd: folder,
     stdio: ["ignore", "pipe", "inherit"],
   });

@@ -15,12 +15,13 @@ class Sluice:
     """One node. `start` may be called again after `kill` or `stop`: same folder, same ports."""
 
     # Listeners of these kinds are given by flags, which replace those of the configuration.
-    BY_FLAG = ("mqtt", "kafka", "http")
+    BY_FLAG = ("mqtt", "ws", "kafka", "http")
 
     def __init__(self, folder, config=None):
         self.folder = str(folder)
         self.config = config
-        self.mqtt = self.kafka = self.http = None
+        self.mqtt = self.ws = self.kafka = self.http = None
+        self.mqtts = self.wss = self.https = None
         self.process = None
         self.lines = []
 
@@ -53,7 +54,7 @@ class Sluice:
                 with open(os.path.join(self.folder, "sluice.log"), encoding="utf-8") as file:
                     raise AssertionError(f"ended at start: {self.lines}\n{file.read()}")
             self.lines.append(line)
-            found = re.match(r"\s*(MQTT|Kafka|HTTP)\s+127\.0\.0\.1:(\d+)", line)
+            found = re.match(r"\s*(MQTTS?|WSS?|Kafka|HTTPS?)\s+127\.0\.0\.1:(\d+)", line)
             if found:
                 setattr(self, found.group(1).lower(), int(found.group(2)))
             if line.startswith("ready"):

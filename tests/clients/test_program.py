@@ -34,7 +34,7 @@ def test_sigterm_ends_with_0_and_keeps_everything(node):
 def test_a_second_process_on_the_same_folder_is_refused(node):
     second = subprocess.run(
         [BINARY, "serve", "--data-dir", f"{node.folder}/data", "--mqtt", "127.0.0.1:0",
-         "--kafka", "127.0.0.1:0", "--http", "127.0.0.1:0"],
+         "--kafka", "127.0.0.1:0", "--ws", "127.0.0.1:0", "--http", "127.0.0.1:0"],
         capture_output=True, text=True, timeout=30, check=False,
     )
     assert second.returncode != 0
@@ -44,7 +44,7 @@ def test_a_second_process_on_the_same_folder_is_refused(node):
 def test_a_taken_port_is_named_with_its_option(node, tmp_path):
     second = subprocess.run(
         [BINARY, "serve", "--data-dir", str(tmp_path / "other"), "--mqtt", f"127.0.0.1:{node.mqtt}",
-         "--kafka", "127.0.0.1:0", "--http", "127.0.0.1:0"],
+         "--kafka", "127.0.0.1:0", "--ws", "127.0.0.1:0", "--http", "127.0.0.1:0"],
         capture_output=True, text=True, timeout=30, check=False,
     )
     assert second.returncode != 0

@@ -295,6 +295,7 @@ impl Broker {
         fs::write(&settings, freedom)?;
         serve.arg("--config").arg(&settings);
         serve.arg("--mqtt").arg(format!("127.0.0.1:{port}"));
+        serve.args(["--ws", "off"]);
         serve.arg("--kafka").arg(format!("127.0.0.1:{kafka}"));
         serve.arg("--http").arg(format!("127.0.0.1:{http}"));
         Self::start(serve, port, Some(http), folder)

@@ -326,6 +326,7 @@ impl Server {
         for (flag, port) in [("--mqtt", mqtt), ("--kafka", port), ("--http", http)] {
             serve.arg(flag).arg(format!("127.0.0.1:{port}"));
         }
+        serve.args(["--ws", "off"]);
         let log = fs::File::create(folder.join("sluice.log"))?;
         let process = Background(serve.stdout(Stdio::null()).stderr(log).spawn()?);
         let deadline = Instant::now() + Duration::from_secs(20);

@@ -13,9 +13,10 @@ mod tests {
         ("mqtt", &[]),
         ("kafka", &[]),
         ("commitlog", &[]),
+        ("door", &[]),
         ("broker", &["mqtt", "commitlog"]),
-        ("server", &["mqtt", "kafka", "commitlog", "broker"]),
-        ("sim", &["mqtt", "kafka", "commitlog", "broker"]),
+        ("server", &["mqtt", "kafka", "commitlog", "broker", "door"]),
+        ("sim", &["mqtt", "kafka", "commitlog", "broker", "door"]),
     ];
     /// Nothing that long has one purpose.
     const LINES_MAX: usize = 1000;

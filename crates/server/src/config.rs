@@ -218,6 +218,16 @@ table!(
         client_ca: String,
         client_certificate: String,
         certificate_principal: String,
+        name: String,
+        path: String,
+        origins: Vec<String>,
+        proxy_protocol: bool,
+        proxy_from: Vec<String>,
+        connections_max: i64,
+        connections_per_s: i64,
+        bytes_in_per_s: Size,
+        messages_in_per_s: i64,
+        connect_timeout_ms: Span,
     }
 );
 table!(

@@ -7,6 +7,7 @@ mod effective;
 mod listeners;
 mod meant;
 mod mirror;
+mod network;
 mod streams;
 mod values;
 mod words;
@@ -25,6 +26,7 @@ pub use self::mirror::{
     BUILD_WITH_MIRROR, BUILD_WITH_TLS, MirrorCompression, MirrorSasl, MirrorSettings, MirrorStart,
     MirrorTls, MirroredStream, Secret, refused_property,
 };
+pub use self::network::Network;
 pub use self::streams::{
     DEFAULT_KEY, DEFAULT_QOS0_STREAM, DEFAULT_STREAM, has_payload, needs_topic,
 };
@@ -265,6 +267,24 @@ pub struct ListenerSettings {
     pub sasl: Vec<SaslMechanism>,
     /// TLS; `None`: bytes travel in the clear.
     pub tls: Option<TlsSettings>,
+    /// What it is called in metrics and answers; `None`: its kind and address.
+    pub name: Option<String>,
+    /// Where WebSocket is served, such as `/mqtt`.
+    pub path: String,
+    /// Origins of web pages that may connect, beside those of the host asked for.
+    pub origins: Vec<String>,
+    /// Addresses whose connections begin with a PROXY header; empty: all. `None`: none does.
+    pub proxy: Option<Vec<Network>>,
+    /// Open connections at most.
+    pub connections_max: Option<u32>,
+    /// Connections taken a second; further ones wait in the backlog.
+    pub connections_per_s: Option<u32>,
+    /// Bytes read from one client a second.
+    pub bytes_in_per_s: Option<u32>,
+    /// PUBLISH packets read from one client a second.
+    pub messages_in_per_s: Option<u32>,
+    /// Time from accept to a complete CONNECT, ms; `None`: that of [`MqttSettings`].
+    pub connect_timeout_ms: Option<u64>,
     /// What an operator changes to move the listener, for messages: `--mqtt ADDR` or
     /// `[[listener]] number 1: bind (sluice.toml, line 12)`.
     pub option: String,
@@ -275,12 +295,20 @@ pub struct ListenerSettings {
 pub enum ListenerKind {
     /// MQTT 3.1, 3.1.1 and 5 over TCP.
     Mqtt,
+    /// The same over TLS.
+    Mqtts,
+    /// MQTT in WebSocket frames over TCP.
+    Ws,
+    /// The same over TLS.
+    Wss,
     /// The Kafka protocol over TCP.
     Kafka,
     /// The Kafka protocol over TLS.
     Kafkas,
     /// HTTP/1.1: metrics, health, API.
     Http,
+    /// The same over TLS.
+    Https,
 }
 
 /// How a client logs in.

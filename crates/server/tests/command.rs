@@ -135,6 +135,8 @@ impl Served {
         let mut child = program
             .args([
                 "serve",
+                "--ws",
+                "127.0.0.1:0",
                 "--kafka",
                 "127.0.0.1:0",
                 "--http",
@@ -255,6 +257,8 @@ fn a_node_serves_answers_and_stops() {
 
     // A second node on the same directory, and one on the same port.
     let more = [
+        "--ws",
+        "off",
         "--kafka",
         "127.0.0.1:0",
         "--http",

@@ -65,6 +65,7 @@ impl Real {
             .arg("--config")
             .arg(self.config())
             .args(["--mqtt", "127.0.0.1:0", "--kafka", "127.0.0.1:0"])
+            .args(["--ws", "127.0.0.1:0"])
             .args(["--http", "127.0.0.1:0", "--data-dir"])
             .arg(self.folder.path().join("data"))
             .current_dir(self.folder.path())

@@ -48,13 +48,16 @@ pub struct ServeArgs {
     /// Listen for MQTT there instead; off: nowhere
     #[arg(long, value_name = "ADDR")]
     mqtt: Vec<String>,
+    /// Listen for MQTT over WebSocket there instead; off: nowhere
+    #[arg(long, value_name = "ADDR")]
+    ws: Vec<String>,
     /// Listen for Kafka clients there instead; off: nowhere
     #[arg(long, value_name = "ADDR")]
     kafka: Vec<String>,
     /// Serve HTTP there instead; off: nowhere
     #[arg(long, value_name = "ADDR")]
     http: Vec<String>,
-    /// Let anyone in who reaches the addresses given by --mqtt and --kafka
+    /// Let anyone in who reaches the addresses given by --mqtt, --ws and --kafka
     #[arg(long)]
     anonymous: bool,
     /// Least level of log lines: off, error, warn, info, debug, trace
@@ -151,6 +154,7 @@ fn flags(args: &ServeArgs) -> Flags {
     };
     let listeners = [
         of(ListenerKind::Mqtt, &args.mqtt),
+        of(ListenerKind::Ws, &args.ws),
         of(ListenerKind::Kafka, &args.kafka),
         of(ListenerKind::Http, &args.http),
     ];
@@ -175,14 +179,15 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     // Bound before the node starts: a taken port is told before recovery takes its time.
     let mut kafka = bind(&listeners, ListenerKind::Kafka).await?;
     kafka.extend(bind(&listeners, ListenerKind::Kafkas).await?);
-    let http = bind(&listeners, ListenerKind::Http).await?;
+    let mut http = bind(&listeners, ListenerKind::Http).await?;
+    http.extend(bind(&listeners, ListenerKind::Https).await?);
 
     let node = Node::start(settings).await?;
     let mut bound: Vec<(ListenerSettings, SocketAddr)> = listeners
         .iter()
-        .filter(|listener| listener.kind == ListenerKind::Mqtt)
+        .filter(|listener| listener.kind.speaks_mqtt())
         .cloned()
-        .zip(node.mqtt_addresses().iter().copied())
+        .zip(node.mqtt_addresses())
         .collect();
     let (stop, stopped) = watch::channel(false);
     let mut doors = JoinSet::new();
@@ -197,7 +202,6 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         let door = Arc::clone(&front_door);
         doors.spawn(door.serve_listener(facts, socket, stopped.clone()));
     }
-    doors.spawn(tls::keep_fresh(secure, stopped.clone()));
     for (listener, socket) in &http {
         bound.push((listener.clone(), socket.local_addr()?));
     }
@@ -207,15 +211,19 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     doors.spawn(http::live::keep_sampling(Arc::clone(&api)));
     write_local_token(&node).context("cannot write the token for this machine")?;
     for (listener, socket) in http {
+        let tls = listener.tls.as_ref().map(Tls::open).transpose();
+        let tls = tls.map_err(anyhow::Error::msg)?;
+        secure.extend(tls.clone());
         let local = listener.bind.ip().to_canonical().is_loopback();
         let router = http::router(&api, http::Door { local });
         let stopped = stopped.clone();
         doors.spawn(async move {
-            if let Err(error) = http::serve(router, socket, stopped).await {
+            if let Err(error) = http::serve(router, socket, tls, stopped).await {
                 tracing::error!(%error, "the HTTP listener failed");
             }
         });
     }
+    doors.spawn(tls::keep_fresh(secure, stopped.clone()));
     let mirror = Mirror::start(&node).context("cannot start the mirror")?;
     say(&greeting(&node.settings, &bound));
 
@@ -265,7 +273,7 @@ fn write_local_token(node: &Node) -> std::io::Result<()> {
 fn listener_rows(bound: &[(ListenerSettings, SocketAddr)]) -> Vec<ListenerRow> {
     let row = |(number, (listener, address)): (usize, &(ListenerSettings, SocketAddr))| {
         let mechanisms: Vec<&str> = listener.sasl.iter().map(|it| it.word()).collect();
-        let http = listener.kind == ListenerKind::Http;
+        let http = listener.kind.speaks_http();
         let authentication = if http {
             "bearer token".to_owned()
         } else if mechanisms.is_empty() {
@@ -326,14 +334,23 @@ fn greeting(settings: &Settings, bound: &[(ListenerSettings, SocketAddr)]) -> St
     for (listener, address) in bound {
         let name = match listener.kind {
             ListenerKind::Mqtt => "MQTT",
+            ListenerKind::Mqtts => "MQTTS",
+            ListenerKind::Ws => "WS",
+            ListenerKind::Wss => "WSS",
             ListenerKind::Kafka => "Kafka",
             ListenerKind::Kafkas => "Kafkas",
             ListenerKind::Http => "HTTP",
+            ListenerKind::Https => "HTTPS",
         };
         let note = match listener.kind {
-            ListenerKind::Http => "  (/metrics, /healthz, /api/v1/status)",
-            _ if listener.anonymous => "  (anonymous = true: anyone who reaches it may come in)",
-            _ => "",
+            ListenerKind::Http | ListenerKind::Https => {
+                "  (/metrics, /healthz, /api/v1/status)".to_owned()
+            }
+            ListenerKind::Ws | ListenerKind::Wss => format!("  (path {})", listener.path),
+            _ if listener.anonymous => {
+                "  (anonymous = true: anyone who reaches it may come in)".to_owned()
+            }
+            _ => String::new(),
         };
         let _ = writeln!(out, "  {name:<7} {address}{note}");
     }
@@ -402,13 +419,8 @@ mod tests {
         let bind = address.parse().unwrap();
         (
             ListenerSettings {
-                kind,
-                bind,
                 anonymous,
-                advertised: None,
-                sasl: Vec::new(),
-                tls: None,
-                option: "--mqtt ADDR".to_owned(),
+                ..ListenerSettings::plain(kind, bind, "--mqtt ADDR".to_owned())
             },
             bind,
         )

@@ -20,17 +20,20 @@ use tokio::time::{Instant, Sleep};
 
 use super::PeerAddress;
 use super::limits::{CONNECTIONS_MAX, HEAD_WAIT, WRITE_WAIT};
+use crate::tls::{Handshakes, Tls};
 
-/// Serves `router` on `listener` until `stop` turns true; requests on their way are answered.
+/// Serves `router` on `listener`, through TLS if there is any, until `stop` turns true; requests on their way are answered.
 ///
 /// # Errors
 /// Never: an accept that fails is tried again.
 pub async fn serve(
     router: Router,
     mut listener: TcpListener,
+    tls: Option<Arc<Tls>>,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let handshakes = Arc::new(Handshakes::default());
     let mut open = JoinSet::new();
     loop {
         let accepted = async {
@@ -43,8 +46,17 @@ pub async fn serve(
         tokio::select! {
             (stream, peer, place) = accepted => {
                 let (router, stop) = (router.clone(), stop.clone());
+                let secure = tls.clone().map(|tls| (tls, Arc::clone(&handshakes)));
                 open.spawn(async move {
-                    converse(stream, peer, router, stop).await;
+                    match secure {
+                        None => converse(stream, peer, router, stop).await,
+                        Some((tls, handshakes)) => match tls.accept(stream, &handshakes).await {
+                            Ok((stream, _)) => converse(stream, peer, router, stop).await,
+                            Err(error) => {
+                                tracing::debug!(%peer, %error, "a TLS handshake failed");
+                            }
+                        },
+                    }
                     drop(place);
                 });
             }

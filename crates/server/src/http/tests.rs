@@ -193,7 +193,7 @@ impl Server {
         });
         let (stop, stopped) = watch::channel(false);
         let api = Api::new(Arc::clone(&view) as Arc<dyn NodeView>, 2, stopped.clone());
-        let task = tokio::spawn(serve(router(&api, door), listener, stopped));
+        let task = tokio::spawn(serve(router(&api, door), listener, None, stopped));
         Self {
             address,
             view,

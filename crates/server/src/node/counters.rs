@@ -141,6 +141,42 @@ counts! {
 }
 
 counts! {
+    /// What one listener for MQTT counts.
+    ListenerCounters,
+    /// What one listener for MQTT counted.
+    ListenerValues {
+        /// Connections open now, those awaiting their CONNECT included (a level).
+        open,
+        /// Connections accepted.
+        accepted,
+        /// Times the listener rested since connections came faster than its rate.
+        accept_waits,
+        /// Connections refused since the listener or the node had too many.
+        refused_full,
+        /// Connections that did not begin with the PROXY header that was expected.
+        refused_proxy,
+        /// Connections whose first packet was no acceptable CONNECT.
+        refused_connect,
+        /// Connections whose CONNECT was whole and who were not let in.
+        refused_admission,
+        /// Connections that sent no whole CONNECT in time.
+        timeouts,
+        /// TLS handshakes completed.
+        handshakes,
+        /// TLS handshakes that failed or took too long.
+        handshakes_failed,
+        /// Upgrades to WebSocket.
+        upgrades,
+        /// Requests for an upgrade that were refused.
+        upgrades_failed,
+        /// Connections closed because they broke the rules of TLS or WebSocket.
+        broken_frames,
+        /// Times a client was over its rate and was not read for a while.
+        rate_waits,
+    }
+}
+
+counts! {
     /// What the log and flush threads count.
     LogCounters,
     /// What the log and flush threads counted.

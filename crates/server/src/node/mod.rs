@@ -16,13 +16,13 @@ mod mailbox;
 mod mirrored;
 pub(crate) mod random;
 mod readers;
-mod reception;
+pub mod reception;
 mod restore;
 mod retention;
 mod rings;
-mod socket;
 mod startup;
 mod sys;
+mod transport;
 mod users;
 mod worker;
 mod writeback;
@@ -53,6 +53,7 @@ pub use disk::FileDisk;
 pub use door::{AppendError, Appended, Health};
 use door::{LogDoor, Request, Standing};
 use mailbox::{Ask, Mailbox};
+pub use reception::{ListenerFacts, ListenerRow};
 
 /// The stream of all changes that were made over the HTTP API.
 pub const AUDIT: &str = "__sluice.audit";
@@ -78,7 +79,7 @@ pub struct Node {
     pub users: Arc<Users>,
     /// Who may use the HTTP API from elsewhere.
     pub tokens: Arc<Tokens>,
-    mqtt_addresses: Vec<SocketAddr>,
+    listeners: Arc<[Arc<ListenerFacts>]>,
     mailboxes: Vec<Arc<Mailbox>>,
     retained: Arc<RwLock<RetainedIndex>>,
     door: LogDoor,
@@ -147,8 +148,13 @@ impl Node {
     }
 
     /// The addresses really bound, in the order of the MQTT listeners.
-    pub fn mqtt_addresses(&self) -> &[SocketAddr] {
-        &self.mqtt_addresses
+    pub fn mqtt_addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().map(|facts| facts.address).collect()
+    }
+
+    /// The listeners for MQTT, with what each counts, in the order of the configuration.
+    pub fn mqtt_listeners(&self) -> &[Arc<ListenerFacts>] {
+        &self.listeners
     }
 
     /// The hooks, as configured.

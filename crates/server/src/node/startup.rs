@@ -3,7 +3,6 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, RwLock};
@@ -28,12 +27,13 @@ use super::flush_thread::Flusher;
 use super::log_thread::{self, LogThread};
 use super::mailbox::Mailbox;
 use super::readers::Readers;
-use super::reception::Reception;
+use super::reception::{ListenerFacts, Reception};
 use super::rings::{self, Brake, TurnOrder, TurnSender, Wake};
 use super::worker::{self, Worker};
 use super::{Appender, Node, Threads, random, restore, sys, users};
 use crate::mirror::Board;
-use crate::settings::{ListenerKind, ListenerSettings, Settings};
+use crate::settings::{ListenerSettings, Settings};
+use crate::tls;
 
 /// Most workers: the homes that client ids are spread over.
 const WORKERS_MAX: usize = 256;
@@ -46,21 +46,19 @@ pub async fn start(settings: Settings) -> anyhow::Result<Arc<Node>> {
     let settings = Arc::new(settings);
     let lock = lock_directory(&settings.node.data_dir)?;
     // Bound before the recovery, so that a taken port is told at once; served after it.
-    let listeners = bind(&settings.listeners).await?;
-    let addresses: Vec<SocketAddr> = listeners
-        .iter()
-        .map(TcpListener::local_addr)
-        .collect::<io::Result<_>>()?;
+    let (listeners, sockets) = bind(&settings.listeners).await?;
     let (stop, stopping) = watch::channel(false);
     let (node, reception) = {
         let settings = Arc::clone(&settings);
-        tokio::task::spawn_blocking(move || prepare(&settings, lock, addresses, stop))
+        tokio::task::spawn_blocking(move || prepare(&settings, lock, listeners, stop))
             .await
             .context("the start was interrupted")??
     };
     let reception = Arc::new(reception);
-    for listener in listeners {
-        tokio::spawn(Arc::clone(&reception).serve(listener, stopping.clone()));
+    let secure = node.listeners.iter().filter_map(|facts| facts.tls.clone());
+    tokio::spawn(tls::keep_fresh(secure.collect(), stopping.clone()));
+    for (facts, socket) in node.listeners.iter().zip(sockets) {
+        tokio::spawn(Arc::clone(&reception).serve(Arc::clone(facts), socket));
     }
     let interval_s = settings.mqtt.sys_interval_s;
     if interval_s > 0 {
@@ -69,11 +67,14 @@ pub async fn start(settings: Settings) -> anyhow::Result<Arc<Node>> {
     Ok(node)
 }
 
-async fn bind(listeners: &[ListenerSettings]) -> anyhow::Result<Vec<TcpListener>> {
-    let mut bound = Vec::new();
+/// Binds the listeners for MQTT; what is known of each, and its socket.
+async fn bind(
+    listeners: &[ListenerSettings],
+) -> anyhow::Result<(Arc<[Arc<ListenerFacts>]>, Vec<TcpListener>)> {
+    let (mut facts, mut sockets) = (Vec::new(), Vec::new());
     for listener in listeners
         .iter()
-        .filter(|listener| listener.kind == ListenerKind::Mqtt)
+        .filter(|listener| listener.kind.speaks_mqtt())
     {
         let address = listener.bind;
         let socket = TcpListener::bind(address).await.with_context(|| {
@@ -82,9 +83,12 @@ async fn bind(listeners: &[ListenerSettings]) -> anyhow::Result<Vec<TcpListener>
                 listener.option
             )
         })?;
-        bound.push(socket);
+        let index = facts.len() as u16;
+        let known = ListenerFacts::new(index, listener, socket.local_addr()?);
+        facts.push(Arc::new(known.map_err(anyhow::Error::msg)?));
+        sockets.push(socket);
     }
-    Ok(bound)
+    Ok((facts.into(), sockets))
 }
 
 /// What is needed of the log by everyone else.
@@ -99,7 +103,7 @@ struct OpenLog {
 fn prepare(
     settings: &Arc<Settings>,
     lock: DirectoryLock,
-    mqtt_addresses: Vec<SocketAddr>,
+    listeners: Arc<[Arc<ListenerFacts>]>,
     stop: watch::Sender<bool>,
 ) -> anyhow::Result<(Arc<Node>, Reception)> {
     let disk = FileDisk::with_writeback(&settings.node.data_dir)
@@ -130,7 +134,14 @@ fn prepare(
     ));
     let ends = mirrored_ends(&open.reader);
     let shards = shards.into_iter().map(|shard| shard.with_mirror(&ends));
-    let running = Running::start(settings, open, shards.collect(), &broker, &mirror)?;
+    let running = Running::start(
+        settings,
+        open,
+        shards.collect(),
+        &broker,
+        &listeners,
+        &mirror,
+    )?;
     let appender = Appender::new(
         running.door.clone(),
         Arc::clone(&running.standing),
@@ -138,6 +149,7 @@ fn prepare(
     );
     let users = users::open(&running.reader, appender.clone())?;
     let tokens = users::open_tokens(&running.reader, appender)?;
+    let stopping = stop.subscribe();
     let node = Arc::new(Node {
         users: Arc::new(users),
         tokens: Arc::new(tokens),
@@ -147,7 +159,7 @@ fn prepare(
         cluster_id,
         mirror,
         started_ms: wall_ms(),
-        mqtt_addresses,
+        listeners,
         mailboxes: running.mailboxes.clone(),
         retained: running.retained,
         door: running.door,
@@ -161,7 +173,12 @@ fn prepare(
             _lock: lock,
         })),
     });
-    let reception = Reception::new(running.mailboxes, running.counters, &settings.mqtt);
+    let reception = Reception::new(
+        running.mailboxes,
+        running.counters,
+        &settings.mqtt,
+        stopping,
+    );
     Ok((node, reception))
 }
 
@@ -336,6 +353,7 @@ impl Running {
         open: OpenLog,
         shards: Vec<Shard>,
         broker: &BrokerSettings,
+        listeners: &Arc<[Arc<ListenerFacts>]>,
         mirror: &Arc<Board>,
     ) -> anyhow::Result<Self> {
         let OpenLog {
@@ -397,6 +415,7 @@ impl Running {
                 log: reader.clone(),
                 patient: patient_partitions(&reader),
                 counters: Arc::clone(&counters),
+                listeners: Arc::clone(listeners),
                 clock,
                 packet_size_max: broker.packet_size_max,
                 output_high_bytes: broker.send_buffer_bytes_max as usize,

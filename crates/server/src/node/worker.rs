@@ -6,7 +6,8 @@ mod mail;
 mod receive;
 mod send;
 
-use std::collections::{HashSet, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -23,8 +24,9 @@ use super::counters::{Counters, WorkerCounters};
 use super::gathering::Gathering;
 use super::mailbox::{Letters, Mailbox, Snapshot};
 use super::readers::{Readers, Wanted};
+use super::reception::ListenerFacts;
 use super::rings::{TurnOrder, TurnSender};
-use super::socket::Sockets;
+use super::transport::Sockets;
 
 /// Bytes that one connection may have read in a turn; the worker's shared read buffer.
 const READ_BYTES: usize = 64 * 1024;
@@ -70,6 +72,8 @@ pub struct Parts {
     pub patient: HashSet<PartitionId>,
     /// The node's counters.
     pub counters: Arc<Counters>,
+    /// The listeners by which connections come.
+    pub listeners: Arc<[Arc<ListenerFacts>]>,
     /// The node's clock.
     pub clock: Clock,
     /// Largest packet taken.
@@ -86,6 +90,10 @@ pub struct Worker {
     sockets: Sockets,
     letters: Letters,
     scratch: Box<[u8]>,
+    /// What a wrapped connection sent, without its wrapping; lent to one at a time.
+    plain: Vec<u8>,
+    /// Connections over their rate, with the time at which they are read again.
+    throttled: BinaryHeap<Reverse<(u64, ConnId)>>,
     /// Connections with bytes to handle, in the order in which they came.
     ready: VecDeque<ConnId>,
     dirty: Vec<ConnId>,
@@ -124,6 +132,8 @@ impl Worker {
             sockets: Sockets::default(),
             letters: Letters::default(),
             scratch: vec![0; READ_BYTES].into_boxed_slice(),
+            plain: Vec::new(),
+            throttled: BinaryHeap::new(),
             ready: VecDeque::new(),
             dirty: Vec::new(),
             drained: Vec::new(),
@@ -217,6 +227,9 @@ impl Worker {
         if let Some(&(until, _)) = self.draining.first() {
             deadline = deadline.min(until);
         }
+        if let Some(&Reverse((until, _))) = self.throttled.peek() {
+            deadline = deadline.min(until);
+        }
         if deadline == u64::MAX {
             return None;
         }
@@ -238,6 +251,7 @@ impl Worker {
         for conn in std::mem::take(&mut self.drained) {
             self.input(Input::Drained { conn });
         }
+        self.end_waits();
         self.serve_ready();
         if self
             .parts

@@ -26,7 +26,7 @@ pub struct Flags {
     pub data_dir: Option<PathBuf>,
     /// `--workers`
     pub workers: Option<usize>,
-    /// `--mqtt`, `--kafka`, `--http`: an address in place of all listeners of the kind, or `off`.
+    /// `--mqtt`, `--ws`, `--kafka`, `--http`: an address in place of all listeners of the kind, or `off`.
     pub listeners: Vec<(ListenerKind, String)>,
     /// `--anonymous`: the listeners given by flags take anyone.
     pub anonymous: bool,
@@ -425,7 +425,12 @@ impl Settings {
     /// of 127.0.0.1, one flush as soon as the last is done, and small files.
     pub fn for_tests(data_dir: &Path) -> Self {
         let any = || "127.0.0.1:0".to_owned();
-        let kinds = [ListenerKind::Mqtt, ListenerKind::Kafka, ListenerKind::Http];
+        let kinds = [
+            ListenerKind::Mqtt,
+            ListenerKind::Ws,
+            ListenerKind::Kafka,
+            ListenerKind::Http,
+        ];
         let flags = Flags {
             data_dir: Some(data_dir.to_owned()),
             workers: Some(2),

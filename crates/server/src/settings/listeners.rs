@@ -6,11 +6,17 @@ use std::net::SocketAddr;
 use super::build::{Builder, Flags};
 use super::words::Word;
 use super::{
-    CertificatePrincipal, ClientCertificate, HostPort, ListenerKind, ListenerSettings,
+    CertificatePrincipal, ClientCertificate, HostPort, ListenerKind, ListenerSettings, Network,
     SaslMechanism, TlsSettings,
 };
 use crate::config::ListenerTable;
 use crate::tls::Tls;
+
+/// Where WebSocket is served unless a listener says otherwise.
+const WEBSOCKET_PATH: &str = "/mqtt";
+
+/// Longest name of a listener.
+const NAME_MAX: usize = 64;
 
 /// Whether Kafka clients log in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +39,28 @@ impl ListenerSettings {
             && (!self.sasl.is_empty() || self.tls.as_ref().is_some_and(certificate))
     }
 
+    /// A listener that asks nobody who is there and has no bound of its own.
+    pub fn plain(kind: ListenerKind, bind: SocketAddr, option: String) -> Self {
+        Self {
+            kind,
+            bind,
+            anonymous: false,
+            advertised: None,
+            sasl: Vec::new(),
+            tls: None,
+            name: None,
+            path: WEBSOCKET_PATH.to_owned(),
+            origins: Vec::new(),
+            proxy: None,
+            connections_max: None,
+            connections_per_s: None,
+            bytes_in_per_s: None,
+            messages_in_per_s: None,
+            connect_timeout_ms: None,
+            option,
+        }
+    }
+
     fn local(&self) -> bool {
         self.bind.ip().to_canonical().is_loopback()
     }
@@ -42,6 +70,26 @@ impl ListenerKind {
     /// Whether the Kafka protocol is spoken there, with TLS or without.
     pub fn speaks_kafka(self) -> bool {
         matches!(self, Self::Kafka | Self::Kafkas)
+    }
+
+    /// Whether MQTT is spoken there, whatever it travels through.
+    pub fn speaks_mqtt(self) -> bool {
+        matches!(self, Self::Mqtt | Self::Mqtts | Self::Ws | Self::Wss)
+    }
+
+    /// Whether MQTT travels in WebSocket frames there.
+    pub fn speaks_websocket(self) -> bool {
+        matches!(self, Self::Ws | Self::Wss)
+    }
+
+    /// Whether HTTP is spoken there, with TLS or without.
+    pub fn speaks_http(self) -> bool {
+        matches!(self, Self::Http | Self::Https)
+    }
+
+    /// Whether everything travels through TLS there.
+    pub fn has_tls(self) -> bool {
+        matches!(self, Self::Mqtts | Self::Wss | Self::Kafkas | Self::Https)
     }
 }
 
@@ -82,13 +130,8 @@ impl Builder {
                 continue;
             };
             let listener = ListenerSettings {
-                kind: *kind,
-                bind,
                 anonymous: flags.anonymous,
-                advertised: None,
-                sasl: Vec::new(),
-                tls: None,
-                option,
+                ..ListenerSettings::plain(*kind, bind, option)
             };
             if let Some(what) = refusal(&listener, "add `--anonymous`") {
                 self.flag_fault(&listener.option, &what);
@@ -136,6 +179,9 @@ impl Builder {
         if !kind.speaks_kafka() {
             self.only_for_kafka(path, kind, table);
         }
+        if !kind.speaks_mqtt() {
+            self.only_for_mqtt(path, kind, table);
+        }
         let tls = self.tls(path, kind, table);
         let sasl = self.sasl(path, table);
         let anonymous = table.anonymous.unwrap_or(false);
@@ -146,14 +192,125 @@ impl Builder {
             );
         }
         Some(ListenerSettings {
-            kind,
-            bind,
             anonymous,
             advertised: self.advertised(&format!("{path}.advertised"), table.advertised.as_deref()),
             sasl,
             tls,
-            option: place,
+            ..self.door(path, table, ListenerSettings::plain(kind, bind, place))
         })
+    }
+
+    /// What a listener for MQTT bounds, and what it travels through.
+    fn door(
+        &mut self,
+        path: &str,
+        table: &ListenerTable,
+        mut listener: ListenerSettings,
+    ) -> ListenerSettings {
+        let key = |name: &str| format!("{path}.{name}");
+        if let Some(name) = &table.name {
+            let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\');
+            if name.is_empty() || name.len() > NAME_MAX || !name.chars().all(plain) {
+                let what = format!("a name has 1 to {NAME_MAX} characters without spaces");
+                self.fault(&key("name"), &what);
+            }
+            listener.name = Some(name.clone());
+        }
+        let websocket = listener.kind.speaks_websocket();
+        for (name, said) in [
+            ("path", table.path.is_some()),
+            ("origins", table.origins.is_some()),
+        ] {
+            if said && !websocket {
+                let what = format!(
+                    "is for ws and wss listeners; this one is {}",
+                    listener.kind.word()
+                );
+                self.fault(&key(name), &what);
+            }
+        }
+        if let Some(said) = &table.path {
+            let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#');
+            if !said.starts_with('/') || !said.chars().all(plain) {
+                self.fault(&key("path"), "is the path of a URL, such as \"/mqtt\"");
+            }
+            listener.path.clone_from(said);
+        }
+        for origin in table.origins.iter().flatten() {
+            if origin != "*" && !origin.contains("://") {
+                let what = "an origin is \"https://host\", with its port if it has one, or \"*\"";
+                self.fault(&key("origins"), what);
+            }
+            listener.origins.push(origin.clone());
+        }
+        listener.proxy = self.proxy(path, table);
+        let most = i64::from(u32::MAX);
+        let count = |builder: &mut Self, name: &str, said: Option<i64>| {
+            let said = said?;
+            Some(builder.integer(&key(name), Some(said), 1, most) as u32)
+        };
+        listener.connections_max = count(self, "connections_max", table.connections_max);
+        listener.connections_per_s = count(self, "connections_per_s", table.connections_per_s);
+        listener.messages_in_per_s = count(self, "messages_in_per_s", table.messages_in_per_s);
+        listener.bytes_in_per_s = table.bytes_in_per_s.and_then(|said| {
+            self.size_or_none(&key("bytes_in_per_s"), said, 1024, u64::from(u32::MAX))
+                .map(|size| size as u32)
+        });
+        listener.connect_timeout_ms = table
+            .connect_timeout_ms
+            .map(|said| self.span(&key("connect_timeout_ms"), Some(said), 1, 100, 300_000));
+        listener
+    }
+
+    fn proxy(&mut self, path: &str, table: &ListenerTable) -> Option<Vec<Network>> {
+        let key = format!("{path}.proxy_from");
+        if !table.proxy_protocol.unwrap_or(false) {
+            if table.proxy_from.is_some() {
+                self.fault(&key, "needs proxy_protocol = true");
+            }
+            return None;
+        }
+        let mut from = Vec::new();
+        if let Some(said) = &table.proxy_from {
+            if said.is_empty() {
+                self.fault(
+                    &key,
+                    "names no address, so that nobody's header would be read",
+                );
+            }
+            for text in said {
+                match Network::parse(text) {
+                    Some(network) => from.push(network),
+                    None => {
+                        let what = format!(
+                            "\"{text}\" is no address and no network, such as \"10.0.0.0/8\""
+                        );
+                        self.fault(&key, &what);
+                    }
+                }
+            }
+        }
+        Some(from)
+    }
+
+    /// Keys that say nothing to another protocol are mistakes there.
+    fn only_for_mqtt(&mut self, path: &str, kind: ListenerKind, table: &ListenerTable) {
+        let said = [
+            ("proxy_protocol", table.proxy_protocol.is_some()),
+            ("proxy_from", table.proxy_from.is_some()),
+            ("connections_max", table.connections_max.is_some()),
+            ("connections_per_s", table.connections_per_s.is_some()),
+            ("bytes_in_per_s", table.bytes_in_per_s.is_some()),
+            ("messages_in_per_s", table.messages_in_per_s.is_some()),
+            ("connect_timeout_ms", table.connect_timeout_ms.is_some()),
+        ];
+        for (key, _) in said.into_iter().filter(|(_, said)| *said) {
+            let what = format!(
+                "is for mqtt, mqtts, ws and wss listeners; this one is {}",
+                kind.word()
+            );
+            self.fault(&format!("{path}.{key}"), &what);
+        }
     }
 
     pub(super) fn advertised(&mut self, path: &str, said: Option<&str>) -> Option<HostPort> {
@@ -214,7 +371,7 @@ impl Builder {
         kind: ListenerKind,
         table: &ListenerTable,
     ) -> Option<TlsSettings> {
-        if kind != ListenerKind::Kafkas {
+        if !kind.has_tls() {
             let said = [
                 ("certificate", &table.certificate),
                 ("key", &table.key),
@@ -224,12 +381,18 @@ impl Builder {
             ];
             for (key, _) in said.into_iter().filter(|(_, said)| said.is_some()) {
                 let what = format!(
-                    "is for listeners with TLS, of kind \"kafkas\"; this one is {}",
+                    "is for listeners with TLS (mqtts, wss, kafkas, https); this one is {}",
                     kind.word()
                 );
                 self.fault(&format!("{path}.{key}"), &what);
             }
             return None;
+        }
+        if !kind.speaks_kafka() && table.certificate_principal.is_some() {
+            self.fault(
+                &format!("{path}.certificate_principal"),
+                "is for kafkas listeners",
+            );
         }
         let certificate = self.required(path, "certificate", table.certificate.as_ref());
         let key = self.required(path, "key", table.key.as_ref());
@@ -290,9 +453,13 @@ pub(super) fn address(text: &str) -> Option<SocketAddr> {
 pub(super) fn bad_address(text: &str, kind: ListenerKind) -> String {
     let port = match kind {
         ListenerKind::Mqtt => 1883,
+        ListenerKind::Mqtts => 8883,
+        ListenerKind::Ws => 8083,
+        ListenerKind::Wss => 8084,
         ListenerKind::Kafka => 9092,
         ListenerKind::Kafkas => 9093,
         ListenerKind::Http => 18083,
+        ListenerKind::Https => 18084,
     };
     format!(
         "\"{text}\" is not an address to bind: write an IP address and a port, such as \"127.0.0.1:{port}\""
@@ -323,10 +490,15 @@ pub(super) fn refusal(listener: &ListenerSettings, how: &str) -> Option<String> 
         return None;
     }
     let (kind, bind) = (listener.kind.word(), listener.bind);
-    if listener.kind == ListenerKind::Http {
-        return Some(format!(
-            "the http listener on {bind} is refused: the HTTP interface has no authentication yet. Bind 127.0.0.1, and reach it through a tunnel or a proxy that asks who is there"
-        ));
+    match listener.kind {
+        // There every caller shows a token.
+        ListenerKind::Https => return None,
+        ListenerKind::Http => {
+            return Some(format!(
+                "the http listener on {bind} is refused: tokens would travel in the clear where others can listen. Make it kind = \"https\", or bind 127.0.0.1 and reach it through a tunnel"
+            ));
+        }
+        _ => {}
     }
     let port = bind.port();
     (!listener.anonymous && !listener.asks()).then(|| {

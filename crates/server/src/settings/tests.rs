@@ -89,6 +89,7 @@ fn the_default_is_the_articles() {
         binds,
         [
             (ListenerKind::Mqtt, "127.0.0.1:1883".to_owned()),
+            (ListenerKind::Ws, "127.0.0.1:8083".to_owned()),
             (ListenerKind::Kafka, "127.0.0.1:9092".to_owned()),
             (ListenerKind::Http, "127.0.0.1:18083".to_owned()),
         ]
@@ -100,12 +101,14 @@ fn the_defaults_in_the_table_of_keys_are_those_of_the_code() {
     let said = |table: &str| -> String {
         let mut text = String::new();
         for key in config::keys::KEYS.iter().filter(|key| key.table == table) {
-            // These may stand only where Kafka clients log in or TLS is spoken.
+            // These may stand only where Kafka clients log in, or TLS or WebSocket is spoken.
             let elsewhere = [
                 "authentication",
                 "sasl_mechanisms",
                 "plain_in_clear",
                 "certificate_principal",
+                "path",
+                "origins",
             ];
             if !key.default.is_empty() && key.default != "{}" && !elsewhere.contains(&key.name) {
                 text += &[key.name, " = ", key.default, "\n"].concat();
@@ -143,6 +146,7 @@ fn a_file_lies_over_the_default_and_flags_over_the_file() {
         data_dir: Some("/tmp/b".into()),
         listeners: vec![
             (ListenerKind::Mqtt, "127.0.0.1:2883".into()),
+            (ListenerKind::Ws, "off".into()),
             (ListenerKind::Http, "off".into()),
         ],
         accept_loss: true,
@@ -210,7 +214,7 @@ fn nobody_gets_in_by_default() {
     assert!(open("anonymous = true").is_ok());
     let http = settings("[[listener]]\nkind = \"http\"\nbind = \"0.0.0.0:80\"\nanonymous = true\n")
         .unwrap_err();
-    assert!(http[0].contains("no authentication"), "{http:?}");
+    assert!(http[0].contains("in the clear"), "{http:?}");
     assert!(settings("[[listener]]\nkind = \"kafka\"\nbind = \"[::1]:9092\"\n").is_ok());
     let mut flags = Flags {
         listeners: vec![(ListenerKind::Kafka, "0.0.0.0:9092".into())],
@@ -497,5 +501,5 @@ fn settings_for_tests_take_free_ports() {
             .iter()
             .all(|l| l.bind.port() == 0 && l.bind.ip().is_loopback())
     );
-    assert_eq!(settings.listeners.len(), 3);
+    assert_eq!(settings.listeners.len(), 4);
 }

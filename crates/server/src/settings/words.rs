@@ -53,7 +53,16 @@ words!(Level {
     Trace = "trace",
 });
 words!(LogFormat { Text = "text", Json = "json" });
-words!(ListenerKind { Mqtt = "mqtt", Kafka = "kafka", Kafkas = "kafkas", Http = "http" });
+words!(ListenerKind {
+    Mqtt = "mqtt",
+    Mqtts = "mqtts",
+    Ws = "ws",
+    Wss = "wss",
+    Kafka = "kafka",
+    Kafkas = "kafkas",
+    Http = "http",
+    Https = "https",
+});
 words!(SaslMechanism {
     Plain = "PLAIN",
     ScramSha256 = "SCRAM-SHA-256",

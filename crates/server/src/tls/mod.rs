@@ -79,6 +79,14 @@ impl fmt::Display for HandshakeError {
     }
 }
 
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
 /// TLS of one listener.
 pub struct Tls {
     settings: TlsSettings,
@@ -114,6 +122,31 @@ impl Handshakes {
             self.done.load(Ordering::Relaxed),
             self.failed.load(Ordering::Relaxed),
         )
+    }
+
+    /// Runs a handshake with a client at `peer` once it is its turn, within the time for one.
+    ///
+    /// # Errors
+    /// It failed or took too long.
+    pub async fn run<T>(
+        &self,
+        peer: IpAddr,
+        shake: impl Future<Output = Result<T, HandshakeError>>,
+    ) -> Result<T, HandshakeError> {
+        let placed = async {
+            let own = self.of(peer);
+            let _own_place = own.places.acquire().await;
+            let _place = self.places.acquire().await;
+            shake.await
+        };
+        let shaken = timeout(limits::HANDSHAKE_MAX, placed).await;
+        let shaken = shaken.unwrap_or(Err(HandshakeError::TimedOut));
+        let count = match &shaken {
+            Ok(_) => &self.done,
+            Err(_) => &self.failed,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        shaken
     }
 
     /// The places of an address.
@@ -180,31 +213,23 @@ impl Tls {
         stream: TcpStream,
         handshakes: &Handshakes,
     ) -> Result<(TlsStream<TcpStream>, Option<String>), HandshakeError> {
-        let shaken = timeout(limits::HANDSHAKE_MAX, self.shake(stream, handshakes)).await;
-        let shaken = shaken.unwrap_or(Err(HandshakeError::TimedOut));
-        let count = match &shaken {
-            Ok(_) => &handshakes.done,
-            Err(_) => &handshakes.failed,
-        };
-        count.fetch_add(1, Ordering::Relaxed);
-        shaken
+        let peer = stream.peer_addr().map_err(HandshakeError::Failed)?;
+        handshakes.run(peer.ip(), self.shake(stream)).await
+    }
+
+    /// What connections that come now are offered.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     async fn shake(
         &self,
         stream: TcpStream,
-        handshakes: &Handshakes,
     ) -> Result<(TlsStream<TcpStream>, Option<String>), HandshakeError> {
-        let peer = stream.peer_addr().map_err(HandshakeError::Failed)?;
-        let own = handshakes.of(peer.ip());
-        let own_place = own.places.acquire().await;
-        let place = handshakes.places.acquire().await;
-        let config = Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner));
-        let stream = TlsAcceptor::from(config)
+        let stream = TlsAcceptor::from(self.config())
             .accept(stream)
             .await
             .map_err(HandshakeError::Failed)?;
-        drop((place, own_place));
         let (_, session) = stream.get_ref();
         let name = match session.peer_certificates().and_then(<[_]>::first) {
             Some(certificate) => Some(self.name(certificate).ok_or(HandshakeError::Nameless)?),

@@ -200,9 +200,12 @@ impl Worker {
     pub(super) fn arrive(&mut self, arrival: Arrival) {
         let Arrival {
             stream,
+            wrapping,
             peer,
+            place,
             bytes,
             assigned_client_id,
+            admitted: _,
         } = arrival;
         let max = self.parts.packet_size_max;
         let Ok(Some((connect, used))) = mqtt::decode_connect(&bytes, max) else {
@@ -223,12 +226,19 @@ impl Worker {
             self.sockets.release(conn);
             return;
         }
-        let socket = self.sockets.fill(conn, stream, connect.version);
+        let meter = place.meter(self.now.mono_ms);
+        let socket = self
+            .sockets
+            .fill(conn, stream, connect.version, place.keep());
+        socket.wrap(wrapping, meter);
         socket.heard_s = (self.now.mono_ms / 1000) as u32;
         socket.keep(&bytes[used..]);
         if used < bytes.len() {
             socket.queued = true;
             self.ready.push_back(conn);
+        }
+        if socket.holds_output() {
+            self.dirty.push(conn);
         }
         self.counters().connections_total.add_own(1);
         self.counters().connections.set(self.sockets.len() as u64);

@@ -1,6 +1,8 @@
 //! From sockets to the shard: whose turn it is to be read, how much, and who has been silent for
 //! too long.
 
+use std::cmp::Reverse;
+
 use broker::{CloseCause, ConnId, Input, Now, Outbox, Shard};
 use mio::event::Event;
 use mqtt::Packet;
@@ -8,7 +10,7 @@ use tracing::debug;
 
 use super::send::discard;
 use super::{KEEP_ALIVE_CHECK_MS, OUTPUT_PAUSE_BYTES, READ_BYTES, Worker};
-use crate::node::socket::ReadEnd;
+use crate::node::transport::{Flow, ReadEnd};
 
 /// What one connection may have handled in a turn before others get theirs: so much of
 /// [`PACKET_COST`] and [`ACK_COST`], 32 packets or 1,024 acknowledgements.
@@ -24,6 +26,9 @@ const ACK_COST: u32 = 1;
 /// An incomplete packet of at most this size is joined with what follows in the read buffer; a
 /// larger one grows where it lies.
 const JOIN_BYTES: usize = READ_BYTES / 4;
+
+/// What is read at least from a client with a rate of bytes, once it is read at all.
+const METERED_READ_BYTES: u64 = 1024;
 
 impl Worker {
     pub(super) fn on_event(&mut self, event: &Event) {
@@ -79,12 +84,19 @@ impl Worker {
             return;
         }
         let mut budget = Budget::default();
+        let has_unread = !socket.unread().is_empty();
+        if socket.wrapping.is_some() && self.must_wait(conn, &mut budget) {
+            return;
+        }
         let mut outcome = Outcome::NeedMore;
-        if !socket.unread().is_empty() {
+        if has_unread {
             outcome = self.handle_unread(conn, &mut budget);
         }
         if outcome == Outcome::NeedMore {
             outcome = self.read_and_handle(conn, &mut budget);
+        }
+        if budget.metered {
+            self.charge(conn, &budget);
         }
         self.handled += budget.packets;
         self.counters()
@@ -125,6 +137,9 @@ impl Worker {
         if !socket.readable || socket.ended {
             return Outcome::NeedMore;
         }
+        if socket.wrapping.is_some() {
+            return self.unwrap_and_handle(conn, budget);
+        }
         let have = socket.unread().len();
         let joined = have <= JOIN_BYTES;
         let (came, end) = if joined {
@@ -163,6 +178,130 @@ impl Worker {
         outcome
     }
 
+    /// As `read_and_handle`, where something lies between MQTT and TCP.
+    fn unwrap_and_handle(&mut self, conn: ConnId, budget: &mut Budget) -> Outcome {
+        let Some(socket) = self.sockets.get_mut(conn) else {
+            return Outcome::Closed;
+        };
+        let most = budget.bytes_max.min(READ_BYTES);
+        let (came, end) = socket.read(&mut self.scratch[..most]);
+        budget.bytes += came as u64;
+        let worker = self.parts.counters.worker(usize::from(self.parts.index));
+        worker.reads.add_own(1);
+        worker.bytes_in.add_own(came as u64);
+        match end {
+            ReadEnd::More => {}
+            ReadEnd::Empty => socket.readable = false,
+            ReadEnd::Closed | ReadEnd::Broken => socket.ended = true,
+        }
+        let have = socket.unread().len();
+        let joined = have <= JOIN_BYTES;
+        self.plain.clear();
+        if joined {
+            self.plain.extend_from_slice(socket.unread());
+        }
+        let Some(wrapping) = socket.wrapping.as_mut().filter(|_| came > 0) else {
+            return Outcome::NeedMore;
+        };
+        let flow = wrapping.receive(&mut self.scratch[..came], &mut self.plain);
+        if wrapping.is_blocked() {
+            // Answers of the layers themselves.
+            self.dirty.push(conn);
+        }
+        socket.heard_s = (self.now.mono_ms / 1000) as u32;
+        if flow != Flow::Open {
+            socket.ended = true;
+            socket.readable = false;
+        }
+        if let Flow::Broken(why) = flow {
+            debug!(worker = self.parts.index, conn = conn.0, why, "broken");
+            let listener = self.sockets.listener(conn);
+            self.parts.listeners[listener].counters.broken_frames.add(1);
+        }
+        if !joined {
+            if let Some(socket) = self.sockets.get_mut(conn) {
+                socket.join(&self.plain);
+            }
+            return self.handle_unread(conn, budget);
+        }
+        let Some(socket) = self.sockets.get_mut(conn) else {
+            return Outcome::Closed;
+        };
+        let version = socket.version;
+        let mut handler = Handler {
+            shard: &mut self.parts.shard,
+            out: &mut self.parts.out,
+            now: self.now,
+            max: self.parts.packet_size_max,
+        };
+        let (used, outcome) = handler.packets(conn, version, &self.plain, budget);
+        if used < self.plain.len() || have > 0 {
+            socket.keep(&self.plain[used..]);
+        }
+        outcome
+    }
+
+    /// Whether the client is over its rate; it is then read again when its time has come. Else the
+    /// budget is what it may have.
+    fn must_wait(&mut self, conn: ConnId, budget: &mut Budget) -> bool {
+        let now_ms = self.now.mono_ms;
+        let Some(socket) = self.sockets.get_mut(conn) else {
+            return true;
+        };
+        let Some(wrapping) = &mut socket.wrapping else {
+            return false;
+        };
+        if wrapping.waits {
+            return true;
+        }
+        let Some(meter) = wrapping.meter() else {
+            return false;
+        };
+        let wait_ms = meter.wait_ms(now_ms);
+        if wait_ms == 0 {
+            let (bytes, messages) = meter.allowance(now_ms);
+            budget.within(bytes, messages);
+            return false;
+        }
+        wrapping.waits = true;
+        self.throttled.push(Reverse((now_ms + wait_ms, conn)));
+        let listener = self.sockets.listener(conn);
+        self.parts.listeners[listener].counters.rate_waits.add(1);
+        true
+    }
+
+    /// Counts what a client with a rate has sent.
+    fn charge(&mut self, conn: ConnId, budget: &Budget) {
+        let now_ms = self.now.mono_ms;
+        if let Some(socket) = self.sockets.get_mut(conn)
+            && let Some(wrapping) = &mut socket.wrapping
+            && let Some(meter) = wrapping.meter()
+        {
+            meter.charge(budget.bytes, u64::from(budget.publishes), now_ms);
+        }
+    }
+
+    /// Queues the clients whose time has come to be read again.
+    pub(super) fn end_waits(&mut self) {
+        while let Some(&Reverse((until_ms, conn))) = self.throttled.peek()
+            && until_ms <= self.now.mono_ms
+        {
+            self.throttled.pop();
+            let Some(socket) = self.sockets.get_mut(conn) else {
+                continue;
+            };
+            if let Some(wrapping) = &mut socket.wrapping {
+                wrapping.waits = false;
+            }
+            // It could not be heard.
+            socket.heard_s = (self.now.mono_ms / 1000) as u32;
+            if !socket.queued {
+                socket.queued = true;
+                self.ready.push_back(conn);
+            }
+        }
+    }
+
     pub(super) fn after_reading(&mut self, conn: ConnId, more_to_handle: bool) {
         let Some(socket) = self.sockets.get_mut(conn) else {
             return;
@@ -184,6 +323,9 @@ impl Worker {
             "connection lost"
         );
         self.input(Input::Closed { conn, why });
+        if let Some(socket) = self.sockets.get_mut(conn) {
+            socket.end();
+        }
         self.remove(conn);
     }
 
@@ -197,7 +339,7 @@ impl Worker {
                 if socket.keep_alive_s == 0 || socket.closing {
                     return None;
                 }
-                if starved && socket.queued {
+                if (starved && socket.queued) || socket.waits() {
                     // It may have spoken: we have not listened.
                     socket.heard_s = now_s;
                     return None;
@@ -226,6 +368,13 @@ impl Worker {
 struct Budget {
     left: u32,
     packets: u32,
+    publishes: u32,
+    /// Bytes read, counted only where they are measured.
+    bytes: u64,
+    /// Bytes that may be read.
+    bytes_max: usize,
+    /// The client has a rate.
+    metered: bool,
 }
 
 impl Default for Budget {
@@ -233,11 +382,23 @@ impl Default for Budget {
         Self {
             left: BUDGET_A_TURN,
             packets: 0,
+            publishes: 0,
+            bytes: 0,
+            bytes_max: READ_BYTES,
+            metered: false,
         }
     }
 }
 
 impl Budget {
+    /// Bounds it by what the client may send now, but not below what makes progress.
+    fn within(&mut self, bytes: u64, messages: u64) {
+        self.metered = true;
+        self.bytes_max = bytes.clamp(METERED_READ_BYTES, READ_BYTES as u64) as usize;
+        let packets = messages.clamp(1, u64::from(BUDGET_A_TURN / PACKET_COST));
+        self.left = packets as u32 * PACKET_COST;
+    }
+
     fn spend(&mut self, packet: &Packet<'_>) {
         let cost = match packet {
             Packet::Puback(_) | Packet::Pubrec(_) | Packet::Pubrel(_) | Packet::Pubcomp(_) => {
@@ -247,6 +408,7 @@ impl Budget {
         };
         self.left = self.left.saturating_sub(cost);
         self.packets += 1;
+        self.publishes += u32::from(matches!(packet, Packet::Publish(_)));
     }
 }
 

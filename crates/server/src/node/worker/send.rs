@@ -4,7 +4,8 @@
 use broker::{CloseCause, ConnId};
 
 use super::{LINGER_MS, OUTPUT_PAUSE_BYTES, Worker};
-use crate::node::socket::{self, ReadEnd, Socket};
+use crate::node::reception::give_back;
+use crate::node::transport::{self, ReadEnd, Socket};
 
 /// What may wait for a client beyond the shard's own bound, before the connection is given up.
 const OUTPUT_EXCESS_BYTES: usize = 4 * 1024 * 1024;
@@ -21,6 +22,7 @@ impl Worker {
             }
             if self.parts.out.pending_bytes(conn) == 0 && !socket.readable {
                 // Nothing to send and nothing left unread: closing loses nothing.
+                socket.end();
                 self.remove(conn);
                 continue;
             }
@@ -48,13 +50,21 @@ impl Worker {
             return;
         };
         let before = out.pending_bytes(conn);
-        if before > 0 && !socket.blocked {
+        let holds_output = socket.holds_output();
+        if (before > 0 || holds_output) && !socket.blocked {
             let counters = self.parts.counters.worker(usize::from(self.parts.index));
             counters.writes.add_own(1);
-            if let Ok(sent) = socket::send(&mut socket.stream, out.unsent(conn)) {
+            let unsent = out.unsent(conn);
+            let sent = match &mut socket.wrapping {
+                Some(wrapping) if !wrapping.is_bare() => wrapping.send(&mut socket.stream, unsent),
+                _ => transport::send(&mut socket.stream, unsent),
+            };
+            if let Ok(sent) = sent {
                 counters.bytes_out.add_own(sent as u64);
-                out.sent(conn, sent);
-                socket.blocked = sent < before;
+                if before > 0 {
+                    out.sent(conn, sent);
+                }
+                socket.blocked = sent < before || socket.holds_output();
             } else {
                 out.forget(conn);
                 if socket.closing {
@@ -67,7 +77,7 @@ impl Worker {
         }
         let after = out.pending_bytes(conn);
         if socket.closing {
-            if after == 0 {
+            if after == 0 && !socket.holds_output() {
                 self.say_goodbye(conn);
             }
             return;
@@ -97,6 +107,14 @@ impl Worker {
         let Some(socket) = self.sockets.get_mut(conn) else {
             return;
         };
+        if let Some(wrapping) = &mut socket.wrapping {
+            wrapping.end();
+            if wrapping.flush(&mut socket.stream).is_ok() && wrapping.is_blocked() {
+                // This is called again once the network has taken it.
+                socket.blocked = true;
+                return;
+            }
+        }
         let _ = socket.stream.shutdown(std::net::Shutdown::Write);
         if socket.ended || discard(socket, &mut self.scratch) {
             self.remove(conn);
@@ -115,7 +133,8 @@ impl Worker {
 
     pub(super) fn remove(&mut self, conn: ConnId) {
         // Dropping it closes it, and that takes it out of the epoll too.
-        if self.sockets.remove(conn).is_some() {
+        if let Some((_, listener)) = self.sockets.remove(conn) {
+            give_back(&self.parts.listeners, listener);
             self.parts.out.forget(conn);
             self.counters().connections.set(self.sockets.len() as u64);
         }

@@ -1,11 +1,14 @@
 //! The sockets of one worker in a slab, with what has been read but is not yet a packet. It must
-//! not know what a packet says; what waits to be sent lies in the shard's outbox.
+//! not know what a packet says; what waits to be sent lies in the shard's outbox, or wrapped.
 
 use std::io::{self, Read as _, Write as _};
 
 use broker::ConnId;
+use door::Meter;
 use mio::net::TcpStream;
 use mqtt::Version;
+
+use super::wrapping::Wrapping;
 
 /// Why reading stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +29,9 @@ pub struct Socket {
     pub stream: TcpStream,
     /// Bytes read that are not handled yet, from `start` on; holds no memory when there are none.
     unread: Vec<u8>,
-    start: usize,
+    start: u32,
+    /// What lies between MQTT and TCP, if anything does.
+    pub wrapping: Option<Box<Wrapping>>,
     /// MQTT version of its CONNECT.
     pub version: Version,
     /// Effective keep alive in seconds; 0: none.
@@ -46,13 +51,17 @@ pub struct Socket {
     /// What waited to be sent passed the shard's high mark; it is told when the low mark is
     /// reached.
     pub over: bool,
-    generation: u32,
 }
+
+/// A plain connection costs no more than before there were others. In debug builds mio's stream
+/// carries more.
+#[cfg(not(debug_assertions))]
+const _: () = assert!(size_of::<Socket>() <= 56);
 
 impl Socket {
     /// Bytes that wait to be handled.
     pub fn unread(&self) -> &[u8] {
-        &self.unread[self.start..]
+        &self.unread[self.start as usize..]
     }
 
     /// Keeps `rest`, which is not handled yet; replaces what was unread.
@@ -68,9 +77,9 @@ impl Socket {
 
     /// Marks the first `n` unread bytes as handled.
     pub fn consume(&mut self, n: usize) {
-        self.start += n;
-        debug_assert!(self.start <= self.unread.len());
-        if self.start == self.unread.len() {
+        self.start += n as u32;
+        debug_assert!(self.start as usize <= self.unread.len());
+        if self.start as usize == self.unread.len() {
             self.keep(&[]);
         }
     }
@@ -78,12 +87,46 @@ impl Socket {
     /// Reads once behind the unread bytes, at most `scratch.len()`; returns how many came.
     pub fn read_more(&mut self, scratch: &mut [u8]) -> (usize, ReadEnd) {
         let (n, end) = self.read(scratch);
+        self.join(&scratch[..n]);
+        (n, end)
+    }
+
+    /// Keeps `more` behind the unread bytes.
+    pub fn join(&mut self, more: &[u8]) {
         if self.start > 0 {
-            self.unread.drain(..self.start);
+            self.unread.drain(..self.start as usize);
             self.start = 0;
         }
-        self.unread.extend_from_slice(&scratch[..n]);
-        (n, end)
+        self.unread.extend_from_slice(more);
+    }
+
+    /// Puts what lies between MQTT and TCP there; nothing is kept where there is nothing.
+    pub fn wrap(&mut self, mut wrapping: Wrapping, meter: Option<Meter>) {
+        wrapping.measure(meter);
+        self.wrapping = (!wrapping.is_nothing()).then(|| Box::new(wrapping));
+    }
+
+    /// Whether the client is over its rate and not read from.
+    pub fn waits(&self) -> bool {
+        self.wrapping
+            .as_ref()
+            .is_some_and(|wrapping| wrapping.waits)
+    }
+
+    /// Says good-bye in the layers that have one, as far as the network takes it.
+    pub fn end(&mut self) {
+        if let Some(wrapping) = &mut self.wrapping {
+            wrapping.end();
+            // A peer that takes nothing more is left without.
+            let _ = wrapping.flush(&mut self.stream);
+        }
+    }
+
+    /// Whether wrapped bytes wait that the network has not taken.
+    pub fn holds_output(&self) -> bool {
+        self.wrapping
+            .as_ref()
+            .is_some_and(|wrapping| wrapping.is_blocked())
     }
 
     /// Reads once into `scratch`. A read that does not fill it has emptied the kernel's buffer, so
@@ -127,22 +170,27 @@ pub struct Sockets {
     free: Vec<u32>,
 }
 
-enum Slot {
-    Open(Box<Socket>),
-    Free { generation: u32 },
+struct Slot {
+    socket: Option<Box<Socket>>,
+    generation: u32,
+    /// Number of the listener by which it came.
+    listener: u16,
 }
 
 impl Sockets {
     /// Takes a slot for a connection that `fill` or `release` follows at once.
     pub fn reserve(&mut self) -> ConnId {
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot::Free { generation: 0 });
+            self.slots.push(Slot {
+                socket: None,
+                generation: 0,
+                listener: 0,
+            });
             (self.slots.len() - 1) as u32
         });
-        match &self.slots[slot as usize] {
-            Slot::Free { generation } => name(*generation, slot as usize),
-            Slot::Open(_) => unreachable!("a slot on the free list is free"),
-        }
+        let found = &self.slots[slot as usize];
+        assert!(found.socket.is_none(), "a slot on the free list is free");
+        name(found.generation, slot as usize)
     }
 
     /// Gives a reserved slot back.
@@ -150,13 +198,22 @@ impl Sockets {
         self.free.push(conn.slot() as u32);
     }
 
-    /// Puts a stream into a reserved slot; it must be non-blocking.
-    pub fn fill(&mut self, conn: ConnId, stream: TcpStream, version: Version) -> &mut Socket {
+    /// Puts a stream into a reserved slot; it must be non-blocking. `listener` is told again when
+    /// it is taken out.
+    pub fn fill(
+        &mut self,
+        conn: ConnId,
+        stream: TcpStream,
+        version: Version,
+        listener: u16,
+    ) -> &mut Socket {
         let slot = &mut self.slots[conn.slot()];
-        *slot = Slot::Open(Box::new(Socket {
+        slot.listener = listener;
+        slot.socket.insert(Box::new(Socket {
             stream,
             unread: Vec::new(),
             start: 0,
+            wrapping: None,
             version,
             keep_alive_s: 0,
             heard_s: 0,
@@ -166,45 +223,42 @@ impl Sockets {
             closing: false,
             blocked: false,
             over: false,
-            generation: (conn.0 >> 32) as u32,
-        }));
-        match slot {
-            Slot::Open(socket) => socket,
-            Slot::Free { .. } => unreachable!("it was filled a line above"),
-        }
+        }))
     }
 
     /// The socket of this name, if it is still open.
     pub fn get_mut(&mut self, conn: ConnId) -> Option<&mut Socket> {
-        match self.slots.get_mut(conn.slot())? {
-            Slot::Open(socket) if u64::from(socket.generation) == conn.0 >> 32 => Some(socket),
-            _ => None,
+        let slot = self.slots.get_mut(conn.slot())?;
+        if u64::from(slot.generation) != conn.0 >> 32 {
+            return None;
         }
+        slot.socket.as_deref_mut()
+    }
+
+    /// The number of the listener by which an open connection came.
+    pub fn listener(&self, conn: ConnId) -> usize {
+        self.slots
+            .get(conn.slot())
+            .map_or(0, |slot| usize::from(slot.listener))
     }
 
     /// The name and socket in a slot: what an event's token says.
     pub fn at_mut(&mut self, slot: usize) -> Option<(ConnId, &mut Socket)> {
-        match self.slots.get_mut(slot)? {
-            Slot::Open(socket) => Some((name(socket.generation, slot), socket)),
-            Slot::Free { .. } => None,
-        }
+        let found = self.slots.get_mut(slot)?;
+        let socket = found.socket.as_deref_mut()?;
+        Some((name(found.generation, slot), socket))
     }
 
-    /// Takes a socket out; its name is never used again.
-    pub fn remove(&mut self, conn: ConnId) -> Option<Box<Socket>> {
+    /// Takes a socket out, with the number of its listener; its name is never used again.
+    pub fn remove(&mut self, conn: ConnId) -> Option<(Box<Socket>, u16)> {
         let slot = self.slots.get_mut(conn.slot())?;
-        match slot {
-            Slot::Open(socket) if u64::from(socket.generation) == conn.0 >> 32 => {}
-            _ => return None,
+        if u64::from(slot.generation) != conn.0 >> 32 {
+            return None;
         }
-        let next = Slot::Free {
-            generation: ((conn.0 >> 32) as u32).wrapping_add(1),
-        };
-        let Slot::Open(socket) = std::mem::replace(slot, next) else {
-            unreachable!("it was open a line above");
-        };
+        let socket = slot.socket.take()?;
+        slot.generation = slot.generation.wrapping_add(1);
         self.free.push(conn.slot() as u32);
-        Some(socket)
+        Some((socket, slot.listener))
     }
 
     /// All open sockets.
@@ -212,9 +266,9 @@ impl Sockets {
         self.slots
             .iter_mut()
             .enumerate()
-            .filter_map(|(slot, entry)| match entry {
-                Slot::Open(socket) => Some((name(socket.generation, slot), &mut **socket)),
-                Slot::Free { .. } => None,
+            .filter_map(|(slot, entry)| {
+                let socket = entry.socket.as_deref_mut()?;
+                Some((name(entry.generation, slot), socket))
             })
     }
 
@@ -250,13 +304,13 @@ mod tests {
         let mut sockets = Sockets::default();
         let (a, _keep_a) = pair();
         let first = sockets.reserve();
-        sockets.fill(first, a, Version::V5);
+        sockets.fill(first, a, Version::V5, 0);
         assert!(sockets.get_mut(first).is_some());
         assert!(sockets.remove(first).is_some());
         assert!(sockets.remove(first).is_none());
         let (b, _keep_b) = pair();
         let second = sockets.reserve();
-        sockets.fill(second, b, Version::V5);
+        sockets.fill(second, b, Version::V5, 0);
         assert_eq!(first.slot(), second.slot(), "the slot is used again");
         assert_ne!(first, second);
         assert!(sockets.get_mut(first).is_none());
@@ -269,7 +323,7 @@ mod tests {
         let mut sockets = Sockets::default();
         let (a, mut client) = pair();
         let conn = sockets.reserve();
-        let socket = sockets.fill(conn, a, Version::V5);
+        let socket = sockets.fill(conn, a, Version::V5, 0);
         socket.keep(b"ab");
         socket.consume(1);
         client.write_all(b"cd").unwrap();

@@ -1,0 +1,337 @@
+//! Where an MQTT connection is received, by whichever kind of listener: accept, what lies between
+//! TCP and MQTT, the bounded wait for a whole CONNECT, admission, the choice of the home worker. A
+//! connection leaves here with the bytes read so far and never comes back. It must not know sessions.
+
+pub mod admission;
+pub mod limits;
+mod listener;
+pub mod opening;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use door::{Bucket, Source};
+use mqtt::{Connack, ConnackProperties, DecodeError, Packet, ReasonCode, Version};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{AcquireError, watch};
+use tokio::time::{Instant, timeout};
+use tracing::{debug, warn};
+
+use self::admission::{Admission, Admitted, Caller};
+use self::limits::{ACCEPT_REST, CONNECT_BYTES_MAX};
+pub use self::listener::{ListenerFacts, ListenerRow, Place, give_back};
+use self::opening::{Opening, Stopped};
+use super::counters::Counters;
+use super::mailbox::Mailbox;
+use super::random;
+use super::transport::Wrapping;
+use crate::tls::{HandshakeError, Handshakes};
+
+/// A connection on its way to its home worker.
+pub struct Arrival {
+    /// Non-blocking.
+    pub stream: std::net::TcpStream,
+    /// What lies between MQTT and TCP: TLS, WebSocket; nothing on a plain connection.
+    pub wrapping: Wrapping,
+    /// The client's address, as a trusted proxy says if there is one.
+    pub peer: SocketAddr,
+    /// Where it came in, and its place among the connections of that listener.
+    pub place: Place,
+    /// A whole CONNECT and whatever was read behind it; without what the layers add.
+    pub bytes: Vec<u8>,
+    /// The id chosen for a client that named none.
+    pub assigned_client_id: Option<String>,
+    /// What admission found.
+    pub admitted: Admitted,
+}
+
+/// What all listeners share.
+pub struct Reception {
+    /// One for each worker.
+    pub mailboxes: Vec<Arc<Mailbox>>,
+    /// The node's counters.
+    pub counters: Arc<Counters>,
+    /// Open connections at most, those awaiting their CONNECT included.
+    pub connections_max: u64,
+    /// From accept to a whole CONNECT, where the listener says nothing else.
+    pub connect_timeout: Duration,
+    /// Largest packet taken.
+    pub packet_size_max: u32,
+    handshakes: Handshakes,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Reception {
+    /// Ready to `serve` listeners until `stopping` turns true.
+    pub fn new(
+        mailboxes: Vec<Arc<Mailbox>>,
+        counters: Arc<Counters>,
+        settings: &crate::settings::MqttSettings,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        Self {
+            mailboxes,
+            counters,
+            connections_max: u64::from(settings.connections_max),
+            connect_timeout: Duration::from_millis(settings.connect_timeout_ms),
+            packet_size_max: settings.packet_size_max.min(CONNECT_BYTES_MAX),
+            handshakes: Handshakes::default(),
+            stopping,
+        }
+    }
+
+    /// Accepts until the node stops.
+    pub async fn serve(self: Arc<Self>, facts: Arc<ListenerFacts>, listener: TcpListener) {
+        let mut stop = self.stopping.clone();
+        let start = Instant::now();
+        let mut rate = facts
+            .settings
+            .connections_per_s
+            .map(|per_s| Bucket::new(per_s, 0));
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = stop.wait_for(|&stop| stop) => return,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    warn!(%error, listener = facts.name, "cannot accept an MQTT connection");
+                    tokio::time::sleep(ACCEPT_REST).await;
+                    continue;
+                }
+            };
+            self.counters.reception.accepted.add(1);
+            facts.counters.accepted.add(1);
+            if let Some(rate) = &mut rate {
+                let now_ms = || start.elapsed().as_millis() as u64;
+                rate.take(1, now_ms());
+                let wait = rate.wait_ms(now_ms());
+                if wait > 0 {
+                    // The others wait in the backlog.
+                    facts.counters.accept_waits.add(1);
+                    tokio::time::sleep(Duration::from_millis(wait)).await;
+                }
+            }
+            let Ok(permit) = Permit::acquire(Arc::clone(&self), Arc::clone(&facts)).await else {
+                return;
+            };
+            tokio::spawn(async move {
+                let (reception, facts) = (&permit.reception, &permit.facts);
+                reception.receive(stream, peer, facts).await;
+            });
+        }
+    }
+
+    /// Receives one connection, to its worker or to its end.
+    async fn receive(&self, stream: TcpStream, peer: SocketAddr, facts: &Arc<ListenerFacts>) {
+        let place = Place::take(Arc::clone(facts));
+        let mut opening = Opening::new(stream);
+        let wait = facts
+            .settings
+            .connect_timeout_ms
+            .map_or(self.connect_timeout, Duration::from_millis);
+        let introduced = self.introduce(&mut opening, peer, facts);
+        let introduced = match timeout(wait, introduced).await {
+            Ok(Ok(introduced)) => introduced,
+            Err(_) => {
+                self.counters.reception.timeouts.add(1);
+                facts.counters.timeouts.add(1);
+                return;
+            }
+            Ok(Err(stopped)) => {
+                self.tell(&stopped, peer, facts);
+                return;
+            }
+        };
+        match introduced.connect {
+            Ok(used) => {
+                let (peer, bytes) = (introduced.peer, introduced.bytes);
+                self.admit(opening, peer, place, bytes, used).await;
+            }
+            Err(error) => {
+                self.counters.reception.refused_connect.add(1);
+                facts.counters.refused_connect.add(1);
+                debug!(%peer, %error, listener = facts.name, "CONNECT refused");
+                let mut answer = Vec::new();
+                error.write_connack(&mut answer);
+                opening.end_with(&answer).await;
+            }
+        }
+    }
+
+    /// All that comes before CONNECT, and CONNECT.
+    async fn introduce(
+        &self,
+        opening: &mut Opening,
+        peer: SocketAddr,
+        facts: &ListenerFacts,
+    ) -> Result<Introduced, Stopped> {
+        let mut from = peer;
+        if facts.expects_proxy(peer.ip())
+            && let Source::Address(behind) = opening.proxy().await?
+        {
+            from = behind;
+        }
+        if let Some(tls) = &facts.tls {
+            let config = tls.config();
+            let shake = async { opening.secure(config).await.map_err(io_error) };
+            match self.handshakes.run(from.ip(), shake).await {
+                Ok(()) => facts.counters.handshakes.add(1),
+                Err(_) => return Err(Stopped::Tls),
+            }
+        }
+        if let Some(policy) = &facts.policy {
+            opening.upgrade(policy).await?;
+            facts.counters.upgrades.add(1);
+        }
+        loop {
+            match mqtt::decode_connect(&opening.bytes, self.packet_size_max) {
+                Ok(None) => opening.fill().await?,
+                Ok(Some((_, used))) => {
+                    return Ok(Introduced {
+                        peer: from,
+                        bytes: std::mem::take(&mut opening.bytes),
+                        connect: Ok(used),
+                    });
+                }
+                Err(error) => {
+                    return Ok(Introduced {
+                        peer: from,
+                        bytes: Vec::new(),
+                        connect: Err(error),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Lets a client in, or tells it why not; `bytes[..used]` is its CONNECT.
+    async fn admit(
+        &self,
+        mut opening: Opening,
+        peer: SocketAddr,
+        place: Place,
+        mut bytes: Vec<u8>,
+        used: usize,
+    ) {
+        let Ok(Some((connect, _))) = mqtt::decode_connect(&bytes, self.packet_size_max) else {
+            return;
+        };
+        let version = connect.version;
+        if *self.stopping.borrow() {
+            let answer = refusal(version, ReasonCode::ServerShuttingDown);
+            return opening.end_with(&answer).await;
+        }
+        if self.is_full(&place) {
+            self.counters.reception.refused_full.add(1);
+            place.counters.refused_full.add(1);
+            let answer = refusal(version, ReasonCode::ServerBusy);
+            return opening.end_with(&answer).await;
+        }
+        opening.bytes = bytes[used..].to_vec();
+        let certificate = opening.certificate().map(<[u8]>::to_vec);
+        let caller = Caller {
+            listener: &place,
+            peer,
+            certificate: certificate.as_deref(),
+        };
+        let admitted = match admission::admit(&mut opening, caller, &connect).await {
+            Admission::Accepted(admitted) => admitted,
+            Admission::Refused(reason) => {
+                place.counters.refused_admission.add(1);
+                return opening.end_with(&refusal(version, reason)).await;
+            }
+            Admission::Gone => return,
+        };
+        // Whether an empty id is allowed at all has been judged where CONNECT was decoded.
+        let assigned_client_id = connect.client_id.is_empty().then(random::client_id);
+        let client_id = assigned_client_id.as_deref().unwrap_or(connect.client_id);
+        let worker = usize::from(broker::home_of(client_id)) % self.mailboxes.len();
+        bytes.truncate(used);
+        bytes.append(&mut opening.bytes);
+        // Out of this runtime: from here on the worker's own epoll watches it.
+        let Ok((stream, wrapping)) = opening.into_parts() else {
+            return;
+        };
+        let arrival = Arrival {
+            stream,
+            wrapping,
+            peer,
+            place,
+            bytes,
+            assigned_client_id,
+            admitted,
+        };
+        self.mailboxes[worker].put(|letters| letters.arrivals.push(arrival));
+    }
+
+    /// Whether the node or the listener has more connections than it may; the one that asks counts.
+    fn is_full(&self, listener: &ListenerFacts) -> bool {
+        let open = self.counters.connections() + self.counters.reception.waiting.get();
+        let own = listener.settings.connections_max;
+        open > self.connections_max
+            || own.is_some_and(|most| listener.counters.open.get() > u64::from(most))
+    }
+
+    fn tell(&self, stopped: &Stopped, peer: SocketAddr, facts: &ListenerFacts) {
+        let (count, why) = match stopped {
+            Stopped::Gone => return,
+            Stopped::Proxy(error) => (&facts.counters.refused_proxy, error.to_string()),
+            Stopped::Tls => (&facts.counters.handshakes_failed, "no TLS".to_owned()),
+            Stopped::Upgrade(why) => (&facts.counters.upgrades_failed, (*why).to_owned()),
+            Stopped::WebSocket(why) => (&facts.counters.broken_frames, (*why).to_owned()),
+        };
+        count.add(1);
+        debug!(%peer, why, listener = facts.name, "a connection did not come in");
+    }
+}
+
+/// What a connection has said when its CONNECT, or what stands for it, is whole.
+struct Introduced {
+    peer: SocketAddr,
+    bytes: Vec<u8>,
+    /// Length of the CONNECT in `bytes`.
+    connect: Result<usize, DecodeError>,
+}
+
+fn io_error(stopped: Stopped) -> HandshakeError {
+    HandshakeError::Failed(std::io::Error::other(format!("{stopped:?}")))
+}
+
+fn refusal(version: Version, reason: ReasonCode) -> Vec<u8> {
+    let mut answer = Vec::new();
+    let properties = ConnackProperties::default();
+    Packet::Connack(Connack {
+        session_present: false,
+        reason,
+        properties,
+    })
+    .encode(version, &mut answer);
+    answer
+}
+
+/// A place among the connections that wait for their CONNECT.
+struct Permit {
+    reception: Arc<Reception>,
+    facts: Arc<ListenerFacts>,
+}
+
+impl Permit {
+    async fn acquire(
+        reception: Arc<Reception>,
+        facts: Arc<ListenerFacts>,
+    ) -> Result<Self, AcquireError> {
+        facts.waiting.acquire().await?.forget();
+        reception.counters.reception.waiting.add(1);
+        Ok(Self { reception, facts })
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.reception.counters.reception.waiting.sub(1);
+        self.facts.waiting.add_permits(1);
+    }
+}

@@ -1,0 +1,222 @@
+//! A connection that is not with its worker yet: PROXY header, TLS handshake and upgrade, and MQTT
+//! packets through whatever they travel. Each step has its bound in bytes; the caller has the clock.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use door::{ProxyError, Source};
+use rustls::ServerConfig;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::limits::{READ_BYTES, REFUSE_MAX};
+use crate::node::transport::{Flow, Wrapping};
+
+/// Why a step was not made.
+#[derive(Debug)]
+pub enum Stopped {
+    /// The connection broke or was closed.
+    Gone,
+    /// The PROXY header is none.
+    Proxy(ProxyError),
+    /// TLS was not agreed on.
+    Tls,
+    /// The request for an upgrade was refused, and this was said.
+    Upgrade(&'static str),
+    /// The peer broke the rules of WebSocket.
+    WebSocket(&'static str),
+}
+
+impl From<io::Error> for Stopped {
+    fn from(_: io::Error) -> Self {
+        Self::Gone
+    }
+}
+
+/// A connection on its way to a worker.
+pub struct Opening {
+    stream: TcpStream,
+    wrapping: Wrapping,
+    /// Read and not handled: MQTT, once all layers stand.
+    pub bytes: Vec<u8>,
+}
+
+impl Opening {
+    /// A connection that was just accepted.
+    pub fn new(stream: TcpStream) -> Self {
+        // A device waits for one small answer at a time.
+        let _ = stream.set_nodelay(true);
+        Self {
+            stream,
+            wrapping: Wrapping::default(),
+            bytes: Vec::new(),
+        }
+    }
+
+    /// Reads the PROXY header with which the connection must begin.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn proxy(&mut self) -> Result<Source, Stopped> {
+        loop {
+            // Whatever is behind a header is not read far.
+            match door::proxy::parse(&self.bytes).map_err(Stopped::Proxy)? {
+                Some((source, used)) => {
+                    self.bytes.drain(..used);
+                    return Ok(source);
+                }
+                None => self.fill().await?,
+            }
+        }
+    }
+
+    /// Shakes hands. What was read already is the beginning of it.
+    ///
+    /// # Errors
+    /// The peers do not agree; the client was told.
+    pub async fn secure(&mut self, config: Arc<ServerConfig>) -> Result<(), Stopped> {
+        self.wrapping.secure(config).map_err(|_| Stopped::Tls)?;
+        let mut early = std::mem::take(&mut self.bytes);
+        let mut flow = self.wrapping.receive(&mut early, &mut self.bytes);
+        loop {
+            self.flush().await?;
+            if flow != Flow::Open {
+                return Err(Stopped::Tls);
+            }
+            if !self.wrapping.is_handshaking() {
+                return Ok(());
+            }
+            flow = self.read().await?;
+        }
+    }
+
+    /// Answers the request for an upgrade.
+    ///
+    /// # Errors
+    /// It is not served; the client was told.
+    pub async fn upgrade(&mut self, policy: &door::Policy) -> Result<(), Stopped> {
+        loop {
+            match door::upgrade::accept(&self.bytes, policy) {
+                Ok(None) => self.fill().await?,
+                Ok(Some(accepted)) => {
+                    self.send(&accepted.response).await?;
+                    self.wrapping.frame();
+                    let early = self.bytes.split_off(accepted.used);
+                    self.bytes.clear();
+                    // They have gone through TLS, if there is any, and must not again.
+                    let flow = self.wrapping.receive_frames(&early, &mut self.bytes);
+                    return self.judge(flow).await;
+                }
+                Err(refused) => {
+                    self.end_with(&refused.response).await;
+                    return Err(Stopped::Upgrade(refused.why));
+                }
+            }
+        }
+    }
+
+    /// Waits until more MQTT bytes have come.
+    ///
+    /// # Errors
+    /// None will.
+    pub async fn fill(&mut self) -> Result<(), Stopped> {
+        let before = self.bytes.len();
+        while self.bytes.len() == before {
+            let flow = self.read().await?;
+            if flow != Flow::Open && self.bytes.len() > before {
+                // What came before the end may still be handled; the worker sees the end again.
+                return Ok(());
+            }
+            self.judge(flow).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends MQTT bytes, or whatever is spoken at this point.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub async fn send(&mut self, bytes: &[u8]) -> Result<(), Stopped> {
+        if self.wrapping.is_bare() {
+            return Ok(self.stream.write_all(bytes).await?);
+        }
+        self.wrapping.wrap(bytes).map_err(|()| Stopped::Gone)?;
+        self.flush().await
+    }
+
+    /// Sends a last answer and closes. What the peer sent beyond is read away first, as far as it
+    /// has come: closing over unread bytes would reset the connection and lose the answer.
+    pub async fn end_with(&mut self, answer: &[u8]) {
+        let ending = async {
+            self.send(answer).await?;
+            self.wrapping.end();
+            self.flush().await?;
+            Ok::<(), Stopped>(self.stream.shutdown().await?)
+        };
+        let _ = timeout(REFUSE_MAX, ending).await;
+        let mut scratch = [0; READ_BYTES];
+        let _ = self.stream.try_read(&mut scratch);
+    }
+
+    /// The certificate that the client showed, DER.
+    pub fn certificate(&self) -> Option<&[u8]> {
+        self.wrapping.certificate().map(|shown| &shown[..])
+    }
+
+    /// Out of this runtime: the stream, and what lies between it and MQTT.
+    ///
+    /// # Errors
+    /// The system does not let it go.
+    pub fn into_parts(self) -> io::Result<(std::net::TcpStream, Wrapping)> {
+        Ok((self.stream.into_std()?, self.wrapping))
+    }
+
+    /// The peer's address.
+    pub fn peer(&self) -> io::Result<SocketAddr> {
+        self.stream.peer_addr()
+    }
+
+    async fn judge(&mut self, flow: Flow) -> Result<(), Stopped> {
+        // Answers of the layers: pongs, tickets, an alert or a close code.
+        self.flush().await?;
+        match flow {
+            Flow::Open => Ok(()),
+            Flow::Ended => Err(Stopped::Gone),
+            Flow::Broken("TLS") => Err(Stopped::Tls),
+            Flow::Broken(why) => Err(Stopped::WebSocket(why)),
+        }
+    }
+
+    /// Reads once.
+    async fn read(&mut self) -> Result<Flow, Stopped> {
+        if self.wrapping.is_bare() {
+            self.bytes.reserve(READ_BYTES);
+            let n = self.stream.read_buf(&mut self.bytes).await?;
+            return if n == 0 {
+                Err(Stopped::Gone)
+            } else {
+                Ok(Flow::Open)
+            };
+        }
+        loop {
+            self.stream.readable().await?;
+            let mut raw = [0; READ_BYTES];
+            match self.stream.try_read(&mut raw) {
+                Ok(0) => return Err(Stopped::Gone),
+                Ok(n) => return Ok(self.wrapping.receive(&mut raw[..n], &mut self.bytes)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), Stopped> {
+        let unsent = self.wrapping.take_unsent();
+        if !unsent.is_empty() {
+            self.stream.write_all(&unsent).await?;
+        }
+        Ok(())
+    }
+}
