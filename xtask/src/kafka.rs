@@ -9,13 +9,20 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
+use crate::kafka_secure;
 use crate::process::{command, read, root, workshop};
 
 const USAGE: &str = "\
 cargo xtask kafka up [--nodes 1|3] [--port P]  start Apache Kafka on loopback (node n at P + n - 1)
+      [--advertised P,P,P]                     ports that clients are told instead, such as a proxy's
+      [--secure]                               with TLS, mutual TLS, SASL PLAIN and SCRAM besides
 cargo xtask kafka status                       say what runs and where
+cargo xtask kafka kill N                       kill -9 node N
+cargo xtask kafka start N                      start node N again, on the data it had
 cargo xtask kafka down                         stop it and remove its data
-cargo xtask kafka tool NAME ARGS...            run one of Kafka's own command-line tools";
+cargo xtask kafka tool NAME ARGS...            run one of Kafka's own command-line tools
+
+up, status, kill, start and down take --name NAME: clusters of different names run side by side.";
 
 /// (name, main class): the tools as their scripts in Kafka's `bin` call them.
 const TOOLS: &[(&str, &str)] = &[
@@ -79,12 +86,40 @@ const STOP: Duration = Duration::from_secs(30);
 /// Runs one verb.
 pub fn kafka(arguments: &[String]) -> anyhow::Result<()> {
     let rest = arguments.get(1..).unwrap_or_default();
+    let cluster = || -> anyhow::Result<Cluster> {
+        Ok(Cluster::named(
+            &word(rest, "--name")?.unwrap_or_else(|| "cluster".into()),
+        ))
+    };
     match arguments.first().map(String::as_str) {
-        Some("up") => up(rest),
-        Some("status") => status(),
-        Some("down") => down(),
+        Some("up") => up(&cluster()?, rest),
+        Some("status") => status(&cluster()?),
+        Some("kill") => cluster()?.kill(node(rest)?),
+        Some("start") => cluster()?.revive(node(rest)?),
+        Some("down") => down(&cluster()?),
         Some("tool") => tool(rest),
         _ => bail!("{USAGE}"),
+    }
+}
+
+/// The word that follows a flag.
+fn word(arguments: &[String], name: &str) -> anyhow::Result<Option<String>> {
+    let Some(at) = arguments.iter().position(|argument| argument == name) else {
+        return Ok(None);
+    };
+    let value = arguments.get(at + 1);
+    Ok(Some(
+        value
+            .with_context(|| format!("{name} needs a value"))?
+            .clone(),
+    ))
+}
+
+fn node(arguments: &[String]) -> anyhow::Result<u16> {
+    let said = arguments.first().map_or("", String::as_str);
+    match said.parse() {
+        Ok(node @ 1..=3) => Ok(node),
+        _ => bail!("node {said:?}: 1, 2 or 3"),
     }
 }
 
@@ -101,13 +136,27 @@ fn option(arguments: &[String], name: &str, default: u16) -> anyhow::Result<u16>
         .with_context(|| format!("{name} {value}: not a number from 0 to 65535"))
 }
 
-fn up(arguments: &[String]) -> anyhow::Result<()> {
+fn up(cluster: &Cluster, arguments: &[String]) -> anyhow::Result<()> {
     let nodes = option(arguments, "--nodes", 1)?;
     let port = option(arguments, "--port", 0)?;
     if !matches!(nodes, 1 | 3) {
         bail!("--nodes {nodes}: 1 or 3");
     }
-    let cluster = Cluster::named("cluster");
+    let advertised = word(arguments, "--advertised")?.unwrap_or_default();
+    let advertised = advertised
+        .split(',')
+        .filter(|port| !port.is_empty())
+        .map(|port| {
+            port.parse()
+                .with_context(|| format!("--advertised {port}: not a port"))
+        })
+        .collect::<anyhow::Result<Vec<u16>>>()?;
+    if !advertised.is_empty() && advertised.len() != usize::from(nodes) {
+        bail!(
+            "--advertised names {} ports for {nodes} nodes",
+            advertised.len()
+        );
+    }
     let running = cluster.running();
     if running > 0 {
         bail!(
@@ -116,15 +165,24 @@ fn up(arguments: &[String]) -> anyhow::Result<()> {
         );
     }
     prepare()?;
-    cluster.start(nodes, port)?;
+    let layout = Layout {
+        nodes,
+        port,
+        advertised,
+        secure: arguments.iter().any(|argument| argument == "--secure"),
+    };
+    cluster.start_as(&layout)?;
     let address = cluster.bootstrap()?;
     println!("Apache Kafka {} answers at {address}", version()?);
+    if layout.secure {
+        print!("{}", fs::read_to_string(cluster.folder().join("doors"))?);
+        println!("certificates are in {}", cluster.folder().display());
+    }
     println!("stop it by: cargo xtask kafka down");
     Ok(())
 }
 
-fn status() -> anyhow::Result<()> {
-    let cluster = Cluster::named("cluster");
+fn status(cluster: &Cluster) -> anyhow::Result<()> {
     match cluster.running() {
         0 => println!("no Apache Kafka runs; start one by: cargo xtask kafka up"),
         count => println!(
@@ -135,8 +193,7 @@ fn status() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn down() -> anyhow::Result<()> {
-    let cluster = Cluster::named("cluster");
+fn down(cluster: &Cluster) -> anyhow::Result<()> {
     let running = cluster.running();
     cluster.stop()?;
     println!("stopped {running} node(s) of Apache Kafka");
@@ -279,6 +336,17 @@ fn java(options: &[&str]) -> Command {
     java
 }
 
+/// What a cluster looks like.
+struct Layout {
+    nodes: u16,
+    /// Of the first node; 0: free ones.
+    port: u16,
+    /// What clients are told, a node each; empty: the real ports.
+    advertised: Vec<u16>,
+    /// With the doors of [`kafka_secure`] besides.
+    secure: bool,
+}
+
 /// Nodes of Apache Kafka that run in the background, known by their files: a process that starts
 /// them need not be the one that stops them.
 #[derive(Debug)]
@@ -300,24 +368,46 @@ impl Cluster {
 
     /// Formats fresh nodes, starts them and waits until every one answers. Port 0: free ones.
     pub fn start(&self, nodes: u16, port: u16) -> anyhow::Result<()> {
+        self.start_as(&Layout {
+            nodes,
+            port,
+            advertised: Vec::new(),
+            secure: false,
+        })
+    }
+
+    fn start_as(&self, layout: &Layout) -> anyhow::Result<()> {
+        let Layout { nodes, port, .. } = *layout;
         if self.folder.exists() {
             fs::remove_dir_all(&self.folder)?;
         }
         fs::create_dir_all(&self.folder)?;
-        let mut brokers = Vec::new();
-        for node in 0..nodes {
-            brokers.push(if port == 0 { free_port()? } else { port + node });
-        }
+        let brokers = (0..nodes)
+            .map(|node| {
+                if port == 0 {
+                    free_port()
+                } else {
+                    Ok(port + node)
+                }
+            })
+            .collect::<anyhow::Result<Vec<u16>>>()?;
         let controllers = (0..nodes)
             .map(|_| free_port())
             .collect::<anyhow::Result<Vec<u16>>>()?;
+        if layout.secure {
+            kafka_secure::certificates(&self.folder)?;
+        }
         let identity =
             read_last_line(java(&["-Xmx64m"]).args(["kafka.tools.StorageTool", "random-uuid"]))?;
+        let mut doors = String::new();
         for node in 1..=nodes {
-            let settings = self.settings(node, &brokers, &controllers)?;
+            let settings = self.settings(node, layout, &brokers, &controllers, &mut doors)?;
             let mut format = java(&["-Xmx128m"]);
             format.args(["kafka.tools.StorageTool", "format", "-t", &identity, "-c"]);
             format.arg(&settings);
+            if layout.secure {
+                format.args(kafka_secure::SCRAM_USERS);
+            }
             read(format).context("a node of Apache Kafka could not be formatted")?;
             self.spawn(node, &settings)?;
         }
@@ -326,6 +416,7 @@ impl Cluster {
             .map(|port| format!("127.0.0.1:{port}"))
             .collect();
         fs::write(self.folder.join("bootstrap"), addresses.join(","))?;
+        fs::write(self.folder.join("doors"), doors)?;
         for address in &addresses {
             if let Err(error) = self.wait(address) {
                 self.stop()?;
@@ -335,7 +426,16 @@ impl Cluster {
         Ok(())
     }
 
-    fn settings(&self, node: u16, brokers: &[u16], controllers: &[u16]) -> anyhow::Result<PathBuf> {
+    /// Nodes speak to each other and to the tools of this program by listeners of their own: a proxy
+    /// that cuts clients off cuts no node off.
+    fn settings(
+        &self,
+        node: u16,
+        layout: &Layout,
+        brokers: &[u16],
+        controllers: &[u16],
+        doors: &mut String,
+    ) -> anyhow::Result<PathBuf> {
         let copies = brokers.len();
         let in_sync = copies.div_ceil(2);
         let voters: Vec<String> = controllers
@@ -344,17 +444,35 @@ impl Cluster {
             .map(|(port, node)| format!("{node}@127.0.0.1:{port}"))
             .collect();
         let (voters, at) = (voters.join(","), usize::from(node) - 1);
-        let (broker, controller) = (brokers[at], controllers[at]);
+        let (broker, controller, internal) = (brokers[at], controllers[at], free_port()?);
+        let told = layout.advertised.get(at).copied().unwrap_or(broker);
+        let mut listeners = format!(
+            "PLAINTEXT://127.0.0.1:{broker},INTERNAL://127.0.0.1:{internal},\
+             CONTROLLER://127.0.0.1:{controller}"
+        );
+        let mut advertised =
+            format!("PLAINTEXT://127.0.0.1:{told},INTERNAL://127.0.0.1:{internal}");
+        let mut secure = String::new();
+        if layout.secure {
+            for door in kafka_secure::DOORS {
+                let address = format!("{door}://127.0.0.1:{}", free_port()?);
+                listeners = format!("{listeners},{address}");
+                advertised = format!("{advertised},{address}");
+                doors.extend([address.replace("://", " ").as_str(), "\n"]);
+            }
+            secure = kafka_secure::settings(&self.folder);
+        }
         let data = self.folder.join(format!("n{node}"));
         let text = format!(
             "process.roles=broker,controller\n\
              node.id={node}\n\
              controller.quorum.voters={voters}\n\
-             listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{broker}\n\
-             inter.broker.listener.name=PLAINTEXT\n\
+             listeners={listeners}\n\
+             advertised.listeners={advertised}\n\
+             inter.broker.listener.name=INTERNAL\n\
              controller.listener.names=CONTROLLER\n\
-             listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n\
+             listener.security.protocol.map=CONTROLLER:PLAINTEXT,INTERNAL:PLAINTEXT,\
+             PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL\n\
              log.dirs={data}\n\
              num.partitions=4\n\
              default.replication.factor={copies}\n\
@@ -366,7 +484,7 @@ impl Cluster {
              transaction.state.log.num.partitions=4\n\
              share.coordinator.state.topic.replication.factor={copies}\n\
              share.coordinator.state.topic.min.isr={in_sync}\n\
-             group.initial.rebalance.delay.ms=0\n",
+             group.initial.rebalance.delay.ms=0\n{secure}",
             data = data.display(),
         );
         let path = self.folder.join(format!("n{node}.properties"));
@@ -374,9 +492,36 @@ impl Cluster {
         Ok(path)
     }
 
+    /// `kill -9` of one node.
+    fn kill(&self, node: u16) -> anyhow::Result<()> {
+        let pid = self.pid(node).filter(|pid| is_kafka(*pid));
+        let pid = pid.with_context(|| format!("node {node} does not run"))?;
+        read(command("kill", &["-KILL", &pid.to_string()]))?;
+        while is_kafka(pid) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        println!("node {node} is gone");
+        Ok(())
+    }
+
+    /// Starts one node again; it need not answer yet when this returns.
+    fn revive(&self, node: u16) -> anyhow::Result<()> {
+        if self.pid(node).is_some_and(is_kafka) {
+            bail!("node {node} runs already");
+        }
+        let settings = self.folder.join(format!("n{node}.properties"));
+        if !settings.exists() {
+            bail!("there never was a node {node} in {}", self.folder.display());
+        }
+        self.spawn(node, &settings)?;
+        println!("node {node} starts");
+        Ok(())
+    }
+
     fn spawn(&self, node: u16, settings: &Path) -> anyhow::Result<()> {
         use std::os::unix::process::CommandExt as _;
-        let log = fs::File::create(self.folder.join(format!("n{node}.log")))?;
+        let log = self.folder.join(format!("n{node}.log"));
+        let log = fs::File::options().create(true).append(true).open(log)?;
         let mut broker = java(&["-Xms256m", "-Xmx512m"]);
         broker.arg("kafka.Kafka").arg(settings);
         broker.stdin(Stdio::null());
@@ -390,6 +535,10 @@ impl Cluster {
 
     fn pid_file(&self, node: u16) -> PathBuf {
         self.folder.join(format!("n{node}.pid"))
+    }
+
+    fn pid(&self, node: u16) -> Option<u32> {
+        fs::read_to_string(self.pid_file(node)).ok()?.parse().ok()
     }
 
     fn wait(&self, address: &str) -> anyhow::Result<()> {
@@ -438,9 +587,7 @@ impl Cluster {
 
     /// The nodes' process ids, whether they run or not.
     pub fn pids(&self) -> Vec<u32> {
-        (1..=3)
-            .filter_map(|node| fs::read_to_string(self.pid_file(node)).ok()?.parse().ok())
-            .collect()
+        (1..=3).filter_map(|node| self.pid(node)).collect()
     }
 
     /// How many nodes run.

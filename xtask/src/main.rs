@@ -7,6 +7,7 @@ mod ci;
 mod console;
 mod fuzz;
 mod kafka;
+mod kafka_secure;
 mod prepare;
 mod process;
 mod programs;
@@ -29,7 +30,8 @@ cargo xtask VERB
   bench kafka       measure against a real Apache Kafka (--records N, --rounds N, --seconds N, --no-build)
   console [shots]   fetch the libraries of the console into the repository, by npm's lock file; or take
                     the pictures of docs/console anew
-  kafka VERB        a real Apache Kafka on loopback and its own tools: up | down | status | tool NAME
+  kafka VERB        a real Apache Kafka on loopback and its own tools: up | status | kill | start |
+                    down | tool NAME
 ";
 
 fn main() -> ExitCode {

@@ -17,6 +17,7 @@ const DEBIAN: &[(&str, &str)] = &[
     ("node", "nodejs"),
     ("npm", "npm"),
     ("chromium", "chromium"),
+    ("openssl", "openssl"),
 ];
 
 /// The programs of the virtual environment.
