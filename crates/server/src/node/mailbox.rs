@@ -231,8 +231,15 @@ impl Mailbox {
     /// As [`Mailbox::nudge`], for a flush: a worker that lets inputs gather goes on at once, since
     /// answers wait for it.
     pub fn nudge_flushed(&self) {
-        self.flushed.store(true, Ordering::SeqCst);
+        self.announce_flush(|| ());
+    }
+
+    /// The nudge comes first: a worker that looks between the two sees the flush and rests once too
+    /// little. The other way round it would see neither, and rest once too long.
+    fn announce_flush(&self, between: impl FnOnce()) {
         self.nudge();
+        between();
+        self.flushed.store(true, Ordering::SeqCst);
         if self.gathering.swap(false, Ordering::SeqCst)
             && let Some(thread) = self.thread.get()
         {
@@ -329,6 +336,17 @@ mod tests {
             mailbox.nudge_flushed();
             resting.join().unwrap();
         });
+    }
+
+    #[test]
+    fn a_flush_announced_around_a_look_is_seen_or_ends_the_next_rest() {
+        let (_poll, mailbox) = mailbox();
+        let mut letters = Letters::default();
+        let mut seen = None;
+        mailbox.announce_flush(|| seen = mailbox.take(&mut letters, || 7));
+        let ends_the_rest = mailbox.flushed.load(Ordering::SeqCst);
+        assert!(seen.is_some() || ends_the_rest);
+        assert!(seen.is_some(), "the flush is older than the look");
     }
 
     #[test]
