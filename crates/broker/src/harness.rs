@@ -11,7 +11,7 @@ use crate::hooks::{
 };
 use crate::input::{ConnId, Input, Now, Refusal, Returned};
 use crate::interest::Interest;
-use crate::message::{Commit, OwnedMessage, Position, REFUSED};
+use crate::message::{Commit, Messages, OwnedMessage, Position, REFUSED};
 use crate::outbox::Outbox;
 use crate::restore::Markers;
 use crate::retained::RetainedIndex;
@@ -61,6 +61,15 @@ pub(crate) struct World {
     pub hold_flushes: bool,
     /// The log refuses everything.
     pub refuse: bool,
+    /// The journal is full: it refuses all but what a checkpoint waits for.
+    pub full: bool,
+    /// Entries with more bytes are refused.
+    pub entry_bytes_max: usize,
+    /// The shards do not hear yet of what is refused.
+    pub hold_refusals: bool,
+    refusals: VecDeque<(usize, u64, commitlog::Entry, Messages)>,
+    /// Bytes of the largest entry that was appended.
+    pub largest_entry: usize,
     /// Reads are not answered; they wait in `reads`.
     pub hold_reads: bool,
     appends: VecDeque<Arc<Commit>>,
@@ -118,6 +127,11 @@ impl World {
             hold_appends: false,
             hold_flushes: false,
             refuse: false,
+            full: false,
+            entry_bytes_max: usize::MAX,
+            hold_refusals: false,
+            refusals: VecDeque::new(),
+            largest_entry: 0,
             hold_reads: false,
             appends: VecDeque::new(),
             mirrored: [0; 2],
@@ -152,6 +166,7 @@ impl World {
         self.now.mono_ms = 0;
         self.clients.clear();
         self.appends.clear();
+        self.refusals.clear();
         self.flushed = self.lsn;
         self.start(workers);
         let journal = std::mem::take(&mut self.journal);
@@ -245,23 +260,21 @@ impl World {
     fn end_turn(&mut self, worker: usize) -> bool {
         let turn = self.out[worker].turn.number();
         let mut busy = false;
+        let filling = &self.out[worker].turn;
+        let lacks_earlier = filling.needs_earlier() && !self.refusals.is_empty();
+        let full = self.full && !filling.may_use_last_room();
         if let Some((entry, messages)) = self.out[worker].turn.finish() {
             busy = true;
-            if self.refuse {
-                let returned = Some(Returned {
-                    entry: &entry,
-                    messages: &messages,
-                });
-                let why = Refusal::Full;
-                let input = Input::Refused {
-                    turn,
-                    why,
-                    returned,
-                };
-                self.handle(worker, input);
+            let bytes = entry.appends.iter().map(|append| append.batch.len()).sum();
+            if self.refuse || full || lacks_earlier || bytes > self.entry_bytes_max {
+                self.refusals.push_back((worker, turn, entry, messages));
             } else {
+                self.largest_entry = self.largest_entry.max(bytes);
                 self.append(worker, turn, entry, messages);
             }
+        }
+        if !self.hold_refusals {
+            self.tell_refusals();
         }
         let mut dirty = Vec::new();
         self.out[worker].take_dirty(&mut dirty);
@@ -324,13 +337,23 @@ impl World {
         busy
     }
 
-    fn append(
-        &mut self,
-        worker: usize,
-        turn: u64,
-        entry: commitlog::Entry,
-        messages: crate::message::Messages,
-    ) {
+    fn tell_refusals(&mut self) {
+        while let Some((worker, turn, entry, messages)) = self.refusals.pop_front() {
+            let returned = Some(Returned {
+                entry: &entry,
+                messages: &messages,
+            });
+            let why = Refusal::Full;
+            let input = Input::Refused {
+                turn,
+                why,
+                returned,
+            };
+            self.handle(worker, input);
+        }
+    }
+
+    fn append(&mut self, worker: usize, turn: u64, entry: commitlog::Entry, messages: Messages) {
         self.lsn += 1;
         let mut given = Vec::new();
         let mut logged = Vec::new();

@@ -332,7 +332,7 @@ impl Inbox {
     }
 
     /// Takes out what `is_taken` says, in order.
-    pub(crate) fn take_where(&mut self, is_taken: impl Fn(&Owed) -> bool) -> Vec<Owed> {
+    pub(crate) fn take_where(&mut self, is_taken: impl FnMut(&Owed) -> bool) -> Vec<Owed> {
         let (taken, kept): (Vec<Owed>, Vec<Owed>) = self.iter().partition(is_taken);
         if !taken.is_empty() {
             self.refill(kept.into_iter());

@@ -172,7 +172,9 @@ pub enum Input<'a> {
     },
     /// An entry is in the log; in the order of the log.
     Committed(&'a Arc<Commit>),
-    /// The log took nothing of this worker's turn.
+    /// The log took nothing of this worker's turn, nor of later ones that need it
+    /// ([`Turn::needs_earlier`](crate::turn::Turn::needs_earlier)) and were finished before the shard
+    /// heard of this.
     Refused {
         /// The turn's number.
         turn: u64,

@@ -10,6 +10,13 @@ pub const FILTER_LEVELS_MAX: usize = 128;
 /// split, so a turn may exceed this by the last message put into it.
 pub const TURN_BYTES_MAX: usize = 1024 * 1024;
 
+/// Bytes of a turn at which a shard goes on in the next one with what it does by itself: snapshots,
+/// what the log refused, deliveries that are given up.
+pub const STEP_BYTES: usize = 512 * 1024;
+
+/// Owed messages that one session gives up in one record.
+pub const GIVEN_UP_MAX: usize = 4_096;
+
 /// Weight (one a topic and one a match) that a cache from topics to matches may hold; half of it
 /// is dropped at once when it is full.
 pub const TOPIC_CACHE_WEIGHT_MAX: usize = 32 * 1024;
@@ -68,6 +75,7 @@ pub const HOOKS_MAX: usize = 1_024;
 /// Record headers that are gathered without an allocation; more are taken, at the price of one.
 pub const HEADERS_INLINE: usize = 16;
 
+const _: () = assert!(STEP_BYTES < TURN_BYTES_MAX);
 const _: () = assert!(FILTER_LEVELS_MAX < u8::MAX as usize);
 const _: () = assert!(RETAINED_PAGE_MAX <= RETAINED_STEPS_MAX);
 const _: () = assert!(7 * PACKET_BYTES_MAX as usize + BATCH_CUT_BYTES < BATCH_BYTES_MAX);

@@ -97,7 +97,7 @@ pub struct Messages {
     text: Box<str>,
     bytes: Bytes,
     entries: Box<[Entry]>,
-    events: Box<[Place]>,
+    events: Box<[(Place, u32)]>,
 }
 
 /// Ranges into the arenas. Topic, publisher and user name lie side by side in `text`; properties
@@ -157,8 +157,8 @@ impl Messages {
         }
     }
 
-    /// Where the records of events are that happened whatever becomes of the turn.
-    pub(crate) fn events(&self) -> &[Place] {
+    /// Where the records of events are that happened whatever becomes of the turn, and whose.
+    pub(crate) fn events(&self) -> &[(Place, u32)] {
         &self.events
     }
 
@@ -221,7 +221,7 @@ pub struct MessagesBuilder {
     text: String,
     bytes: Vec<u8>,
     entries: Vec<Entry>,
-    events: Vec<Place>,
+    events: Vec<(Place, u32)>,
 }
 
 impl MessagesBuilder {
@@ -245,9 +245,9 @@ impl MessagesBuilder {
         self.text.len() + self.bytes.len() + self.entries.len() * size_of::<Entry>()
     }
 
-    /// The record there tells of an event that happened whatever becomes of the turn.
-    pub(crate) fn happened(&mut self, place: Place) {
-        self.events.push(place);
+    /// The record there tells of an event of `owner` that happened whatever becomes of the turn.
+    pub(crate) fn happened(&mut self, place: Place, owner: u32) {
+        self.events.push((place, owner));
     }
 
     /// Adds a message; answers its index.

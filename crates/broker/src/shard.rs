@@ -55,8 +55,9 @@ use foldhash::fast::RandomState;
 use frames::Frames;
 use groups::Groups;
 use hashbrown::{HashMap, HashSet};
-use lost::Lost;
+use journal::RefusedDeliveries;
 use matches::{Matched, Subscriber};
+use owed::GivingUp;
 use pump::Reading;
 use recent::Recent;
 use replay::Restoring;
@@ -116,7 +117,7 @@ pub struct Shard {
     /// QoS 2 messages that came in, whose record is on its way into the log, by turn.
     receiving: VecDeque<(u64, SessionRef, u16)>,
     /// Those whose record the log refused.
-    refused_deliveries: Vec<(SessionRef, u16)>,
+    refused_deliveries: RefusedDeliveries,
     reads: HashMap<u64, Reading, RandomState>,
     /// Deliveries whose messages are being read for the event of their acknowledgement: session,
     /// packet id and message.
@@ -128,7 +129,7 @@ pub struct Shard {
     frames: Frames,
     snapshots: Snapshots,
     unconfirmed: Unconfirmed,
-    lost: Lost,
+    giving_up: GivingUp,
     restoring: Restoring,
     /// Owed messages in all inboxes, and what they take in memory.
     owed: u64,
@@ -179,7 +180,7 @@ impl Shard {
             held: VecDeque::new(),
             journalled: VecDeque::new(),
             receiving: VecDeque::new(),
-            refused_deliveries: Vec::new(),
+            refused_deliveries: RefusedDeliveries::default(),
             reads: HashMap::default(),
             acking: HashSet::default(),
             searches: HashMap::default(),
@@ -188,7 +189,7 @@ impl Shard {
             frames: Frames::default(),
             snapshots: Snapshots::new(worker, workers),
             unconfirmed: Unconfirmed::default(),
-            lost: Lost::default(),
+            giving_up: GivingUp::default(),
             restoring: Restoring::default(),
             owed: 0,
             owed_bytes: 0,

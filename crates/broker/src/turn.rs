@@ -5,7 +5,7 @@ mod again;
 mod appends;
 mod writer;
 
-pub(crate) use self::again::EventRecord;
+pub(crate) use self::again::{EventRecord, owner_of};
 use self::appends::Appends;
 use self::writer::{Scratch, Writer};
 use crate::hooks::{Event, HookTable};
@@ -171,6 +171,8 @@ pub struct Turn {
     properties: Vec<u8>,
     number: u64,
     ack: Ack,
+    last_room: bool,
+    needs_earlier: bool,
 }
 
 impl Turn {
@@ -185,6 +187,8 @@ impl Turn {
             properties: Vec::new(),
             number: 1,
             ack: Ack::Memory,
+            last_room: false,
+            needs_earlier: false,
         }
     }
 
@@ -223,6 +227,28 @@ impl Turn {
     /// Whether the turn should be ended ([`TURN_BYTES_MAX`]).
     pub fn is_full(&self) -> bool {
         self.size_bytes() >= TURN_BYTES_MAX
+    }
+
+    /// A checkpoint waits for what is in this turn: it may use the last room of the journal.
+    pub(crate) fn use_last_room(&mut self) {
+        self.last_room = true;
+    }
+
+    /// Whether the turn may use the last room of the journal, which is kept for what a checkpoint
+    /// waits for. To be asked before [`Turn::finish`].
+    pub fn may_use_last_room(&self) -> bool {
+        self.last_room
+    }
+
+    /// The turn makes no sense without all turns before it.
+    pub(crate) fn need_earlier(&mut self) {
+        self.needs_earlier = true;
+    }
+
+    /// Whether the log must refuse the turn if it refused an earlier one of this worker and the
+    /// shard had not heard of that when the turn was finished. To be asked before [`Turn::finish`].
+    pub fn needs_earlier(&self) -> bool {
+        self.needs_earlier
     }
 
     /// Strictest level that anything in this turn asks for.
@@ -377,7 +403,7 @@ impl Turn {
             appends: &mut self.appends,
             scratch: &mut self.scratch,
             now_ms,
-            happened: happened.then_some(&mut self.messages),
+            happened: happened.then_some((&mut self.messages, owner_of(facts.client_id()))),
             mirrored: 0,
         };
         match *facts {
@@ -437,6 +463,7 @@ impl Turn {
         self.scratch.shrink();
         self.number += 1;
         self.ack = Ack::Memory;
+        (self.last_room, self.needs_earlier) = (false, false);
         Some((
             Entry {
                 appends,
@@ -478,6 +505,19 @@ impl<'a> EventFacts<'a> {
             Self::Delivered(_) => Event::MessageDelivered,
             Self::Acked(_) => Event::MessageAcked,
             Self::Dropped(..) => Event::MessageDropped,
+        }
+    }
+
+    /// Whose event it is: the client's, or the receiver's.
+    fn client_id(&self) -> &'a str {
+        match self {
+            Self::Connected { client_id, .. }
+            | Self::Disconnected { client_id, .. }
+            | Self::Subscribed { client_id, .. }
+            | Self::Unsubscribed { client_id, .. } => client_id,
+            Self::Delivered(delivery) | Self::Acked(delivery) | Self::Dropped(delivery, _) => {
+                delivery.client_id
+            }
         }
     }
 

@@ -48,7 +48,7 @@ pub use compaction::Compaction;
 pub use entry::{Append, Entry, Op, Refusal, Staged};
 pub use flush::{FlushAdvice, FlushPolicy, FlushTicket, Flushed};
 pub use journal::part::PartPreparation;
-pub use log::{Log, LogConfig};
+pub use log::{Log, LogConfig, Room};
 pub use producers::ProducerState;
 pub use reader::{LogReader, Sizes};
 pub use recovery::{Recovery, Replay, ReplayedEntry};

@@ -90,6 +90,15 @@ impl LogConfig {
     }
 }
 
+/// How much of the journal an entry may fill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// All but what [`Log::keep_last_room`] keeps.
+    Usual,
+    /// All of it.
+    Last,
+}
+
 /// The durable log.
 ///
 /// [`Log::stage`] any number of entries, then [`Log::write`] once; after that the entries are
@@ -115,8 +124,8 @@ pub struct Log {
     /// Last staged entry.
     staged_lsn: Lsn,
     anything_staged: bool,
-    /// Whose entries may use the last room of the journal.
-    room_kept_for: Option<PartitionId>,
+    /// The last room of the journal is kept for what a checkpoint waits for.
+    keeps_room: bool,
     touched: Vec<PartitionId>,
     unflushed: Vec<PartitionId>,
     directory_changed: bool,
@@ -306,7 +315,7 @@ impl Log {
             recovery: start.recovery,
             staged_lsn: start.lsn,
             anything_staged: false,
-            room_kept_for: None,
+            keeps_room: false,
             touched: Vec::new(),
             unflushed: Vec::new(),
             directory_changed: false,
@@ -328,25 +337,36 @@ impl Log {
     /// [`Error::Full`], [`Error::JournalFull`] and [`Error::EntryTooLarge`]; any other error
     /// latches the log.
     pub fn stage(&mut self, entry: Entry, now_ms: u64) -> Result<Staged, Error> {
-        self.stage_as(entry, now_ms, false)
+        self.stage_as(entry, Room::Usual, now_ms, false)
+    }
+
+    /// As [`Log::stage`], in the room that the entry may use.
+    pub fn stage_in(&mut self, entry: Entry, room: Room, now_ms: u64) -> Result<Staged, Error> {
+        self.stage_as(entry, room, now_ms, false)
     }
 
     /// Whether an entry would be staged now, for who wants to keep one that would not; the error is
     /// that of [`Log::stage`].
-    pub fn admits(&mut self, entry: &Entry, now_ms: u64) -> Result<(), Error> {
+    pub fn admits(&mut self, entry: &Entry, room: Room, now_ms: u64) -> Result<(), Error> {
         self.shared.latch.check()?;
-        self.admit(entry, now_ms)
+        self.admit(entry, room, now_ms)
     }
 
     /// As [`Log::stage`] for an entry of those whose state is no function of the journal, such as
     /// Kafka's producers: [`Log::replay`] does not show its batches.
     pub fn stage_foreign(&mut self, entry: Entry, now_ms: u64) -> Result<Staged, Error> {
-        self.stage_as(entry, now_ms, true)
+        self.stage_as(entry, Room::Usual, now_ms, true)
     }
 
-    fn stage_as(&mut self, entry: Entry, now_ms: u64, foreign: bool) -> Result<Staged, Error> {
+    fn stage_as(
+        &mut self,
+        entry: Entry,
+        room: Room,
+        now_ms: u64,
+        foreign: bool,
+    ) -> Result<Staged, Error> {
         self.shared.latch.check()?;
-        self.admit(&entry, now_ms)?;
+        self.admit(&entry, room, now_ms)?;
         self.anything_staged = true;
         self.time_ms = self.time_ms.max(now_ms);
         let shared = Arc::clone(&self.shared);
@@ -510,10 +530,7 @@ impl Log {
     /// Whether entries of so many bytes together, at most one part's size, find room in the
     /// journal. Where not, a checkpoint makes some.
     pub fn has_room(&self, bytes: u64) -> bool {
-        let kept = self
-            .room_kept_for
-            .map_or(0, |_| self.journal.reserve_bytes());
-        self.journal.has_room(bytes + kept)
+        self.journal.has_room(bytes + self.kept_room())
     }
 
     /// The last entry appended.
@@ -526,10 +543,19 @@ impl Log {
         self.shared.flushed.load(Ordering::Acquire)
     }
 
-    /// Entries that write to nothing but `partition` may use the last room of the journal: those
-    /// that a checkpoint waits for, and with it everyone else.
-    pub fn keep_room_for(&mut self, partition: PartitionId) {
-        self.room_kept_for = Some(partition);
+    /// From now on only entries of [`Room::Last`] may use the last room of the journal: those that a
+    /// checkpoint waits for, and with it everyone else.
+    pub fn keep_last_room(&mut self) {
+        self.keeps_room = true;
+    }
+
+    /// Bytes that entries of [`Room::Usual`] leave alone.
+    fn kept_room(&self) -> u64 {
+        if self.keeps_room {
+            self.journal.reserve_bytes()
+        } else {
+            0
+        }
     }
 
     /// Retention and compaction keep `partition` from `offset` on for `owner` (a number that each
@@ -559,7 +585,7 @@ impl Log {
     }
 
     /// Refuses what cannot be appended as a whole, before anything is changed.
-    fn admit(&mut self, entry: &Entry, now_ms: u64) -> Result<(), Error> {
+    fn admit(&mut self, entry: &Entry, room: Room, now_ms: u64) -> Result<(), Error> {
         let mut sizes = Vec::with_capacity(entry.appends.len());
         for append in &entry.appends {
             let on_disk = self
@@ -580,13 +606,11 @@ impl Log {
         if bytes > bytes_max {
             return Err(Error::EntryTooLarge { bytes, bytes_max });
         }
-        let first = |append: &Append| Some(append.partition) == self.room_kept_for;
-        let room = if self.room_kept_for.is_none() || entry.appends.iter().all(first) {
-            bytes
-        } else {
-            bytes + self.journal.reserve_bytes()
+        let kept = match room {
+            Room::Usual => self.kept_room(),
+            Room::Last => 0,
         };
-        if !self.journal.has_room(room) {
+        if !self.journal.has_room(bytes + kept) {
             let (used_bytes, bytes_max) = self.journal.fill();
             return Err(Error::JournalFull {
                 used_bytes,

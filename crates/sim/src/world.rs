@@ -8,7 +8,7 @@ mod wires;
 
 use broker::{BrokerSettings, CloseCause, ConnId, HookSettings, Input, Now, worker_of};
 use commitlog::disk::MemoryDisk;
-use commitlog::{Dropped, LogConfig, StreamSettings};
+use commitlog::{Dropped, LogConfig, Room, StreamSettings};
 use mqtt::{Packet, ReasonCode, Version};
 use node::{Mail, Node, Worker};
 use std::collections::BTreeMap;
@@ -325,9 +325,22 @@ impl World {
         let node = self.node.as_mut().expect("the node runs");
         let place = &mut node.workers[usize::from(worker)];
         let out = &mut place.out;
-        let turn = out.turn.number();
+        let number = out.turn.number();
+        let room = if out.turn.may_use_last_room() {
+            Room::Last
+        } else {
+            Room::Usual
+        };
+        let heard = out.turn.needs_earlier().then_some(place.heard);
         if let Some((entry, messages)) = out.turn.finish() {
-            node.turns.push_back((worker, turn, entry, messages));
+            node.turns.push_back(node::Turn {
+                worker,
+                number,
+                room,
+                heard,
+                entry,
+                messages,
+            });
         }
         place.mail.extend(out.reads.drain(..).map(Mail::Read));
         place

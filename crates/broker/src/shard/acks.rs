@@ -137,6 +137,7 @@ impl Shard {
         now: Now,
         out: &mut Outbox,
     ) {
+        self.lost_first_of(slot, now, out);
         let session = &mut self.sessions[slot];
         let Some(owed) = session.outbound.remove(packet_id) else {
             return;

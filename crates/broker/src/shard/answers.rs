@@ -277,9 +277,10 @@ impl Shard {
         let applied = self.progress.applied_lsn.max(flushed);
         self.progress.appended(turn, applied);
         self.snapshot_refused(turn);
+        self.keep_lost(turn, returned, now, out);
         self.receive_refused(turn, now, out);
-        self.keep_lost(turn, returned);
-        self.journal_refused(turn, why, now);
+        self.journal_refused(turn);
+        self.retry_later(why, now);
         self.release_appended(now, out);
         self.release_flushed(flushed, now, out);
     }

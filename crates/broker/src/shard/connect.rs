@@ -45,6 +45,7 @@ impl Shard {
                 return;
             }
         };
+        self.lost_first(client_id, now, out);
         let (slot, present) = self.find_or_make(client_id, connect, now, out);
         let expiry_asked = connect.session_expiry_s();
         let expiry_s = match self.settings.session_expiry_s_max {

@@ -63,7 +63,6 @@ impl Shard {
             self.release_journalled(now, out);
             self.received_to(commit.turn);
             self.unconfirmed.confirmed(commit.turn);
-            self.lost.confirmed(commit.turn);
         }
     }
 
@@ -279,6 +278,7 @@ impl Shard {
         now: Now,
         out: &mut Outbox,
     ) {
+        self.lost_first_of(slot, now, out);
         let session = &mut self.sessions[slot];
         let Some(conn) = session.conn.and_then(|conn| self.conns.get_mut(conn)) else {
             return;
@@ -391,6 +391,22 @@ impl Shard {
         now: Now,
         out: &mut Outbox,
     ) {
+        if self.report_dropped(slot, owed, live, reason, now, out) {
+            self.save_dropped(slot, &[owed.position], now, out);
+        }
+    }
+
+    /// The same but for the record that replay needs. True where one is needed.
+    pub(super) fn report_dropped(
+        &mut self,
+        slot: u32,
+        owed: &Owed,
+        live: Option<Live<'_>>,
+        reason: DropReason,
+        now: Now,
+        out: &mut Outbox,
+    ) -> bool {
+        self.lost_first_of(slot, now, out);
         self.stats.dropped[reason as usize] += 1;
         let unknown = MessageView::unknown(owed.qos, owed.retain, now.wall_ms);
         let live = live.unwrap_or(Live {
@@ -401,9 +417,8 @@ impl Shard {
         dropped_event(&self.sessions[slot], live, owed.qos, reason, now, out);
         if owed.shared {
             self.settle_loan(slot, owed.position, now, out);
-        } else {
-            self.save_dropped(slot, owed.position, now, out);
         }
+        !owed.shared
     }
 }
 

@@ -129,6 +129,7 @@ impl Shard {
         self.stats.connections_closed += 1;
         self.forget_answers(&connection);
         let slot = connection.session;
+        self.lost_first_of(slot, now, out);
         let session = &mut self.sessions[slot];
         session.conn = None;
         session.disconnected = now;

@@ -382,7 +382,7 @@ impl Shard {
         };
         let (group, client_id) = (loan.group, session.client_id.clone());
         if loan.journal {
-            self.save_settled(&group, position, now, out);
+            self.save_settled(slot, &group, position, now, out);
         }
         let home = home_of(&group);
         let settled = ShardMessage::Settled {
@@ -393,16 +393,19 @@ impl Shard {
         self.post(home, settled, out);
     }
 
-    /// Writes down that a group is done with a message.
+    /// Writes down that a group is done with a message, together with what is written of the
+    /// session that had borrowed it.
     pub(super) fn save_settled(
         &mut self,
+        slot: u32,
         group: &str,
         position: Position,
         now: Now,
         out: &mut Outbox,
     ) {
+        let member = self.sessions[slot].client_id.clone();
         write_positions(&mut self.value, std::iter::once(position));
-        self.put_for(Kind::Settled, group, &[], now, out);
+        self.put_with(&member, Kind::Settled, group, &[], now, out);
     }
 
     /// One of our sessions subscribes to what a group shares.

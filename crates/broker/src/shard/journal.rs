@@ -6,16 +6,18 @@ use super::table::{
     self, Key, Kind, SessionRecord, WillRecord, write_inflight, write_positions, write_presence,
     write_subscription,
 };
-use super::timers::Due;
 use crate::inbox::Owed;
-use crate::input::{Now, Refusal};
+use crate::input::Now;
+use crate::limits::STEP_BYTES;
 use crate::message::Position;
 use crate::outbox::Outbox;
+use crate::session::SessionRef;
+use crate::turn::owner_of;
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
 use mqtt::SubscribeOptions;
 use mqtt::inflight::OutState;
-
-/// Time after which records that the log refused are tried again, ms.
-const RETRY_MS: u64 = 200;
+use std::collections::VecDeque;
 
 impl Shard {
     /// Writes what a CONNECT changed; answers whether there was anything. A session that was
@@ -153,16 +155,16 @@ impl Shard {
         }
     }
 
-    /// An owed message was given up.
+    /// Owed messages were given up.
     pub(super) fn save_dropped(
         &mut self,
         slot: u32,
-        position: Position,
+        positions: &[Position],
         now: Now,
         out: &mut Outbox,
     ) {
-        if self.sessions[slot].is_persistent() {
-            write_positions(&mut self.value, std::iter::once(position));
+        if self.sessions[slot].is_persistent() && !positions.is_empty() {
+            write_positions(&mut self.value, positions.iter().copied());
             self.put(slot, Kind::Dropped, &[], now, out);
         }
     }
@@ -229,7 +231,7 @@ impl Shard {
             let owed = session.outbound.get(packet_id);
             let loan = owed.and_then(|(_, owed)| session.loan(owed.position));
             if let Some((group, position)) = loan.map(|loan| (loan.group.clone(), loan.position)) {
-                self.save_settled(&group, position, now, out);
+                self.save_settled(slot, &group, position, now, out);
             }
         }
         let session = self.sessions.reference(slot);
@@ -238,63 +240,36 @@ impl Shard {
     }
 
     /// The log refused a turn: deliveries that must be journalled first are tried again later.
-    pub(super) fn journal_refused(&mut self, turn: u64, why: Refusal, now: Now) {
+    pub(super) fn journal_refused(&mut self, turn: u64) {
         let refused = &mut self.refused_deliveries;
         self.journalled.retain(|&(at, session, packet_id)| {
             // Later ones of the same session wait behind it, so that order is kept.
-            let waits = at == turn || refused.iter().any(|&(other, _)| other == session);
+            let waits = at == turn || refused.holds_up(session.slot);
             if waits {
-                refused.push((session, packet_id));
+                refused.push(session, packet_id);
             }
             !waits
         });
-        self.unconfirmed.refused(turn);
-        let waits = !self.refused_deliveries.is_empty()
-            || self.unconfirmed.has_lost()
-            || !self.lost.is_empty();
-        if waits && why == Refusal::Full && !self.unconfirmed.retry_is_armed {
-            self.unconfirmed.retry_is_armed = true;
-            self.timers.arm(now.mono_ms + RETRY_MS, Due::Retry);
-        }
     }
 
-    /// Tries again what the log refused.
-    pub(super) fn journal_again(&mut self, now: Now, out: &mut Outbox) {
-        self.unconfirmed.retry_is_armed = false;
-        let again = std::mem::take(&mut self.refused_deliveries);
-        for &(session, packet_id) in &again {
+    /// Journals again the deliveries that the log refused, as far as a turn should go.
+    pub(super) fn deliver_refused(&mut self, now: Now, out: &mut Outbox) {
+        while out.turn.size_bytes() < STEP_BYTES
+            && let Some((session, packet_id)) = self.refused_deliveries.pop()
+        {
             if let Some(slot) = self.sessions.current(session) {
                 self.journal_delivery(slot, packet_id, now, out);
             }
-        }
-        // What stood behind them may go on, also where the session was resumed meanwhile.
-        for (session, _) in again {
+            // What stood behind them may go on, also where the session was resumed meanwhile.
             if let Some(slot) = self.sessions.living(session) {
                 self.pump(slot, now, out);
             }
         }
-        self.write_lost(now, out);
     }
 
     /// Whether deliveries of a session wait to be journalled again; others must not overtake them.
     pub(super) fn is_held_up(&self, slot: u32) -> bool {
-        self.refused_deliveries
-            .iter()
-            .any(|(session, _)| session.slot == slot)
-    }
-
-    /// Writes the records that the log refused, and that no later ones replace, with the wills and
-    /// events that belong to them.
-    pub(super) fn write_lost(&mut self, now: Now, out: &mut Outbox) {
-        self.write_lost_events(now, out);
-        let (latest, events) = self.unconfirmed.take_lost();
-        let events = events.into_iter().map(|(key, value)| (key, Some(value)));
-        for (key, value) in latest.into_iter().chain(events) {
-            out.turn
-                .table(self.places.sessions, &key, value.as_deref(), now.wall_ms);
-            self.unconfirmed
-                .written(out.turn.number(), &key, value.as_deref());
-        }
+        self.refused_deliveries.holds_up(slot)
     }
 
     /// Puts `self.value` under a key of the session.
@@ -312,12 +287,26 @@ impl Shard {
         now: Now,
         out: &mut Outbox,
     ) {
+        self.put_with(owner, kind, owner, rest, now, out);
+    }
+
+    /// Puts `self.value` under a key; it stays together with what is written of `with`.
+    pub(super) fn put_with(
+        &mut self,
+        with: &str,
+        kind: Kind,
+        owner: &str,
+        rest: &[u8],
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        self.lost_first(with, now, out);
         table::Key::write(&mut self.key, kind, owner, rest);
-        let partition = self.places.sessions;
+        let (turn, value) = (out.turn.number(), Some(&*self.value));
         out.turn
-            .table(partition, &self.key, Some(&self.value), now.wall_ms);
+            .table(self.places.sessions, &self.key, value, now.wall_ms);
         self.unconfirmed
-            .written(out.turn.number(), &self.key, Some(&self.value));
+            .written(turn, owner_of(with), &self.key, value);
     }
 
     fn erase(&mut self, slot: u32, kind: Kind, rest: &[u8], now: Now, out: &mut Outbox) {
@@ -334,9 +323,45 @@ impl Shard {
         now: Now,
         out: &mut Outbox,
     ) {
+        self.lost_first(owner, now, out);
         Key::write(&mut self.key, kind, owner, rest);
         out.turn
             .table(self.places.sessions, &self.key, None, now.wall_ms);
-        self.unconfirmed.written(out.turn.number(), &self.key, None);
+        self.unconfirmed
+            .written(out.turn.number(), owner_of(owner), &self.key, None);
+    }
+}
+
+/// QoS 2 deliveries whose record the log refused, in order.
+#[derive(Debug, Default)]
+pub(super) struct RefusedDeliveries {
+    waiting: VecDeque<(SessionRef, u16)>,
+    /// How many of each slot wait.
+    by_slot: HashMap<u32, u32, RandomState>,
+}
+
+impl RefusedDeliveries {
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    fn holds_up(&self, slot: u32) -> bool {
+        !self.waiting.is_empty() && self.by_slot.contains_key(&slot)
+    }
+
+    fn push(&mut self, session: SessionRef, packet_id: u16) {
+        *self.by_slot.entry(session.slot).or_default() += 1;
+        self.waiting.push_back((session, packet_id));
+    }
+
+    fn pop(&mut self) -> Option<(SessionRef, u16)> {
+        let (session, packet_id) = self.waiting.pop_front()?;
+        if let Some(count) = self.by_slot.get_mut(&session.slot) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_slot.remove(&session.slot);
+            }
+        }
+        Some((session, packet_id))
     }
 }

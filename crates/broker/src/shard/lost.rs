@@ -1,14 +1,19 @@
-//! What happened although the log had no room to take it down: wills that are due, and the records
-//! of events. They are written again when there is room; a bounded number of bytes waits for that.
+//! What happened although the log had no room to take it down is written again when there is room:
+//! all of one owner in one entry, before anything newer of it, and no more in a turn than a turn
+//! should hold.
 
 use super::Shard;
-use crate::input::{Now, Returned};
-use crate::limits::LOST_BYTES_MAX;
+use super::table::{Key, Kind, write_positions};
+use super::timers::Due;
+use crate::input::{Now, Refusal, Returned};
+use crate::limits::STEP_BYTES;
 use crate::outbox::Outbox;
-use crate::turn::{EventRecord, PublishFacts};
+use crate::turn::{EventRecord, PublishFacts, owner_of};
 use crate::will::OwnedWill;
-use std::collections::VecDeque;
 use std::sync::Arc;
+
+/// Time after which what the log refused is tried again, ms.
+const RETRY_MS: u64 = 200;
 
 /// A will that is published, with all that its PUBLISH needs.
 #[derive(Debug)]
@@ -19,58 +24,9 @@ pub(super) struct LastWords {
 }
 
 impl LastWords {
-    fn size_bytes(&self) -> usize {
+    pub(super) fn size_bytes(&self) -> usize {
         let will = &self.will;
         size_of::<Self>() + will.topic.len() + will.payload.len() + will.forwarded.len()
-    }
-}
-
-/// Wills and events that the log refused, in their order.
-#[derive(Debug, Default)]
-pub(super) struct Lost {
-    /// Wills on their way into the log, by turn.
-    published: VecDeque<(u64, LastWords)>,
-    wills: VecDeque<LastWords>,
-    events: VecDeque<EventRecord>,
-    bytes: usize,
-}
-
-impl Lost {
-    /// Turns up to `turn` are in the log.
-    pub(super) fn confirmed(&mut self, turn: u64) {
-        while self.published.front().is_some_and(|&(at, _)| at <= turn) {
-            self.published.pop_front();
-        }
-    }
-
-    /// Whether anything waits to be written again.
-    pub(super) fn is_empty(&self) -> bool {
-        self.wills.is_empty() && self.events.is_empty()
-    }
-
-    /// The log refused a turn. Answers how many records found no room here.
-    fn refused(&mut self, turn: u64, returned: &Returned<'_>) -> u64 {
-        let mut dropped = 0;
-        let mut fits = |bytes: usize| {
-            let fits = self.bytes + bytes <= LOST_BYTES_MAX;
-            self.bytes += if fits { bytes } else { 0 };
-            dropped += u64::from(!fits);
-            fits
-        };
-        while self.published.front().is_some_and(|&(at, _)| at <= turn) {
-            let Some((_, words)) = self.published.pop_front() else {
-                break;
-            };
-            if fits(words.size_bytes()) {
-                self.wills.push_back(words);
-            }
-        }
-        for record in EventRecord::of(returned.entry, returned.messages) {
-            if fits(record.size_bytes()) {
-                self.events.push_back(record);
-            }
-        }
-        dropped
     }
 }
 
@@ -93,26 +49,122 @@ impl Shard {
         };
         let turn = out.turn.number();
         self.publish_facts(&facts, out);
-        self.lost.published.push_back((turn, words));
+        self.unconfirmed.published(turn, words);
     }
 
     /// The log refused a turn, and gave back what was in it.
-    pub(super) fn keep_lost(&mut self, turn: u64, returned: Option<&Returned<'_>>) {
-        match returned {
-            Some(returned) => self.stats.events_lost += self.lost.refused(turn, returned),
+    pub(super) fn keep_lost(
+        &mut self,
+        turn: u64,
+        returned: Option<&Returned<'_>>,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let Some(returned) = returned else {
             // After a failed write recovery decides what has happened.
-            None => self.lost.confirmed(turn),
+            self.unconfirmed.confirmed(turn);
+            return;
+        };
+        let events = EventRecord::of(returned.entry, returned.messages);
+        let current = out.turn.number();
+        let (dropped, here) = self.unconfirmed.refused(turn, events, current);
+        self.stats.events_lost += dropped;
+        for owner in here {
+            self.write_unit(owner, now, out);
         }
     }
 
-    /// Writes what was refused into this turn.
-    pub(super) fn write_lost_events(&mut self, now: Now, out: &mut Outbox) {
-        self.lost.bytes = 0;
-        for words in std::mem::take(&mut self.lost.wills) {
+    /// Tries again soon, if the log may take it then.
+    pub(super) fn retry_later(&mut self, why: Refusal, now: Now) {
+        let waits = !self.refused_deliveries.is_empty() || self.unconfirmed.has_lost();
+        if !waits || why != Refusal::Full {
+            return;
+        }
+        let waiting = &mut self.unconfirmed;
+        // Further refusals do not put it off.
+        if waiting.retry_at_ms <= now.mono_ms {
+            waiting.retry_at_ms = now.mono_ms + RETRY_MS;
+        }
+        let at_ms = waiting.retry_at_ms;
+        if !std::mem::replace(&mut waiting.retry_is_armed, true) {
+            self.timers.arm(at_ms, Due::Retry);
+        }
+    }
+
+    /// Tries again what the log refused, as much as a turn should hold.
+    pub(super) fn journal_again(&mut self, now: Now, out: &mut Outbox) {
+        self.unconfirmed.retry_is_armed = false;
+        if now.mono_ms >= self.unconfirmed.retry_at_ms {
+            self.write_lost(now, out);
+            self.deliver_refused(now, out);
+        }
+        if self.unconfirmed.has_lost() || !self.refused_deliveries.is_empty() {
+            let at_ms = self.unconfirmed.retry_at_ms.max(now.mono_ms);
+            self.unconfirmed.retry_is_armed = true;
+            self.timers.arm(at_ms, Due::Retry);
+        }
+    }
+
+    /// Writes what was refused, as much as a turn should hold.
+    pub(super) fn write_lost(&mut self, now: Now, out: &mut Outbox) {
+        while out.turn.size_bytes() < STEP_BYTES
+            && let Some(owner) = self.unconfirmed.next_lost()
+        {
+            if self.snapshots.is_under_way() {
+                // The snapshot waits for it.
+                out.turn.use_last_room();
+            }
+            self.write_unit(owner, now, out);
+        }
+    }
+
+    /// Something new of `owner`, a client id or the name of a group, is about to be written: what
+    /// was refused of it goes first.
+    pub(super) fn lost_first(&mut self, owner: &str, now: Now, out: &mut Outbox) {
+        if self.unconfirmed.has_lost() {
+            self.write_unit(owner_of(owner), now, out);
+        }
+        // Should the log refuse a will that is on its way, it must not take what follows it.
+        let turn = out.turn.number();
+        if self.unconfirmed.has_will_before(turn, || owner_of(owner)) {
+            out.turn.need_earlier();
+        }
+    }
+
+    /// The same for the client of a session.
+    pub(super) fn lost_first_of(&mut self, slot: u32, now: Now, out: &mut Outbox) {
+        if !self.unconfirmed.is_idle() {
+            let client_id = self.sessions[slot].client_id.clone();
+            self.lost_first(&client_id, now, out);
+        }
+    }
+
+    pub(super) fn write_unit(&mut self, owner: u32, now: Now, out: &mut Outbox) {
+        let Some(unit) = self.unconfirmed.take(owner) else {
+            return;
+        };
+        let (turn, partition) = (out.turn.number(), self.places.sessions);
+        let mut records = Vec::new();
+        for (key, value) in unit.notes {
+            records.push((key, Some(value)));
+        }
+        for (client_id, positions) in unit.gone {
+            let (mut key, mut value) = (Vec::new(), Vec::new());
+            Key::write(&mut key, Kind::Dropped, &client_id, &[]);
+            write_positions(&mut value, positions.into_iter());
+            records.push((key.into(), Some(value.into())));
+        }
+        records.extend(unit.latest);
+        for (key, value) in records {
+            out.turn
+                .table(partition, &key, value.as_deref(), now.wall_ms);
+            self.unconfirmed.record(turn, owner, key, value);
+        }
+        for words in unit.wills {
             self.publish_words(words, now, out);
         }
-        for record in std::mem::take(&mut self.lost.events) {
-            out.turn.again(&record);
+        for record in &unit.events {
+            out.turn.again(record);
         }
     }
 }

@@ -26,6 +26,8 @@ impl Shard {
             return;
         };
         let slot = connection.session;
+        // A will of an earlier connection that the log refused, if it still waits.
+        self.lost_first_of(slot, now, out);
         if publish.qos > self.settings.qos_max {
             self.disconnect(
                 conn,

@@ -342,6 +342,7 @@ impl Shard {
         now: Now,
         out: &mut Outbox,
     ) {
+        self.lost_first_of(slot, now, out);
         self.frames.begin();
         let session = &mut self.sessions[slot];
         let Some(conn) = session.conn.and_then(|conn| self.conns.get_mut(conn)) else {

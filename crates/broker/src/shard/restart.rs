@@ -5,7 +5,7 @@ use super::Shard;
 use super::timers::Due;
 use crate::input::Now;
 use crate::outbox::Outbox;
-use crate::turn::{DropReason, EventFacts};
+use crate::turn::EventFacts;
 
 impl Shard {
     /// Replay is over: every session that was connected counts as disconnected since the last
@@ -98,12 +98,5 @@ impl Shard {
             }
         }
         self.arm_expiry(slot, elapsed_ms, now);
-    }
-
-    /// Replay knows no bound; the newest messages beyond it are given up now.
-    fn shorten_inbox(&mut self, slot: u32, now: Now, out: &mut Outbox) {
-        let inbox_max = self.settings.inbox_max as usize;
-        let owed = self.inbox(slot, |inbox| inbox.cut(inbox_max));
-        self.give_up(slot, &owed, DropReason::QueueFull, now, out);
     }
 }

@@ -6,12 +6,10 @@ use super::table::{Kind, Marker, write_chunk, write_number};
 use super::timers::Due;
 use super::{HOMES, Shard, home_of, worker_of};
 use crate::input::Now;
+use crate::limits::STEP_BYTES;
 use crate::outbox::Outbox;
 use commitlog::Lsn;
 use std::collections::VecDeque;
-
-/// Bytes after which the rest of a snapshot goes into the next turn.
-const STEP_BYTES: usize = 512 * 1024;
 
 /// What a home's snapshot in the log allows to be forgotten.
 #[derive(Debug, Clone, Copy, Default)]
@@ -59,6 +57,11 @@ impl Snapshots {
                 table_to: marker.table_to,
             };
         }
+    }
+
+    /// Whether one is being written, or waits for that.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.next.is_some()
     }
 
     pub(super) fn shards_at(&self) -> Lsn {
@@ -123,15 +126,24 @@ impl Shard {
         let Some(first) = self.snapshots.next else {
             return;
         };
-        // A snapshot must not say less than the records that the log lacks, or may come to lack.
-        self.unconfirmed.doubt();
-        self.write_lost(now, out);
-        if self.restoring.is_open() || self.is_giving_up() {
+        if self.restoring.is_open() || self.giving_up.is_reading() {
             // The restored sessions are not complete yet, or a delivery is on its way from an inbox
             // into the record of its end.
             self.timers.arm(now.mono_ms + 1, Due::Snapshot);
             return;
         }
+        // A snapshot must not say less than records that the log lacks: what it refused goes first.
+        // If it refuses more, it refuses this turn too.
+        if now.mono_ms >= self.unconfirmed.retry_at_ms {
+            self.write_lost(now, out);
+        }
+        if self.unconfirmed.has_lost() {
+            let at_ms = self.unconfirmed.retry_at_ms.max(now.mono_ms);
+            self.timers.arm(at_ms, Due::Snapshot);
+            return;
+        }
+        out.turn.use_last_room();
+        out.turn.need_earlier();
         let mut dirty: Vec<(u8, u32)> = Vec::new();
         for slot in self.sessions.slots() {
             let session = &self.sessions[slot];

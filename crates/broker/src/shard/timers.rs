@@ -17,8 +17,10 @@ pub(super) enum Due {
     Will(SessionRef),
     /// The credentials of a connection may have ended.
     Credentials(ConnId),
-    /// The journalling of QoS 2 deliveries that was refused is tried again.
+    /// What the log refused is tried again.
     Retry,
+    /// More deliveries are given up.
+    GiveUp,
     /// The rest of a snapshot is written.
     Snapshot,
     /// The rest of the restored sessions is looked at.
@@ -110,6 +112,10 @@ impl Shard {
                 }
                 Due::Credentials(conn) => self.credentials_due(conn, now, out),
                 Due::Retry => self.journal_again(now, out),
+                Due::GiveUp => {
+                    self.giving_up.is_armed = false;
+                    self.give_up_more(now, out);
+                }
                 Due::Snapshot => self.snapshot_more(now, out),
                 Due::Restart => self.restart_more(now, out),
                 Due::Mirror => self.mirror_overdue(now, out),

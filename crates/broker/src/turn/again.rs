@@ -7,9 +7,16 @@ use commitlog::{BatchView, Entry, PartitionId};
 /// Name and value.
 type Header = (Box<[u8]>, Box<[u8]>);
 
+/// Whose something is, by client id or name of a group: what the log refuses of one owner is written
+/// again together. Two may share a number, and then stay together.
+pub(crate) fn owner_of(name: &str) -> u32 {
+    commitlog::murmur2(name.as_bytes()) as u32
+}
+
 /// One record of an event, with the bytes it had.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct EventRecord {
+    owner: u32,
     partition: PartitionId,
     timestamp_ms: u64,
     key: Option<Box<[u8]>>,
@@ -20,23 +27,29 @@ pub(crate) struct EventRecord {
 impl EventRecord {
     /// The records of events that happened whatever becomes of the turn, in their order.
     pub(crate) fn of(entry: &Entry, messages: &Messages) -> Vec<Self> {
-        let read = |place: &Place| Self::read(entry, *place);
+        let read = |&(place, owner): &(Place, u32)| Self::read(entry, place, owner);
         messages.events().iter().filter_map(read).collect()
     }
 
-    fn read(entry: &Entry, place: Place) -> Option<Self> {
+    fn read(entry: &Entry, place: Place, owner: u32) -> Option<Self> {
         let append = entry.appends.get(place.append as usize)?;
         let (batch, _) = BatchView::parse(&append.batch).ok()?;
         let record = batch.records().nth(place.delta as usize)?.ok()?;
         let headers = record.headers();
         let headers = headers.map(|(name, value)| (name.into(), value.unwrap_or_default().into()));
         Some(Self {
+            owner,
             partition: append.partition,
             timestamp_ms: u64::try_from(record.timestamp_ms).ok()?,
             key: record.key.map(Into::into),
             value: record.value?.into(),
             headers: headers.collect(),
         })
+    }
+
+    /// Whose event it is.
+    pub(crate) fn owner(&self) -> u32 {
+        self.owner
     }
 
     /// Bytes of memory, roughly.
@@ -65,6 +78,6 @@ impl Turn {
             Some(&record.value),
             &headers,
         );
-        self.messages.happened(place);
+        self.messages.happened(place, record.owner);
     }
 }

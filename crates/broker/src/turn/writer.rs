@@ -37,8 +37,8 @@ pub(super) struct Writer<'t> {
     pub(super) appends: &'t mut Appends,
     pub(super) scratch: &'t mut Scratch,
     pub(super) now_ms: u64,
-    /// Where the places of records go that tell of an event.
-    pub(super) happened: Option<&'t mut MessagesBuilder>,
+    /// Where the places of records go that tell of an event, and whose it is.
+    pub(super) happened: Option<(&'t mut MessagesBuilder, u32)>,
     /// The partitions of streams with `ack = "kafka"` that were written to, a bit each.
     pub(super) mirrored: u64,
 }
@@ -85,8 +85,8 @@ impl Writer<'_> {
                     self.appends
                         .push(partition, self.now_ms, key, Some(value), headers)
                 });
-            if let Some(happened) = &mut self.happened {
-                happened.happened(place);
+            if let Some((messages, owner)) = &mut self.happened {
+                messages.happened(place, *owner);
             }
             if number == placement.kept.unwrap_or(0) {
                 wanted = Some(place);
@@ -140,8 +140,8 @@ impl Writer<'_> {
             let place = self
                 .appends
                 .push(partition, self.now_ms, key, Some(value), &[]);
-            if let Some(happened) = &mut self.happened {
-                happened.happened(place);
+            if let Some((messages, owner)) = &mut self.happened {
+                messages.happened(place, *owner);
             }
         }
     }

@@ -151,8 +151,7 @@ impl Keeper {
         let retention = Duration::from_secs(self.parts.retention_s);
         let mut checkpointed = Instant::now();
         let mut tidied = Instant::now();
-        let sessions = self.parts.sessions;
-        self.parts.door.call(move |log| log.keep_room_for(sessions));
+        self.parts.door.call(commitlog::Log::keep_last_room);
         while stopped.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
             if self.parts.log.latched().is_some() {
                 continue;
@@ -160,8 +159,8 @@ impl Keeper {
             let result = self.prepare_parts(stopped).and_then(|()| {
                 // The entries of the last snapshot are no reason for the next.
                 let due = checkpointed.elapsed() >= interval || self.is_filling();
-                if due && self.parts.log.appended_to() > self.checkpointed {
-                    self.checkpoint(stopped)?;
+                let news = self.parts.log.appended_to() > self.checkpointed;
+                if due && news && self.checkpoint(stopped)? {
                     self.checkpointed = self.parts.log.appended_to();
                     checkpointed = Instant::now();
                 }
@@ -213,7 +212,8 @@ impl Keeper {
         Ok(())
     }
 
-    fn checkpoint(&mut self, stopped: &Receiver<()>) -> Result<(), Error> {
+    /// False: some worker had no snapshot to give, so that it is to be tried again.
+    fn checkpoint(&mut self, stopped: &Receiver<()>) -> Result<bool, Error> {
         let Parts {
             mailboxes,
             door,
@@ -223,14 +223,14 @@ impl Keeper {
         let sessions = *sessions;
         let Some(snapshot) = snapshot(mailboxes, door) else {
             warn!("a worker gave no snapshot; the checkpoint is put off");
-            return Ok(());
+            return Ok(false);
         };
         let begun = door.call(move |log| {
             log.pin(sessions, SHARDS_PIN, Some(snapshot.table_pin));
             log.checkpoint(snapshot.shards_at)
         });
         let Some(Some(mut checkpoint)) = begun else {
-            return Ok(());
+            return Ok(true);
         };
         let start = Instant::now();
         loop {
@@ -254,7 +254,7 @@ impl Keeper {
             took_ms = start.elapsed().as_millis() as u64,
             "checkpoint"
         );
-        Ok(())
+        Ok(true)
     }
 
     /// Lets the journal's flushes go first, unless the journal is about to be full or the node

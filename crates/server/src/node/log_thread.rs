@@ -77,6 +77,8 @@ pub struct LogThread {
     parts: Parts,
     /// The ring that is asked first, so that no worker is always last.
     first: usize,
+    /// The last refused turn of each worker.
+    refused: Vec<u64>,
     staged: Vec<(Staged, Source)>,
     stop: Option<(Lsn, Sender<Result<(), Error>>)>,
     start: Instant,
@@ -95,6 +97,7 @@ impl LogThread {
     /// Ready to run.
     pub fn new(parts: Parts) -> Self {
         Self {
+            refused: vec![0; parts.rings.len()],
             parts,
             first: 0,
             staged: Vec::new(),
@@ -257,8 +260,16 @@ impl LogThread {
             .partitions
             .extend(order.entry.appends.iter().map(|append| append.partition));
         let log = &mut self.parts.log;
-        let staged = match log.admits(&order.entry, now_ms) {
-            Ok(()) => log.stage(std::mem::take(&mut order.entry), now_ms),
+        let refused = self.refused[usize::from(worker)];
+        let lacks_earlier = order.heard.is_some_and(|heard| heard < refused);
+        let staged = match log.admits(&order.entry, order.room, now_ms) {
+            Ok(()) if lacks_earlier => {
+                // What was refused will be written again, and this one behind it.
+                let returned = Box::new((order.entry, order.messages));
+                self.refuse(worker, order.turn, broker::Refusal::Full, Some(returned));
+                return;
+            }
+            Ok(()) => log.stage_in(std::mem::take(&mut order.entry), order.room, now_ms),
             Err(failure) => Err(failure),
         };
         match staged {
@@ -283,6 +294,7 @@ impl LogThread {
         returned: Option<Box<(Entry, broker::Messages)>>,
     ) {
         self.parts.counters.log.refused.add_own(1);
+        self.refused[usize::from(worker)] = turn;
         // Turns staged earlier are answered first: a worker hears of its turns in order.
         self.write();
         let mailbox = &self.parts.mailboxes[usize::from(worker)];

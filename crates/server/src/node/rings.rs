@@ -8,7 +8,7 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use broker::Messages;
-use commitlog::{Entry, PartitionId};
+use commitlog::{Entry, PartitionId, Room};
 
 /// Turns that a worker may have on their way before it stops reading sockets.
 const TURNS_MAX: usize = 256;
@@ -40,6 +40,11 @@ pub struct TurnOrder {
     pub messages: Messages,
     /// What it weighs against the credit.
     pub bytes: usize,
+    /// A checkpoint waits for it: it may use the last room of the journal.
+    pub room: Room,
+    /// The turn needs all before it: the last one that the worker knew to be refused when it
+    /// finished this one. No other may be.
+    pub heard: Option<u64>,
     /// Nothing in it is waited for before the next flush, so it may be written just before that.
     pub patient: bool,
 }
@@ -235,6 +240,8 @@ mod tests {
             partitions: Vec::new(),
             messages: Messages::default(),
             bytes,
+            room: Room::Usual,
+            heard: None,
             patient: false,
         }
     }

@@ -14,7 +14,7 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use broker::{ConnId, Input, Now, Outbox, Shard, ShardMessage};
-use commitlog::{LogReader, Lsn, PartitionId};
+use commitlog::{LogReader, Lsn, PartitionId, Room};
 use mio::{Events, Poll, Token};
 use tokio::sync::oneshot;
 use tracing::error;
@@ -110,6 +110,8 @@ pub struct Worker {
     flushed: Lsn,
     /// How often ends of the cluster behind had moved when the shard was last told of them.
     mirror_moves: u64,
+    /// The last turn that is known to be refused.
+    refused: u64,
     now: Now,
     keep_alive_check_ms: u64,
     /// Requests with the pool that are not answered yet.
@@ -128,6 +130,7 @@ impl Worker {
         let now = parts.clock.now();
         let mut worker = Self {
             flushed: parts.log.flushed_to(),
+            refused: 0,
             parts,
             sockets: Sockets::default(),
             letters: Letters::default(),
@@ -279,6 +282,12 @@ impl Worker {
 
     fn send_turn(&mut self) {
         let turn = self.parts.out.turn.number();
+        let room = if self.parts.out.turn.may_use_last_room() {
+            Room::Last
+        } else {
+            Room::Usual
+        };
+        let heard = (self.parts.out.turn.needs_earlier()).then_some(self.refused);
         let Some((entry, messages)) = self.parts.out.turn.finish() else {
             return;
         };
@@ -300,6 +309,8 @@ impl Worker {
             entry,
             messages,
             bytes,
+            room,
+            heard,
             patient,
             partitions: Vec::new(),
         });

@@ -59,7 +59,7 @@ impl World {
             .expect("the hooks are valid");
         let hooks = Arc::new(hooks);
         let sessions = reader.stream(SESSIONS).expect("it was made").partitions[0];
-        log.keep_room_for(sessions);
+        log.keep_last_room();
         let mut retained = RetainedIndex::new(1_000_000);
         let table = hooks.retained_partition();
         scan(&reader, table, |offset, key, value| {
@@ -77,6 +77,8 @@ impl World {
             out: Outbox::new(Turn::new(Arc::clone(&hooks))),
             mail: VecDeque::new(),
             by_conn: HashMap::new(),
+            heard: 0,
+            refused: 0,
         });
         let workers = workers.collect();
         Node {

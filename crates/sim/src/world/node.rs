@@ -6,7 +6,7 @@ use broker::{
     Commit, HookTable, Input, Outbox, OwnedMessage, Position, REFUSED, ReadRequest, RetainedIndex,
     RetainedRequest, Returned, Shard, ShardMessage, decode_record,
 };
-use commitlog::{BatchHead, Entry, Log, LogReader, Lsn};
+use commitlog::{BatchHead, Entry, Log, LogReader, Lsn, Room};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -16,8 +16,18 @@ pub(super) struct Node {
     pub(super) hooks: Arc<HookTable>,
     pub(super) retained: RetainedIndex,
     pub(super) workers: Vec<Worker>,
-    /// Turns on their way to the log: worker, number, entry, messages.
-    pub(super) turns: VecDeque<(u16, u64, Entry, broker::Messages)>,
+    /// Turns on their way to the log.
+    pub(super) turns: VecDeque<Turn>,
+}
+
+pub(super) struct Turn {
+    pub(super) worker: u16,
+    pub(super) number: u64,
+    pub(super) room: Room,
+    /// The turn needs all before it: the last refused one that the worker had heard of.
+    pub(super) heard: Option<u64>,
+    pub(super) entry: Entry,
+    pub(super) messages: broker::Messages,
 }
 
 pub(super) struct Worker {
@@ -26,6 +36,9 @@ pub(super) struct Worker {
     /// What other parts of the node have for this shard, in order.
     pub(super) mail: VecDeque<Mail>,
     pub(super) by_conn: HashMap<u64, Client>,
+    /// The last refused turn that the shard has heard of, and the last that there is.
+    pub(super) heard: u64,
+    pub(super) refused: u64,
 }
 
 pub(super) enum Mail {
@@ -39,14 +52,23 @@ pub(super) enum Mail {
 }
 
 impl Node {
+    fn refuse(
+        &mut self,
+        worker: u16,
+        turn: u64,
+        why: broker::Refusal,
+        returned: Option<Box<(Entry, broker::Messages)>>,
+    ) {
+        let worker = &mut self.workers[usize::from(worker)];
+        worker.refused = turn;
+        worker.mail.push_back(Mail::Refused(turn, why, returned));
+    }
+
     /// Writes what is staged, and tells everyone.
     fn publish(&mut self, commits: Vec<Arc<Commit>>) {
         if self.log.write().is_err() {
             for commit in commits {
-                let mail = Mail::Refused(commit.turn, broker::Refusal::Latched, None);
-                self.workers[usize::from(commit.worker)]
-                    .mail
-                    .push_back(mail);
+                self.refuse(commit.worker, commit.turn, broker::Refusal::Latched, None);
             }
             return;
         }
@@ -68,30 +90,42 @@ impl World {
             return false;
         }
         let mut commits = Vec::new();
-        for (worker, turn, entry, messages) in std::mem::take(&mut node.turns) {
+        for turn in std::mem::take(&mut node.turns) {
+            let Turn {
+                worker,
+                number: turn,
+                room,
+                heard,
+                entry,
+                messages,
+            } = turn;
             let partitions: Vec<_> = entry
                 .appends
                 .iter()
                 .map(|append| append.partition)
                 .collect();
-            if let Err(error) = node.log.admits(&entry, now_ms) {
-                let (why, returned) = match error {
-                    commitlog::Error::Full { .. } | commitlog::Error::JournalFull { .. } => {
-                        let returned = Some(Box::new((entry, messages)));
-                        (broker::Refusal::Full, returned)
-                    }
-                    _ => (broker::Refusal::Latched, None),
-                };
+            let refused = match node.log.admits(&entry, room, now_ms) {
+                Ok(()) => {
+                    let refused = node.workers[usize::from(worker)].refused;
+                    heard.is_some_and(|heard| heard < refused)
+                }
+                Err(
+                    commitlog::Error::Full { .. }
+                    | commitlog::Error::JournalFull { .. }
+                    | commitlog::Error::EntryTooLarge { .. },
+                ) => true,
+                Err(_) => false,
+            };
+            if refused {
                 // A worker hears of its turns in order.
                 node.publish(std::mem::take(&mut commits));
-                let mail = Mail::Refused(turn, why, returned);
-                node.workers[usize::from(worker)].mail.push_back(mail);
+                let returned = Some(Box::new((entry, messages)));
+                node.refuse(worker, turn, broker::Refusal::Full, returned);
                 continue;
             }
-            let Ok(staged) = node.log.stage(entry, now_ms) else {
+            let Ok(staged) = node.log.stage_in(entry, room, now_ms) else {
                 node.publish(std::mem::take(&mut commits));
-                let mail = Mail::Refused(turn, broker::Refusal::Latched, None);
-                node.workers[usize::from(worker)].mail.push_back(mail);
+                node.refuse(worker, turn, broker::Refusal::Latched, None);
                 continue;
             };
             let batches = partitions
@@ -154,6 +188,7 @@ impl World {
         match mail {
             Mail::Committed(commit) => self.handle(worker, Input::Committed(&commit)),
             Mail::Refused(turn, why, returned) => {
+                self.running_mut().workers[usize::from(worker)].heard = turn;
                 let returned = returned.as_deref();
                 let returned = returned.map(|(entry, messages)| Returned { entry, messages });
                 let input = Input::Refused {

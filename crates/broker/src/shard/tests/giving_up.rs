@@ -3,6 +3,7 @@
 use crate::harness::{World, lasting, v5};
 use crate::hooks::Event;
 use crate::input::Input;
+use crate::limits::{GIVEN_UP_MAX, STEP_BYTES};
 use crate::settings::BrokerSettings;
 use crate::turn::DropReason;
 use mqtt::QoS;
@@ -173,4 +174,109 @@ fn a_message_that_retention_took_is_counted_and_passed_over() {
         world.shards[0].stats().dropped[DropReason::Retention as usize],
         1
     );
+}
+
+#[test]
+fn many_overdue_deliveries_are_given_up_with_one_record_a_session() {
+    for with_event in [false, true] {
+        let hooks = [
+            (Event::MessagePublish, "t", "state"),
+            (Event::MessageDropped, "t", "events"),
+        ];
+        let settings = BrokerSettings {
+            recent_bytes_max: 0,
+            ..BrokerSettings::default()
+        };
+        let mut world = World::with(1, &hooks[..1 + usize::from(with_event)], settings);
+        let from = world.connect("from", &v5());
+        let receivers: Vec<String> = (0..30).map(|number| format!("to {number}")).collect();
+        for client_id in &receivers {
+            let to = world.connect(client_id, &lasting(60));
+            world.subscribe(to, "t", Q1);
+            world.lose(to);
+        }
+        for number in 0..400 {
+            world.publish(from, "t", Q1, &number.to_string());
+        }
+        let before = world.table_records();
+        world.largest_entry = 0;
+        let (partition, below) = (30, 399);
+        world.each(|| Input::Overdue { partition, below });
+        assert!(!world.shards[0].is_giving_up());
+        assert_eq!(world.table_records() - before, 30);
+        assert_eq!(
+            world.shards[0].stats().dropped[DropReason::Retention as usize],
+            30 * 399
+        );
+        if with_event {
+            assert_eq!(world.values("events").len(), 30 * 399);
+            assert!(
+                world.largest_entry < 4 * STEP_BYTES,
+                "{}",
+                world.largest_entry
+            );
+        }
+        world.restart(1, 0);
+        let to = world.open("to 7", &lasting(60));
+        assert_eq!(world.got(to)[1..], ["t 399 q1 #1"]);
+    }
+}
+
+#[test]
+fn no_more_messages_are_read_at_a_time_than_a_few_sessions_give_up() {
+    let hooks = [
+        (Event::MessagePublish, "t", "state"),
+        (Event::MessageDropped, "t", "events"),
+    ];
+    let mut world = World::with_hooks(&hooks);
+    let from = world.connect("from", &v5());
+    for number in 0..32 {
+        let to = world.connect(&format!("to {number}"), &lasting(60));
+        world.subscribe(to, "t", Q1);
+        world.lose(to);
+    }
+    for number in 0..400 {
+        world.publish(from, "t", Q1, &number.to_string());
+    }
+    world.hold_reads = true;
+    let (partition, below) = (30, 400);
+    world.each(|| Input::Overdue { partition, below });
+    let asked: usize = world.out[0]
+        .reads
+        .iter()
+        .map(|request| request.positions.len())
+        .sum();
+    assert!(asked < 3 * GIVEN_UP_MAX, "{asked}");
+    // A snapshot must not say that what is on its way is neither owed nor dropped.
+    let before = world.shards[0].shards_at();
+    world.each(|| Input::Snapshot);
+    assert_eq!(world.shards[0].shards_at(), before);
+    world.hold_reads = false;
+    world.settle();
+    assert_eq!(world.values("events").len(), 32 * 400);
+}
+
+#[test]
+fn an_inbox_that_a_restart_shortens_by_much_is_shortened_in_steps() {
+    let wide = BrokerSettings {
+        inbox_max: 20_000,
+        ..BrokerSettings::default()
+    };
+    let mut world = World::with(1, &[], wide);
+    let from = world.connect("from", &v5());
+    let to = world.connect("to", &lasting(60));
+    world.subscribe(to, "t", Q1);
+    world.lose(to);
+    for number in 0..2 * GIVEN_UP_MAX + 3 {
+        world.publish(from, "t", Q1, &number.to_string());
+    }
+    world.settings = std::sync::Arc::new(BrokerSettings {
+        inbox_max: 2,
+        ..BrokerSettings::default()
+    });
+    let before = world.table_records();
+    world.restart(1, 0);
+    assert_eq!(world.table_records() - before, 3);
+    let to = world.open("to", &lasting(60));
+    assert_eq!(world.got(to)[1..], ["t 0 q1 #1", "t 1 q1 #2"]);
 }

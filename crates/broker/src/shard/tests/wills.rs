@@ -4,7 +4,7 @@ use crate::harness::{Hello, World, lasting, v5, v311};
 use crate::input::CloseCause;
 use mqtt::{Disconnect, Packet, QoS, ReasonCode, Will, WillProperties};
 
-fn with_will(mut hello: Hello<'_>, delay_s: u32) -> Hello<'_> {
+pub(super) fn with_will(mut hello: Hello<'_>, delay_s: u32) -> Hello<'_> {
     hello.will = Some(Will {
         topic: "will",
         payload: b"gone",
@@ -20,13 +20,13 @@ fn with_will(mut hello: Hello<'_>, delay_s: u32) -> Hello<'_> {
     hello
 }
 
-fn watcher(world: &mut World) -> crate::input::ConnId {
+pub(super) fn watcher(world: &mut World) -> crate::input::ConnId {
     let conn = world.connect("watcher", &v5());
     world.subscribe(conn, "will", QoS::AtMostOnce);
     conn
 }
 
-const WILL: &str = "will gone q0 expiry=30 type=text";
+pub(super) const WILL: &str = "will gone q0 expiry=30 type=text";
 
 #[test]
 fn a_lost_connection_publishes_the_will_and_a_normal_goodbye_does_not() {

@@ -38,6 +38,7 @@ impl Worker {
                 } => {
                     self.parts.turns.settled(turn);
                     self.deposits.refused(turn, why);
+                    self.refused = turn;
                     let returned = returned.as_deref();
                     let returned = returned.map(|(entry, messages)| Returned { entry, messages });
                     self.input(Input::Refused {
@@ -133,7 +134,7 @@ impl Worker {
             }
             Ask::Snapshot { answer } => {
                 self.snapshots.push((self.parts.shard.shards_at(), answer));
-                // In an entry of its own: the log keeps room for that when it takes nothing else.
+                // In an entry of its own: the log keeps room for it when it takes nothing else.
                 self.send_turn();
                 self.input(Input::Snapshot);
                 self.send_turn();
