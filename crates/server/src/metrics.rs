@@ -11,6 +11,7 @@ use prometheus_client::registry::Registry;
 
 use crate::http::view::{Status, StreamRow};
 use crate::kafka::{ANSWER_BOUNDS_US, GroupValues, KafkaValues, TransactionValues};
+use crate::mirror::view::{MirrorPartitionRow, MirrorStreamRow, MirrorView};
 use crate::node::CounterValues;
 use crate::node::counters::FLUSH_BOUNDS_US;
 
@@ -29,6 +30,8 @@ pub struct Snapshot {
     pub transactions: TransactionValues,
     /// The streams.
     pub streams: Vec<StreamRow>,
+    /// The mirror.
+    pub mirror: MirrorView,
     /// The node.
     pub status: Status,
 }
@@ -55,6 +58,8 @@ enum Read {
     Each(&'static str, fn(&Snapshot) -> Vec<(String, u64)>),
     /// A figure for each group, stream and partition.
     Lags,
+    /// A figure for each mirrored stream and partition.
+    MirrorLags(fn(&MirrorPartitionRow) -> u64),
     /// The times of flushes.
     FlushTimes,
     /// The times from Kafka requests to their answers, by API.
@@ -78,6 +83,7 @@ impl Metric {
         match self.read {
             Read::Each(label, _) => Some(label),
             Read::Lags => Some("group, stream, partition"),
+            Read::MirrorLags(_) => Some("stream, partition"),
             Read::AnswerTimes => Some("api"),
             Read::One(_) | Read::Maybe(_) | Read::FlushTimes => None,
         }
@@ -220,6 +226,21 @@ pub const METRICS: &[Metric] = &[
     gauge("sluice_kafka_offsets", "Committed offsets that are kept.", |s| s.groups.offsets),
     counter("sluice_kafka_offset_commits", "Offsets committed by consumer groups.", |s| s.groups.commits),
     counter("sluice_kafka_offsets_expired", "Committed offsets dropped because their group had no members for offsets_retention.", |s| s.groups.expired),
+    each(Kind::Gauge, "sluice_mirror_state", "state", "1 for the state of the mirror, 0 for the others: `off`, `connected`, `waiting` (for the cluster), `failed` (needs an operator), `fenced` (stopped for good).",
+        |s| ["off", "connected", "waiting", "failed", "fenced"].into_iter().map(|state| (state.to_owned(), u64::from(s.mirror.state == state))).collect()),
+    counter("sluice_mirror_transactions", "Kafka transactions of the mirror that were committed; without exactly_once, rounds.", |s| s.mirror.transactions),
+    counter("sluice_mirror_transactions_aborted", "The same that were aborted and begun anew.", |s| s.mirror.aborted),
+    each(Kind::Counter, "sluice_mirror_errors", "kind", "Errors of the mirror: librdkafka's name of a record's error, or `waiting`, `failed`, `fenced` of a lost connection.",
+        |s| s.mirror.errors.iter().map(|row| (row.kind.clone(), row.count)).collect()),
+    each(Kind::Gauge, "sluice_mirror_stream_waiting", "stream", "1 while a stream waits because its topic fails and others go on.",
+        |s| by_mirrored(s, |row| u64::from(row.state != "connected"))),
+    each(Kind::Counter, "sluice_mirror_records", "stream", "Records that the cluster has, since the start.", |s| by_mirrored(s, |row| row.records)),
+    each(Kind::Counter, "sluice_mirror_bytes", "stream", "Bytes of their keys and values.", |s| by_mirrored(s, |row| row.bytes)),
+    each(Kind::Counter, "sluice_mirror_batches", "stream", "Batches of the log that they came in.", |s| by_mirrored(s, |row| row.batches)),
+    each(Kind::Counter, "sluice_mirror_dead_letters", "stream", "Records that the cluster refused as such; they are in the dead-letter stream.", |s| by_mirrored(s, |row| row.dead_letters)),
+    each(Kind::Counter, "sluice_mirror_lost_records", "stream", "Records that a stream's hard size bound dropped before they were mirrored.", |s| by_mirrored(s, |row| row.lost)),
+    Metric { name: "sluice_mirror_lag_records", kind: Kind::Gauge, help: "Records that are flushed and not mirrored.", read: Read::MirrorLags(|row| row.lag_records) },
+    Metric { name: "sluice_mirror_lag_ms", kind: Kind::Gauge, help: "Age of the oldest of them, in milliseconds; 0 without any.", read: Read::MirrorLags(|row| row.lag_ms) },
     Metric { name: "sluice_kafka_group_lag_records", kind: Kind::Gauge, help: "Records between a group's committed offset and the end of the partition, of the first 1,000 partitions of groups in the order of their names.", read: Read::Lags },
 ];
 
@@ -266,6 +287,18 @@ impl Collector for Scrape {
                             ("partition", partition.as_str()),
                         ];
                         figure(&mut encoder.encode_family(&labels)?, metric.kind, *lag)?;
+                    }
+                }
+                Read::MirrorLags(read) => {
+                    for stream in &self.0.mirror.streams {
+                        for row in &stream.partitions {
+                            let partition = row.partition.to_string();
+                            let labels = [
+                                ("stream", stream.stream.as_str()),
+                                ("partition", partition.as_str()),
+                            ];
+                            figure(&mut encoder.encode_family(&labels)?, metric.kind, read(row))?;
+                        }
                     }
                 }
                 Read::FlushTimes => flush_times(&mut encoder, &self.0)?,
@@ -325,6 +358,11 @@ fn by_qos(figures: &[u64; 3]) -> Vec<(String, u64)> {
         .enumerate()
         .map(|(qos, count)| (qos.to_string(), *count))
         .collect()
+}
+
+fn by_mirrored(snapshot: &Snapshot, read: fn(&MirrorStreamRow) -> u64) -> Vec<(String, u64)> {
+    let rows = snapshot.mirror.streams.iter();
+    rows.map(|row| (row.stream.clone(), read(row))).collect()
 }
 
 fn by_stream(snapshot: &Snapshot, read: fn(&StreamRow) -> u64) -> Vec<(String, u64)> {

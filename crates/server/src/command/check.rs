@@ -16,6 +16,9 @@ pub struct CheckArgs {
     /// The file
     #[arg(default_value = "sluice.toml")]
     file: PathBuf,
+    /// Also try the way to the cluster of [mirror]: brokers, login, topics, transactions
+    #[arg(long)]
+    connect: bool,
 }
 
 /// Prints `ok` and a summary, or every fault with its line on standard error (exit code 1).
@@ -26,6 +29,9 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     match check(&source, &text) {
         Ok(settings) => {
             println!("{source}: ok\n{}", summary(&settings));
+            if args.connect {
+                return Ok(connect(&settings));
+            }
             Ok(ExitCode::SUCCESS)
         }
         Err(faults) => {
@@ -34,6 +40,21 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
             }
             eprintln!("{source}: {} to correct", count(faults.len(), "mistake"));
             Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// Tries the way to the cluster; one line a step, the last says what is wrong.
+fn connect(settings: &Settings) -> ExitCode {
+    let Some(mirror) = &settings.mirror else {
+        println!("  cluster    no table [mirror]: nothing to connect to");
+        return ExitCode::SUCCESS;
+    };
+    match crate::mirror::check_connection(mirror, &mut |step| println!("  cluster    {step}")) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{}: {why}", mirror.brokers);
+            ExitCode::FAILURE
         }
     }
 }
@@ -87,6 +108,23 @@ fn summary(settings: &Settings) -> String {
             hook.key,
             hook.payload.word()
         );
+    }
+    if let Some(mirror) = &settings.mirror {
+        let promise = if mirror.exactly_once {
+            "exactly once"
+        } else {
+            "at least once"
+        };
+        for stream in &mirror.streams {
+            let _ = writeln!(
+                out,
+                "  mirror     {} -> topic {} of {}, {promise}, compression {}",
+                stream.stream,
+                stream.topic,
+                mirror.brokers,
+                stream.compression.word()
+            );
+        }
     }
     for stream in &settings.streams {
         let _ = writeln!(out, "  stream     {}", describe(stream));

@@ -2,6 +2,7 @@
 //! for programs. The HTTP client is as small as the question: one GET, one answer.
 
 mod groups;
+mod mirror;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -58,6 +59,12 @@ enum Question {
     },
     /// Hooks
     Hooks,
+    /// The mirror into an Apache Kafka cluster and how far behind it is
+    Mirror {
+        /// A row for each partition: what the cluster has, and lag
+        #[arg(long)]
+        partitions: bool,
+    },
     /// Consumer groups and how far behind they are
     Groups {
         /// Only groups whose id contains this text
@@ -104,6 +111,10 @@ fn printed(args: &CtlArgs) -> anyhow::Result<String> {
                     groups::group_table(groups)
                 }
             })?
+        }
+        Question::Mirror { partitions } => {
+            let view = api.told("/api/v1/mirror")?;
+            shown(args, &view, |view| mirror::shown(view, *partitions))?
         }
         Question::Hooks => {
             let rows: Vec<HookRow> = api.pages("/api/v1/hooks", None)?;

@@ -262,6 +262,7 @@ impl NodeView for ServedNode {
                 groups: self.front_door.groups().values(),
                 transactions: self.front_door.transactions().values(),
                 streams: self.streams(),
+                mirror: self.node.mirror_view(),
             })
         })
     }

@@ -37,6 +37,17 @@ fn snapshot() -> Snapshot {
         partitions: vec![partition],
         ..StreamRow::default()
     }];
+    snapshot.mirror.state = "waiting".to_owned();
+    snapshot.mirror.streams = vec![MirrorStreamRow {
+        stream: "message_state".to_owned(),
+        records: 5,
+        partitions: vec![MirrorPartitionRow {
+            partition: 3,
+            lag_records: 4,
+            ..MirrorPartitionRow::default()
+        }],
+        ..MirrorStreamRow::default()
+    }];
     snapshot
 }
 
@@ -56,6 +67,10 @@ fn figures_are_exposed_under_their_names() {
         "sluice_stream_unflushed_records{stream=\"message_state\"} 2",
         "sluice_stream_appended_records_total{stream=\"message_state\"} 10",
         "sluice_kafka_errors_total{api=\"Fetch\"} 1",
+        "sluice_mirror_state{state=\"waiting\"} 1",
+        "sluice_mirror_state{state=\"off\"} 0",
+        "sluice_mirror_records_total{stream=\"message_state\"} 5",
+        "sluice_mirror_lag_records{stream=\"message_state\",partition=\"3\"} 4",
         "sluice_serving 1",
         "sluice_build{version=\"0.1.0\"} 1",
         "# EOF",

@@ -3,6 +3,8 @@
 
 mod board;
 #[cfg(feature = "kafka")]
+mod check;
+#[cfg(feature = "kafka")]
 mod cluster;
 #[cfg(feature = "kafka")]
 pub mod dead_letter;
@@ -25,10 +27,17 @@ mod words;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crate::node::Node;
 
+#[cfg(feature = "kafka")]
+pub use check::check_connection;
+
 pub use board::{Board, Standing, State, StreamFigures};
+
+/// How long a stopping node waits for the threads of the mirror.
+const STOP_WAIT: Duration = Duration::from_secs(6);
 
 /// Most threads, unless more are configured.
 #[cfg(feature = "kafka")]
@@ -44,6 +53,21 @@ pub fn bad_property(name: &str, value: &str) -> Option<String> {
         Err(error) => Some(error.to_string()),
         Ok(_) => None,
     }
+}
+
+/// This build cannot reach a cluster.
+///
+/// # Errors
+/// Always; says how to build the program with the mirror.
+#[cfg(not(feature = "kafka"))]
+pub fn check_connection(
+    _settings: &crate::settings::MirrorSettings,
+    _told: &mut dyn FnMut(&str),
+) -> Result<(), String> {
+    Err(format!(
+        "this program was built without the mirror; build it with: {}",
+        crate::settings::BUILD_WITH_MIRROR
+    ))
 }
 
 /// Without the library nothing is known of its properties.
@@ -108,8 +132,16 @@ impl Mirror {
     /// Blocks.
     pub fn stop(self) {
         self.stop.store(true, Ordering::Release);
+        let deadline = Instant::now() + STOP_WAIT;
         for thread in self.threads {
-            if thread.join().is_err() {
+            // A call of librdkafka can outlast its timeout while the cluster is silent; what it has
+            // begun is undone by the next start.
+            while !thread.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            if !thread.is_finished() {
+                tracing::warn!("the mirror does not wait for the cluster any longer");
+            } else if thread.join().is_err() {
                 tracing::error!("a thread of the mirror did not end in order");
             }
         }

@@ -47,7 +47,17 @@ pub fn plain(text: &str) -> String {
     if has("connection setup timed out") || has("timed out") && has("connect") {
         return format!("no connection{at}: no answer in time (firewall, or the wrong address)");
     }
-    text.to_owned()
+    if has("local: timed out") {
+        return format!("the cluster does not answer{at}");
+    }
+    if has("broker transport failure") {
+        return format!("the connection to the cluster is lost{at}");
+    }
+    // "[thrd:main]: " is of no use to anybody but librdkafka's authors.
+    let behind = text
+        .strip_prefix("[thrd:")
+        .and_then(|rest| rest.split_once("]: "));
+    behind.map_or(text, |(_, rest)| rest).to_owned()
 }
 
 /// `kafka1:9092` of `sasl_plaintext://kafka1:9092/bootstrap: Connect to ...`.
@@ -80,5 +90,8 @@ mod tests {
         let password = "sasl_plaintext://k1:9092/bootstrap: SASL authentication error: Authentication failed: Invalid username or password (after 303ms in state AUTH_REQ)";
         assert!(said(password).starts_with("login refused at k1:9092: sasl_username"));
         assert_eq!(said("something else"), "something else");
+        let silent = "[thrd:main]: TxnCoordinator/1: Failed to add offsets to transaction on broker TxnCoordinator/1: Local: Timed out";
+        assert_eq!(said(silent), "the cluster does not answer");
+        assert_eq!(said("[thrd:main]: x"), "x");
     }
 }
