@@ -86,7 +86,7 @@ added($("token-form"), async ({ name, role }) => {
 
 async function audit() {
   try {
-    const rows = api.rows(await api.get("/audit", { limit: 50 }, { signal: gone }));
+    const rows = api.rows(await api.get("/audit", { offset: -50, limit: 50 }, { signal: gone })).toReversed();
     table($("audit"), [
       { title: "When", cell: (row) => time(row.time_ms ?? row.time, { short: true }) },
       { title: "Who", mono: true, cell: (row) => h("span", { title: row.peer ?? "" }, row.by || "anyone on this machine") },

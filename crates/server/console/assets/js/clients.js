@@ -10,15 +10,15 @@ const id = (row) => row.client_id;
 const query = filters($("filters"), () => list.load());
 
 const list = paged($("table"), "/clients", [
-  { title: "Client id", mono: true, grow: true, cell: (row) => h("button", { type: "button", class: "link mono", onclick: () => show(row) }, id(row)) },
+  { title: "Client id", order: "client_id", mono: true, grow: true, cell: (row) => h("button", { type: "button", class: "link mono", onclick: () => show(row) }, id(row)) },
   { title: "State", cell: (row) => (row.connected ? pill("connected", "good") : pill("away")) },
-  { title: "User", cell: (row) => row.username || h("span", { class: "faint" }, "-") },
+  { title: "User", order: "username", cell: (row) => row.username || h("span", { class: "faint" }, "-") },
   { title: "Address", mono: true, class: "whole", cell: (row) => row.peer ?? h("span", { class: "faint" }, "-") },
   { title: "MQTT", cell: (row) => row.protocol },
-  { title: "Subs", num: true, cell: (row) => count(row.subscriptions) },
-  { title: "Inflight", num: true, cell: (row) => count(row.inflight) },
-  { title: "Owed", num: true, cell: (row) => count(row.owed) },
-  { title: "Since", cell: (row) => time(row.connected ? row.connected_ms : row.disconnected_ms, { short: true }) },
+  { title: "Subs", order: "subscriptions", num: true, cell: (row) => count(row.subscriptions) },
+  { title: "Inflight", order: "inflight", num: true, cell: (row) => count(row.inflight) },
+  { title: "Owed", order: "owed", num: true, cell: (row) => count(row.owed) },
+  { title: "Since", order: "connected_ms", cell: (row) => time(row.connected ? row.connected_ms : row.disconnected_ms, { short: true }) },
 ], { query, count: $("count"), one: "client", empty: "No client matches.", key: id, onrow: (row) => show(row) });
 
 /** Details of one client in the drawer. */

@@ -11,9 +11,9 @@ const maybe = (value, show) => (value === undefined || value === null ? h("span"
 let shown = null;
 
 const columns = [
-  { title: "Event", mono: true, cell: (row) => row.event },
+  { title: "Event", mono: true, class: "whole", cell: (row) => row.event },
   { title: "Filter", mono: true, grow: true, cell: (row) => row.filter ?? h("span", { class: "faint" }, "all") },
-  { title: "Stream", mono: true, cell: (row) => h("a", { href: link("/streams", { name: row.stream }) }, row.stream) },
+  { title: "Stream", mono: true, class: "whole", cell: (row) => h("a", { href: link("/streams", { name: row.stream }) }, row.stream) },
   { title: "Key", mono: true, cell: (row) => row.key },
   { title: "Payload", cell: (row) => row.payload },
   { title: "Matched", num: true, cell: (row) => maybe(row.matched ?? row.records, count) },

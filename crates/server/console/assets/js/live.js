@@ -110,8 +110,11 @@ $("log-form").addEventListener("submit", (event) => event.preventDefault());
 $("log-form").addEventListener("input", draw);
 $("set-level").addEventListener("click", () => {
   const chosen = $("log-form").elements.level.value;
-  attempt(() => api.put("/log/level", { level: chosen || null }), chosen ? `The node writes ${chosen} and above.` : "The node writes as configured.");
+  attempt(() => api.put("/log/level", { level: chosen }), `The node writes ${chosen} and above, until its next start.`);
 });
+api.get("/log/level", {}, { signal: gone }).then((levels) => {
+  $("log-form").elements.level.value = api.rows(levels).find((row) => !row.module)?.level ?? "info";
+}).catch(() => {});
 $("pause").addEventListener("click", () => {
   state.paused = !state.paused;
   $("pause").setAttribute("aria-pressed", String(state.paused));

@@ -33,7 +33,7 @@ async function mirror() {
       card("Errors", count(errors), (told.errors ?? []).filter((row) => row.count).map((row) => `${row.kind} ${count(row.count)}`).join(", ") || "none"));
     streams ??= table($("table"), [
       { title: "Stream", mono: true, grow: true, cell: (row) => h("a", { href: link("/streams", { name: row.stream }) }, row.stream) },
-      { title: "Topic there", mono: true, cell: (row) => row.topic ?? row.stream },
+      { title: "Topic there", mono: true, class: "whole", cell: (row) => row.topic ?? row.stream },
       { title: "State", cell: (row) => h("span", { title: row.why ?? "" }, state(row)) },
       { title: "Behind", num: true, cell: (row) => maybe(row.lag_records, count) },
       { title: "Oldest", num: true, cell: (row) => maybe(row.lag_ms, (ms) => (ms ? micros(ms * 1000) : "0")) },

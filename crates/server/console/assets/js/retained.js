@@ -1,7 +1,7 @@
 // Retained messages: list, look, delete.
 
 import * as api from "./api.js";
-import { fromBase64, glimpse, shown } from "./bytes.js";
+import { fromBase64, shown } from "./bytes.js";
 import { $, fill, h } from "./dom.js";
 import { attempt, closeDrawer, confirmed, drawer, gone } from "./shell.js";
 import { facts, filters, paged } from "./table.js";
@@ -11,10 +11,8 @@ const query = filters($("filters"), () => list.load());
 
 const list = paged($("table"), "/retained", [
   { title: "Topic", mono: true, grow: true, cell: (row) => h("button", { type: "button", class: "link mono", onclick: () => show(row) }, row.topic) },
-  { title: "Payload", mono: true, class: "clip", cell: (row) => (row.payload_base64 ? glimpse(fromBase64(row.payload_base64), 60) : "") },
-  { title: "QoS", num: true, cell: (row) => row.qos ?? "" },
   { title: "Size", num: true, cell: (row) => bytes(row.size_bytes) },
-  { title: "Published", cell: (row) => time(row.time_ms ?? row.time, { short: true }) },
+  { title: "Expires", cell: (row) => (row.expires_ms ? time(row.expires_ms) : "never") },
 ], { query, count: $("count"), one: "message", empty: "No retained message matches.", key: (row) => row.topic, onrow: (row) => show(row) });
 
 async function show(row) {

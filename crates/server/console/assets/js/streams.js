@@ -25,11 +25,20 @@ function list() {
     { title: "Records", num: true, sort: (row) => row.records, cell: (row) => count(row.records) },
     { title: "Size", num: true, sort: (row) => row.size_bytes, cell: (row) => bytes(row.size_bytes) },
     { title: "Partitions", num: true, cell: (row) => row.partitions?.length ?? row.partitions },
-    { title: "Answered when", cell: (row) => ackWords(row) },
-    { title: "Kept", cell: (row) => kept(row) },
+    { title: "Answered when", class: "whole", cell: (row) => ackWords(row) },
+    { title: "Kept", class: "whole", cell: (row) => kept(row) },
     { title: "", cell: (row) => h("span", { class: "chips" }, row.internal && pill("internal"), row.compaction && pill("compacted"), row.storage === "memory" && pill("memory", "warn")) },
   ], { empty: "No streams yet.", key: (row) => row.name, onrow: (row) => (location.href = link("/streams", { name: row.name })) });
   const groups = groupTable($("groups-table"));
+  const kafka = table($("kafka-table"), [
+    { title: "Client", mono: true, grow: true, cell: (row) => row.client_id || faint("-") },
+    { title: "Address", mono: true, class: "whole", cell: (row) => row.peer },
+    { title: "Who", mono: true, cell: (row) => row.principal },
+    { title: "Library", cell: (row) => [row.software_name, row.software_version].filter(Boolean).join(" ") || faint("-") },
+    { title: "Requests", num: true, sort: (row) => row.requests, cell: (row) => count(row.requests) },
+    { title: "Not answered", num: true, sort: (row) => row.outstanding, cell: (row) => count(row.outstanding) },
+    { title: "Since", cell: (row) => time(row.connected_ms, { short: true }) },
+  ], { empty: "No Kafka client is connected.", key: (row) => row.id });
   let all = [];
   const show = () => {
     const shown = all.filter((row) => $("internal").checked || !row.internal);
@@ -42,6 +51,7 @@ function list() {
       all = api.rows(await api.get("/streams", { limit: 1000 }, { signal: gone }));
       show();
       groups.show(api.rows(await api.get("/groups", { limit: 500 }, { signal: gone })));
+      kafka.show(api.rows(await api.get("/kafka", { limit: 200 }, { signal: gone })));
     } catch (error) {
       if (!gone.aborted) $("count").textContent = error.message;
     }
@@ -65,7 +75,7 @@ function groupTable(place, only) {
     { title: "Group", mono: true, grow: true, cell: (row) => row.group ?? row.id },
     { title: "State", cell: (row) => pill(row.state ?? "-", row.state === "Stable" ? "good" : row.state === "Empty" ? "" : "warn") },
     { title: "Members", num: true, cell: (row) => (Array.isArray(row.members) ? h("span", { title: row.members.map((one) => `${one.client_id} ${one.host}`).join("\n") }, count(row.members.length)) : count(row.members)) },
-    { title: only ? "Committed" : "Streams", mono: true, cell: (row) => (only ? offsets(row).map((one) => `${one.partition}: ${one.committed}`).join("  ") : [...new Set(offsets(row).map((one) => one.stream))].join(", ")) },
+    { title: only ? "Committed" : "Streams", mono: true, class: "whole", cell: (row) => (only ? offsets(row).map((one) => `${one.partition}: ${one.committed}`).join("  ") : [...new Set(offsets(row).map((one) => one.stream))].join(", ")) },
     { title: "Lag", num: true, sort: lag, cell: (row) => (lag(row) > 0 ? h("b", {}, count(lag(row))) : "0") },
     { title: "Committed at", cell: (row) => time(Math.max(0, ...offsets(row).map((one) => one.committed_ms ?? 0)), { short: true }) },
   ], { empty: only ? "No consumer group has committed an offset here." : "No consumer group yet: a Kafka client makes one by reading.", key: (row) => row.group ?? row.id });

@@ -8,15 +8,15 @@ import { count, several } from "./words.js";
 
 /**
  * columns: [{ title, cell(row), num, mono, grow, sort }]. `sort` is a function of a row to what it is
- * sorted by: the head becomes a button.
+ * sorted by: the head becomes a button. `order` is the API's word for the same, told to `ordered`.
  */
-export function table(place, columns, { empty = "Nothing here.", caption, key, onrow } = {}) {
+export function table(place, columns, { empty = "Nothing here.", caption, key, onrow, ordered } = {}) {
   let rows = [];
   let by = null;
   let down = false;
   const body = h("tbody");
   const heads = columns.map((column, index) => {
-    const text = column.sort
+    const text = column.sort || (column.order && ordered)
       ? h("button", { type: "button", class: "sort", onclick: () => sortBy(index) }, column.title)
       : column.title;
     return h("th", { scope: "col", class: classes(column) }, text);
@@ -34,11 +34,12 @@ export function table(place, columns, { empty = "Nothing here.", caption, key, o
       if (at === index) head.setAttribute("aria-sort", down ? "descending" : "ascending");
       else head.removeAttribute("aria-sort");
     });
-    draw();
+    if (columns[index].sort) draw();
+    else ordered(`${down ? "-" : ""}${columns[index].order}`);
   }
 
   function draw() {
-    const shown = by === null ? rows : [...rows].sort((a, b) => compare(columns[by].sort(a), columns[by].sort(b)) * (down ? -1 : 1));
+    const shown = by === null || !columns[by].sort ? rows : [...rows].sort((a, b) => compare(columns[by].sort(a), columns[by].sort(b)) * (down ? -1 : 1));
     const focused = document.activeElement?.closest?.("tr")?.dataset.key;
     fill(body, ...shown.map(line));
     whole.hidden = rows.length === 0;
@@ -88,7 +89,8 @@ export function paged(place, path, columns, { query = () => ({}), limit = 100, c
   const more = h("button", { type: "button", class: "more", hidden: true }, "More");
   const trouble = h("div", { role: "alert" });
   fill(place, box, more, trouble);
-  const shown = table(box, columns, options);
+  let sort;
+  const shown = table(box, columns, { ...options, ordered: (by) => ((sort = by), load(null)) });
   let next = null;
   let turn = 0;
 
@@ -96,7 +98,7 @@ export function paged(place, path, columns, { query = () => ({}), limit = 100, c
     turn += 1;
     const mine = turn;
     try {
-      const page = await api.get(path, { ...query(), limit: much, cursor }, { signal: gone });
+      const page = await api.get(path, { ...query(), sort, limit: much, cursor }, { signal: gone });
       if (mine !== turn) return;
       fill(trouble);
       const found = api.rows(page);

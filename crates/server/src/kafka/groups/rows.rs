@@ -31,6 +31,8 @@ pub struct GroupValues {
     pub expired: u64,
     /// Group, topic, partition and the records behind the committed offset, of the first groups.
     pub lags: Vec<([String; 3], u64)>,
+    /// Sum of the committed offsets of the first groups: how fast it rises is how fast they read.
+    pub read: u64,
 }
 
 impl Groups {
@@ -125,6 +127,7 @@ impl Groups {
             commits: self.commits.load(Ordering::Relaxed),
             expired: self.expired.load(Ordering::Relaxed),
             lags: self.lags(&inside, &rows),
+            read: read(&inside, &rows),
         }
     }
 
@@ -142,4 +145,12 @@ impl Groups {
             .take(limits::LAG_METRICS_MAX)
             .collect()
     }
+}
+
+fn read(inside: &Inside, rows: &[Row]) -> u64 {
+    let committed = rows
+        .iter()
+        .flat_map(|row| inside.offsets.of_group(&row.id))
+        .map(|(_, committed)| u64::try_from(committed.offset).unwrap_or(0));
+    committed.take(limits::LAG_METRICS_MAX).sum()
 }
