@@ -71,7 +71,7 @@ function expiry(row) {
 }
 
 const SHOWN = new Set(["client_id", "username", "connected", "peer", "listener", "protocol", "clean_start", "keep_alive_s", "session_expiry_s",
-  "connected_ms", "disconnected_ms", "connected_at", "disconnected_at", "inflight", "owed", "subscriptions", "subscriptions_list", "will"]);
+  "connected_ms", "disconnected_ms", "connected_at", "disconnected_at", "inflight", "owed", "subscriptions", "subscriptions_list", "will", "limits"]);
 
 /** What else the node tells of it: words and figures as they are. */
 function rest(row) {

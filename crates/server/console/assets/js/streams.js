@@ -2,7 +2,7 @@
 // and text, and a live tail that says how many records it skipped.
 
 import * as api from "./api.js";
-import { $, fill, h, link } from "./dom.js";
+import { $, fill, h, link, say } from "./dom.js";
 import { record } from "./record.js";
 import { attempt, every, gone, why } from "./shell.js";
 import { card, pill, table } from "./table.js";
@@ -43,7 +43,7 @@ function list() {
   const show = () => {
     const shown = all.filter((row) => $("internal").checked || !row.internal);
     streams.show(shown);
-    $("count").textContent = `${several(shown.length, "stream")}, ${bytes(sum(shown, (row) => row.size_bytes))}`;
+    say($("count"), `${several(shown.length, "stream")}, ${bytes(sum(shown, (row) => row.size_bytes))}`);
   };
   $("internal").addEventListener("change", show);
   every(3000, async () => {
@@ -53,7 +53,7 @@ function list() {
       groups.show(api.rows(await api.get("/groups", { limit: 500 }, { signal: gone })));
       kafka.show(api.rows(await api.get("/kafka", { limit: 200 }, { signal: gone })));
     } catch (error) {
-      if (!gone.aborted) $("count").textContent = error.message;
+      if (!gone.aborted) say($("count"), error.message);
     }
   });
 }
@@ -85,7 +85,7 @@ function one(stream) {
   $("list").hidden = true;
   $("one").hidden = false;
   document.title = `${stream} - Sluice`;
-  $("name").textContent = stream;
+  say($("name"), stream);
   const partitions = table($("partitions"), [
     { title: "Partition", num: true, cell: (row) => row.number },
     { title: "Log start", num: true, cell: (row) => count(row.log_start) },
@@ -161,7 +161,7 @@ function viewer(stream) {
     state.turn += 1;
     const mine = state.turn;
     const latest = field.from.value === "latest";
-    $("shown").textContent = "reading ...";
+    say($("shown"), "reading ...");
     try {
       const { rows, next } = await pages(cursor, latest, mine);
       if (mine !== state.turn) return;
@@ -170,10 +170,10 @@ function viewer(stream) {
       state.next = latest ? null : next;
       draw();
       const filtered = field.key.value || field.text.value;
-      $("shown").textContent = `${several(state.shown.length, "record")}${latest && filtered ? `, of the last ${count(LATEST)} of each partition` : ""}`;
+      say($("shown"), `${several(state.shown.length, "record")}${latest && filtered ? `, of the last ${count(LATEST)} of each partition` : ""}`);
     } catch (error) {
       if (gone.aborted || mine !== state.turn) return;
-      $("shown").textContent = "";
+      say($("shown"), "");
       $("more-records").hidden = true;
       fill($("records-list"), h("p", { class: "error" }, error.message));
     }
@@ -209,16 +209,16 @@ function viewer(stream) {
     state.skipped = 0;
     state.shown = [];
     $("more-records").hidden = true;
-    say(true);
+    pressed(true);
     fill($("records-list"), h("p", { class: "empty" }, "Waiting for records ..."));
-    $("shown").textContent = "following live";
+    say($("shown"), "following live");
     gone.addEventListener("abort", () => stopper.abort(), { once: true });
     const { partition, key, text } = asked();
     api.follow(`${path}/tail`, { partition, key, text }, {
       signal: stopper.signal,
       broken: (text) => {
-        if (text) $("shown").textContent = `the tail broke: ${text}`;
-        else if (state.tail) $("shown").textContent = "following live";
+        if (text) say($("shown"), `the tail broke: ${text}`);
+        else if (state.tail) say($("shown"), "following live");
       },
       on: (event, told) => {
         if (event === "skipped") return skip(told.count ?? told.skipped ?? told);
@@ -231,7 +231,7 @@ function viewer(stream) {
   function skip(number) {
     state.skipped += Number(number) || 0;
     $("skipped").hidden = state.skipped === 0;
-    $("skipped").textContent = `Faster than this page can show: ${several(state.skipped, "record was", "records were")} skipped.`;
+    say($("skipped"), `Faster than this page can show: ${several(state.skipped, "record was", "records were")} skipped.`);
   }
 
   function add(rows) {
@@ -239,10 +239,10 @@ function viewer(stream) {
     state.shown = [...rows.toReversed(), ...state.shown].slice(0, KEPT);
     for (const row of rows) $("records-list").prepend(record(row));
     while ($("records-list").childElementCount > KEPT) $("records-list").lastElementChild.remove();
-    $("shown").textContent = `following live, the last ${several(state.shown.length, "record")}`;
+    say($("shown"), `following live, the last ${several(state.shown.length, "record")}`);
   }
 
-  function say(on) {
+  function pressed(on) {
     $("tail").setAttribute("aria-pressed", String(on));
     $("tail").textContent = on ? "Stop following" : "Follow live";
     $("skipped").hidden = true;
@@ -251,7 +251,7 @@ function viewer(stream) {
   function stop() {
     state.tail?.abort();
     state.tail = null;
-    say(false);
+    pressed(false);
   }
 
   field.from.addEventListener("change", kinds);

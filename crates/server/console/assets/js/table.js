@@ -65,7 +65,9 @@ export function table(place, columns, { empty = "Nothing here.", caption, key, o
   return {
     show(found) {
       rows = found;
-      draw();
+      // Who selects text is not disturbed.
+      const chosen = getSelection();
+      if (chosen.isCollapsed || !body.contains(chosen.anchorNode)) draw();
     },
     rows: () => rows,
   };
