@@ -33,8 +33,10 @@ pub struct Totals {
     pub bytes_in: u64,
     /// Bytes to MQTT clients.
     pub bytes_out: u64,
-    /// Records appended to streams, by whichever door.
+    /// Records appended to streams that are not the node's own, by whichever door.
     pub records_in: u64,
+    /// Records that consumer groups have read: the sum of what they committed.
+    pub kafka_records_out: u64,
     /// Messages that did not reach a receiver.
     pub dropped: u64,
     /// Connections and journal entries refused.
@@ -83,8 +85,10 @@ pub struct Sample {
     pub bytes_in: f64,
     /// Bytes to MQTT clients, a second.
     pub bytes_out: f64,
-    /// Records appended to streams, by whichever door, a second.
+    /// Records appended to streams that are not the node's own, by whichever door, a second.
     pub records_in: f64,
+    /// Records that consumer groups have read, a second: how fast what they committed rises.
+    pub kafka_records_out: f64,
     /// Messages that did not reach a receiver, a second.
     pub dropped: f64,
     /// Connections and journal entries refused, a second.
@@ -165,6 +169,7 @@ fn sample(before: &(u64, Totals), now: &(u64, Totals)) -> Sample {
         bytes_in: rate(a.bytes_in, b.bytes_in),
         bytes_out: rate(a.bytes_out, b.bytes_out),
         records_in: rate(a.records_in, b.records_in),
+        kafka_records_out: rate(a.kafka_records_out, b.kafka_records_out),
         dropped: rate(a.dropped, b.dropped),
         refused: rate(a.refused, b.refused),
         commits: rate(a.commits, b.commits),

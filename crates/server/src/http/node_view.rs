@@ -283,10 +283,12 @@ impl ServedNode {
     fn sum(&self, shards: &broker::ShardStats) -> Totals {
         let counters = self.node.counters.snapshot();
         let streams = self.streams();
-        let ends = streams.iter().flat_map(|stream| &stream.partitions);
+        // Sessions and offsets are records too, but nobody sent them.
+        let sent = streams.iter().filter(|stream| !stream.internal);
+        let ends = sent.flat_map(|stream| &stream.partitions);
         let mirror = self.node.mirror_view();
         let behind = mirror.streams.iter().map(|stream| stream.lag_records);
-        let lags = self.front_door.groups().values().lags;
+        let groups = self.front_door.groups().values();
         let reception = &counters.reception;
         Totals {
             messages_in: shards.received.iter().sum(),
@@ -294,6 +296,7 @@ impl ServedNode {
             bytes_in: counters.workers.bytes_in,
             bytes_out: counters.workers.bytes_out,
             records_in: ends.map(|partition| partition.end).sum(),
+            kafka_records_out: groups.read,
             dropped: shards.dropped.iter().sum(),
             refused: reception.refused_full + reception.refused_connect + counters.log.refused,
             commits: counters.log.commits,
@@ -303,7 +306,7 @@ impl ServedNode {
                 sessions: shards.sessions,
                 owed: shards.inbox_messages,
                 kafka_connections: self.front_door.counters().values().connections,
-                lag: lags.iter().map(|(_, lag)| lag).sum(),
+                lag: groups.lags.iter().map(|(_, lag)| lag).sum(),
                 mirror_lag: (mirror.state != "off").then(|| behind.sum()),
                 journal_used_bytes: self.node.log.journal_fill().0,
                 disk_free_bytes: self.node.log.free_bytes(),
