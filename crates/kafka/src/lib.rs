@@ -5,6 +5,8 @@
 
 #[macro_use]
 mod table;
+#[macro_use]
+mod requests;
 
 pub mod api;
 mod error_code;

@@ -255,46 +255,7 @@ macro_rules! requests {
     };
 }
 
-requests! {
-    Produce: ProduceRequest,
-    Fetch: FetchRequest,
-    ListOffsets: ListOffsetsRequest,
-    Metadata: MetadataRequest,
-    ApiVersions: ApiVersionsRequest,
-    OffsetForLeaderEpoch: OffsetForLeaderEpochRequest,
-    FindCoordinator: FindCoordinatorRequest,
-    JoinGroup: JoinGroupRequest,
-    Heartbeat: HeartbeatRequest,
-    LeaveGroup: LeaveGroupRequest,
-    SyncGroup: SyncGroupRequest,
-    OffsetCommit: OffsetCommitRequest,
-    OffsetFetch: OffsetFetchRequest,
-    OffsetDelete: OffsetDeleteRequest,
-    ListGroups: ListGroupsRequest,
-    DescribeGroups: DescribeGroupsRequest,
-    DeleteGroups: DeleteGroupsRequest,
-    InitProducerId: InitProducerIdRequest,
-    AddPartitionsToTxn: AddPartitionsToTxnRequest,
-    AddOffsetsToTxn: AddOffsetsToTxnRequest,
-    EndTxn: EndTxnRequest,
-    WriteTxnMarkers: WriteTxnMarkersRequest,
-    TxnOffsetCommit: TxnOffsetCommitRequest,
-    DescribeProducers: DescribeProducersRequest,
-    DescribeTransactions: DescribeTransactionsRequest,
-    ListTransactions: ListTransactionsRequest,
-    SaslHandshake: SaslHandshakeRequest,
-    SaslAuthenticate: SaslAuthenticateRequest,
-    CreateTopics: CreateTopicsRequest,
-    DeleteTopics: DeleteTopicsRequest,
-    DeleteRecords: DeleteRecordsRequest,
-    DescribeConfigs: DescribeConfigsRequest,
-    AlterConfigs: AlterConfigsRequest,
-    DescribeLogDirs: DescribeLogDirsRequest,
-    CreatePartitions: CreatePartitionsRequest,
-    IncrementalAlterConfigs: IncrementalAlterConfigsRequest,
-    DescribeCluster: DescribeClusterRequest,
-    DescribeTopicPartitions: DescribeTopicPartitionsRequest,
-}
+crate::each_request!(requests);
 
 /// Reads a frame as whatever it says it is, and as each response.
 fn read_anything(bytes: &[u8]) {

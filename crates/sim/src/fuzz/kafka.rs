@@ -12,52 +12,6 @@ pub(super) const TARGET: Target = Target {
     run,
 };
 
-/// Hands every API with its request to a macro.
-macro_rules! requests {
-    ($act:ident) => {
-        $act! {
-            Produce: ProduceRequest,
-            Fetch: FetchRequest,
-            ListOffsets: ListOffsetsRequest,
-            Metadata: MetadataRequest,
-            ApiVersions: ApiVersionsRequest,
-            OffsetForLeaderEpoch: OffsetForLeaderEpochRequest,
-            FindCoordinator: FindCoordinatorRequest,
-            JoinGroup: JoinGroupRequest,
-            Heartbeat: HeartbeatRequest,
-            LeaveGroup: LeaveGroupRequest,
-            SyncGroup: SyncGroupRequest,
-            OffsetCommit: OffsetCommitRequest,
-            OffsetFetch: OffsetFetchRequest,
-            OffsetDelete: OffsetDeleteRequest,
-            ListGroups: ListGroupsRequest,
-            DescribeGroups: DescribeGroupsRequest,
-            DeleteGroups: DeleteGroupsRequest,
-            InitProducerId: InitProducerIdRequest,
-            AddPartitionsToTxn: AddPartitionsToTxnRequest,
-            AddOffsetsToTxn: AddOffsetsToTxnRequest,
-            EndTxn: EndTxnRequest,
-            WriteTxnMarkers: WriteTxnMarkersRequest,
-            TxnOffsetCommit: TxnOffsetCommitRequest,
-            DescribeProducers: DescribeProducersRequest,
-            DescribeTransactions: DescribeTransactionsRequest,
-            ListTransactions: ListTransactionsRequest,
-            SaslHandshake: SaslHandshakeRequest,
-            SaslAuthenticate: SaslAuthenticateRequest,
-            CreateTopics: CreateTopicsRequest,
-            DeleteTopics: DeleteTopicsRequest,
-            DeleteRecords: DeleteRecordsRequest,
-            DescribeConfigs: DescribeConfigsRequest,
-            AlterConfigs: AlterConfigsRequest,
-            DescribeLogDirs: DescribeLogDirsRequest,
-            CreatePartitions: CreatePartitionsRequest,
-            IncrementalAlterConfigs: IncrementalAlterConfigsRequest,
-            DescribeCluster: DescribeClusterRequest,
-            DescribeTopicPartitions: DescribeTopicPartitionsRequest,
-        }
-    };
-}
-
 const REQUEST_BYTES_MAX: u32 = 1 << 20;
 
 fn run(input: &[u8]) {
@@ -88,7 +42,7 @@ fn request(frame: &[u8]) {
             }
         };
     }
-    requests!(again);
+    kafka::each_request!(again);
 }
 
 fn body<'a, T: Wire<'a>>(frame: &'a [u8]) -> Result<T, WireError> {
@@ -108,7 +62,7 @@ fn seeds() -> Vec<Vec<u8>> {
                     }
                 };
             }
-            let frame = requests!(seed);
+            let frame = kafka::each_request!(seed);
             seeds.push(frame.to_vec());
         }
     }
