@@ -1,11 +1,13 @@
 //! How guessing is slowed down: each failure makes the next attempt of the same address for the
-//! same name wait longer, and so do failures of one address with many names. Pure; the time is given.
+//! same name wait longer, and so do failures of one address with many names. A host that has IPv6
+//! has a /64 of addresses, which count as one. Pure; the time is given.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use super::counted_as;
 use super::limits::{
     ADDRESS_FAILURES_FREE, DELAY_FIRST, DELAY_MAX, DELAY_WAIT_MAX, FAILURES_FOR, FAILURES_MAX,
 };
@@ -30,7 +32,7 @@ impl Attempts {
     /// How long an attempt waits for its turn; `None`: too many wait already, and this one has
     /// failed. Attempts at the same time wait behind each other.
     pub fn turn(&mut self, address: IpAddr, name: &str, now: Instant) -> Option<Duration> {
-        let address = address.to_canonical();
+        let address = counted_as(address);
         let of_name = self.by_name.get_mut(&(address, name.to_owned()));
         let of_address = self.by_address.get_mut(&address);
         let mut at = now;
@@ -58,7 +60,7 @@ impl Attempts {
 
     /// An attempt failed.
     pub fn failed(&mut self, address: IpAddr, name: &str, now: Instant) {
-        let address = address.to_canonical();
+        let address = counted_as(address);
         if count(&mut self.by_name, (address, name.to_owned()), 0, now) == 1 {
             count(&mut self.by_address, address, ADDRESS_FAILURES_FREE, now);
         }
@@ -67,8 +69,7 @@ impl Attempts {
     /// An attempt succeeded: that name is no longer slowed down for that address.
     pub fn succeeded(&mut self, address: IpAddr, name: &str) {
         if !self.by_name.is_empty() {
-            self.by_name
-                .remove(&(address.to_canonical(), name.to_owned()));
+            self.by_name.remove(&(counted_as(address), name.to_owned()));
         }
     }
 }
@@ -161,6 +162,22 @@ mod tests {
             attempts.failed(HERE, &name, now);
         }
         assert_eq!(attempts.turn(HERE, "new", now), Some(DELAY_FIRST));
+    }
+
+    #[test]
+    fn the_addresses_of_one_network_are_one() {
+        let mut attempts = Attempts::default();
+        let now = Instant::now();
+        let at = |text: &str| text.parse::<IpAddr>().unwrap();
+        attempts.failed(at("2001:db8:1:2::1"), "joe", now);
+        attempts.failed(at("::ffff:192.0.2.1"), "joe", now);
+        let mut slow = |text| attempts.turn(at(text), "joe", now) > Some(Duration::ZERO);
+        assert!(slow("2001:db8:1:2:ffff:ffff:ffff:ffff"));
+        assert!(!slow("2001:db8:1:3::1"));
+        assert!(slow("192.0.2.1") && !slow("192.0.2.2"));
+        attempts.succeeded(at("2001:db8:1:2::3"), "joe");
+        let wait = attempts.turn(at("2001:db8:1:2::1"), "joe", now);
+        assert_eq!(wait, Some(Duration::ZERO));
     }
 
     #[test]

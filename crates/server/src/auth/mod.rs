@@ -17,4 +17,17 @@ pub use tokens::{Role, Token, TokenError, TokenRow, Tokens};
 pub use user::{User, UserRow, bad_name};
 #[cfg(test)]
 pub(crate) use users::tests::{in_memory, tokens_in_memory};
-pub use users::{ChangeError, Denied, Ledger, Users};
+pub use users::{Attempt, ChangeError, Denied, Ledger, Users};
+
+use std::net::{IpAddr, Ipv6Addr};
+
+/// What an address is counted as where there is a bound for each: a host that has IPv6 has a /64 of
+/// addresses and could take another each time.
+pub fn counted_as(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
@@ -29,6 +30,9 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Random bytes.
     fn random(&self) -> [u8; 32];
+
+    /// Random bytes that are the same for the life of the table.
+    fn secret(&self) -> [u8; 32];
 
     /// Now, ms since 1970.
     fn now_ms(&self) -> u64;
@@ -83,6 +87,10 @@ impl Ledger for Nowhere {
         [0; 32]
     }
 
+    fn secret(&self) -> [u8; 32] {
+        [0; 32]
+    }
+
     fn now_ms(&self) -> u64 {
         0
     }
@@ -99,7 +107,8 @@ pub struct Users {
     places: Arc<Semaphore>,
     verified: Mutex<Verified>,
     attempts: Mutex<Attempts>,
-    /// A secret of this process, for what must look random and be the same each time.
+    /// For what must look random and be the same each time, also after a restart: a salt that
+    /// changes with the process would tell that there is no such user.
     secret: [u8; 32],
     /// Compared with where there is no user, so that it takes as long.
     nobody: std::sync::OnceLock<Arc<User>>,
@@ -112,7 +121,7 @@ impl Users {
         let hashing = limits::hashing_max();
         Self {
             rows: RwLock::new(rows.collect()),
-            secret: ledger.random(),
+            secret: ledger.secret(),
             ledger,
             changing: tokio::sync::Mutex::new(()),
             hashing: Arc::new(Semaphore::new(hashing)),
@@ -222,7 +231,7 @@ impl Users {
         self.turn(name, address).await?;
         let mut attempt = Attempt {
             users: self,
-            name,
+            name: name.to_owned(),
             address,
             decided: false,
         };
@@ -279,6 +288,24 @@ impl Users {
             }
             None => Err(Denied::TooMany),
         }
+    }
+
+    /// Waits for the turn of an attempt that goes on in further messages.
+    ///
+    /// # Errors
+    /// Too many wait already.
+    pub async fn attempt(
+        self: &Arc<Self>,
+        name: &str,
+        address: IpAddr,
+    ) -> Result<Attempt<Arc<Self>>, Denied> {
+        self.turn(name, address).await?;
+        Ok(Attempt {
+            users: self.clone(),
+            name: bounded(name).to_owned(),
+            address,
+            decided: false,
+        })
     }
 
     /// An attempt failed.
@@ -362,25 +389,26 @@ impl Users {
 }
 
 /// An attempt that has its turn. It has failed unless it is said otherwise: whoever hangs up before
-/// the answer made us hash all the same, and could guess without a brake.
-struct Attempt<'a> {
-    users: &'a Users,
-    name: &'a str,
+/// the answer, or never proves what it claims, could guess without a brake.
+pub struct Attempt<U: Deref<Target = Users>> {
+    users: U,
+    name: String,
     address: IpAddr,
     decided: bool,
 }
 
-impl Attempt<'_> {
-    fn succeeded(&mut self) {
+impl<U: Deref<Target = Users>> Attempt<U> {
+    /// It was somebody who knows the password.
+    pub fn succeeded(mut self) {
         self.decided = true;
-        self.users.succeeded(self.name, self.address);
+        self.users.succeeded(&self.name, self.address);
     }
 }
 
-impl Drop for Attempt<'_> {
+impl<U: Deref<Target = Users>> Drop for Attempt<U> {
     fn drop(&mut self) {
         if !self.decided {
-            self.users.failed(self.name, self.address);
+            self.users.failed(&self.name, self.address);
         }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::Serialize;
 
 use super::caller::Caller;
+use crate::auth::counted_as;
 use crate::node::wall_ms;
 
 /// A connection as it is shown.
@@ -65,7 +66,7 @@ impl Roster {
         connections_max: u32,
         per_address_max: u32,
     ) -> Option<Place> {
-        let address = caller.peer.ip().to_canonical();
+        let address = counted_as(caller.peer.ip());
         let mut inside = self.lock();
         let Inside {
             next,

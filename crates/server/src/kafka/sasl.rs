@@ -16,7 +16,7 @@ use super::caller::{Caller, ListenerFacts};
 use super::dispatch::{Asked, HangUp, Outcome, Reply};
 use super::{FrontDoor, limits};
 use crate::auth::scram::{Challenge, ClientFirst, Hash};
-use crate::auth::{Denied, Principal};
+use crate::auth::{Attempt, Denied, Principal, Users};
 use crate::settings::{SaslMechanism, Word as _};
 
 /// The login of one connection.
@@ -55,6 +55,8 @@ struct Exchange {
     mechanism: SaslMechanism,
     name: String,
     challenge: Challenge,
+    /// It has failed where the proof never comes.
+    attempt: Attempt<Arc<Users>>,
 }
 
 /// Why a step failed; the client is told in words that help no guesser.
@@ -257,9 +259,7 @@ impl Sasl {
                 };
                 (mechanism, stepped)
             }
-            State::Challenged { exchange, .. } => {
-                (exchange.mechanism, last(door, caller, *exchange, token))
-            }
+            State::Challenged { exchange, .. } => (exchange.mechanism, last(*exchange, token)),
             _ => {
                 self.lock().fail();
                 return Err(Failure::State);
@@ -411,35 +411,23 @@ async fn first(
 ) -> Result<(Exchange, Vec<u8>), Failure> {
     let first = ClientFirst::read(token).map_err(scram)?;
     let name = first.name.clone();
-    door.users.turn(&name, caller.peer.ip()).await?;
+    let attempt = door.users.attempt(&name, caller.peer.ip()).await?;
     let keys = door.users.scram_keys(&name, hash);
     let (challenge, told) = first.challenge(hash, keys, &door.users.nonce());
     let exchange = Exchange {
         mechanism,
         name,
         challenge,
+        attempt,
     };
     Ok((exchange, told.into_bytes()))
 }
 
 /// The final message of SCRAM.
-fn last(
-    door: &FrontDoor,
-    caller: &Caller,
-    exchange: Exchange,
-    token: &[u8],
-) -> Result<Stepped, Failure> {
-    let address = caller.peer.ip();
-    match exchange.challenge.verify(token) {
-        Ok(told) => {
-            door.users.succeeded(&exchange.name, address);
-            Ok(Stepped::Done((exchange.name, told.into_bytes())))
-        }
-        Err(error) => {
-            door.users.failed(&exchange.name, address);
-            Err(scram(error))
-        }
-    }
+fn last(exchange: Exchange, token: &[u8]) -> Result<Stepped, Failure> {
+    let told = exchange.challenge.verify(token).map_err(scram)?;
+    exchange.attempt.succeeded();
+    Ok(Stepped::Done((exchange.name, told.into_bytes())))
 }
 
 fn scram(error: crate::auth::scram::ScramError) -> Failure {

@@ -151,7 +151,7 @@ impl Handshakes {
 
     /// The places of an address.
     fn of(&self, address: IpAddr) -> AddressPlaces<'_> {
-        let address = address.to_canonical();
+        let address = crate::auth::counted_as(address);
         let places = self
             .addresses()
             .entry(address)

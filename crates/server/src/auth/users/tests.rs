@@ -32,6 +32,10 @@ impl Ledger for Arc<Paper> {
         })
     }
 
+    fn secret(&self) -> [u8; 32] {
+        [7; 32]
+    }
+
     fn random(&self) -> [u8; 32] {
         [self.dice.fetch_add(1, Ordering::Relaxed) as u8; 32]
     }
@@ -174,4 +178,24 @@ async fn who_hangs_up_before_the_answer_has_failed() {
     assert!(hung_up.is_err());
     let next = lock(&users.attempts).turn(HERE, "joe", Instant::now());
     assert!(next > Some(Duration::ZERO));
+}
+
+#[tokio::test]
+async fn who_never_proves_what_it_claims_has_failed() {
+    let users = Arc::new(users().1);
+    let attempt = users.attempt("joe", HERE).await.unwrap();
+    attempt.succeeded();
+    let wait = || lock(&users.attempts).turn(HERE, "joe", Instant::now());
+    assert_eq!(wait(), Some(Duration::ZERO));
+    drop(users.attempt("joe", HERE).await.unwrap());
+    assert!(wait() > Some(Duration::ZERO));
+}
+
+#[test]
+fn the_salt_of_nobody_outlives_the_process() {
+    let salt = |users: &Users, name| users.scram_keys(name, Hash::Sha256).salt;
+    let (before, after) = (users().1, users().1);
+    after.nonce();
+    assert_eq!(salt(&before, "ann"), salt(&after, "ann"));
+    assert_ne!(salt(&before, "ann"), salt(&after, "joe"));
 }
