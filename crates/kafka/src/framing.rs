@@ -7,7 +7,7 @@ use crate::primitives::{Reader, Wire, WireError, Writer};
 use bytes::Bytes;
 
 /// A message ready to be sent: slices to be written one behind the other. Stored batches are among
-/// them by reference.
+/// them by reference. Without any slice it stands for a message that would have been too large.
 #[derive(Clone, Debug, Default)]
 pub struct Frame {
     /// The slices, none of them empty.
@@ -18,6 +18,11 @@ impl Frame {
     /// Size of the frame with its length in front, in bytes.
     pub fn size_bytes(&self) -> usize {
         self.slices.iter().map(Bytes::len).sum()
+    }
+
+    /// Whether the message was over [`limits::MESSAGE_BYTES_MAX`] and cannot be sent.
+    pub fn is_too_large(&self) -> bool {
+        self.slices.is_empty()
     }
 
     /// All bytes in one piece; copies, so for small messages and tests.
@@ -154,9 +159,9 @@ pub fn decode_response<'a, T: Wire<'a>>(
 
 /// Writes the body behind a header and puts the size in front.
 fn finish<'a>(head: Writer, flexible: bool, header_tags: bool, body: &impl Wire<'a>) -> Frame {
-    let version = head.version();
+    let (version, bytes_max) = (head.version(), head.bytes_max());
     let (bytes, _) = head.into_parts();
-    let mut to = Writer::new(version, flexible);
+    let mut to = Writer::new(version, flexible).with_bytes_max(bytes_max);
     to.raw(&bytes);
     if header_tags {
         to.unsigned_varint(0);
@@ -164,7 +169,12 @@ fn finish<'a>(head: Writer, flexible: bool, header_tags: bool, body: &impl Wire<
     body.write(&mut to);
     let (mut bytes, spliced) = to.into_parts();
     let size = bytes.len() - 4 + spliced.iter().map(|(_, slice)| slice.len()).sum::<usize>();
-    let size = i32::try_from(size).expect("a message is bounded far below 2 GiB");
+    let Some(size) = i32::try_from(size)
+        .ok()
+        .filter(|size| *size as usize <= bytes_max)
+    else {
+        return Frame::default();
+    };
     bytes[..4].copy_from_slice(&size.to_be_bytes());
 
     let bytes = Bytes::from(bytes);
@@ -178,4 +188,24 @@ fn finish<'a>(head: Writer, flexible: bool, header_tags: bool, body: &impl Wire<
     slices.push(bytes.slice(from..));
     slices.retain(|slice| !slice.is_empty());
     Frame { slices }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::primitives::Records;
+
+    #[test]
+    fn a_message_over_the_bound_is_not_made() {
+        let finish = |body: &Records<'_>| {
+            let mut head = Writer::new(0, false).with_bytes_max(100);
+            head.raw(&[0; 8]);
+            finish(head, false, false, body)
+        };
+        // Four bytes of correlation id and four of length are in front of them.
+        assert_eq!(finish(&Records::Received(&[1; 92])).size_bytes(), 104);
+        assert!(finish(&Records::Received(&[1; 93])).is_too_large());
+        let slice = Bytes::from_static(&[1; 31]);
+        assert!(finish(&Records::Stored(vec![slice; 3])).is_too_large());
+    }
 }

@@ -18,6 +18,11 @@ pub const RESPONSE_BYTES_MAX: u32 = 256 * 1024 * 1024;
 /// with the bytes that really came.
 pub const ARRAY_RESERVE_MAX: usize = 256;
 
+/// Largest message that is ever made, in bytes. What would be larger is not made, and its connection
+/// ends: a peer must not have us fill the memory with an answer.
+pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024 * 1024;
+
+const _: () = assert!(MESSAGE_BYTES_MAX <= i32::MAX as usize);
 const _: () = assert!(FIRST_REQUEST_BYTES_MAX <= REQUEST_BYTES_MAX);
 const _: () = assert!(RESPONSE_BYTES_MAX <= i32::MAX as u32);
 

@@ -211,6 +211,7 @@ pub struct Writer {
     spliced: Vec<(usize, Bytes)>,
     version: i16,
     flexible: bool,
+    bytes_max: usize,
 }
 
 impl Writer {
@@ -221,6 +222,7 @@ impl Writer {
             spliced: Vec::new(),
             version,
             flexible,
+            bytes_max: limits::MESSAGE_BYTES_MAX,
         }
     }
 
@@ -234,18 +236,32 @@ impl Writer {
         self.flexible
     }
 
-    /// Writes bytes as they are.
+    /// Writes bytes as they are. Once the message is over its bound nothing is added any more, since
+    /// it will not be sent.
     pub fn raw(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
+        if self.bytes.len() <= self.bytes_max {
+            self.bytes.extend_from_slice(bytes);
+        }
+    }
+
+    /// Bounds the message to so many bytes.
+    pub(crate) fn with_bytes_max(mut self, bytes_max: usize) -> Self {
+        self.bytes_max = bytes_max;
+        self
+    }
+
+    /// The bound of the message, in bytes.
+    pub(crate) fn bytes_max(&self) -> usize {
+        self.bytes_max
     }
 
     /// An unsigned variable-length integer of 32 bits.
     pub fn unsigned_varint(&mut self, mut value: u32) {
         while value >= 0x80 {
-            self.bytes.push(value as u8 | 0x80);
+            self.raw(&[value as u8 | 0x80]);
             value >>= 7;
         }
-        self.bytes.push(value as u8);
+        self.raw(&[value as u8]);
     }
 
     fn string_length(&mut self, length: Option<usize>) {

@@ -170,11 +170,7 @@ impl Joining<'_> {
 
     fn new_id(&self) -> String {
         let name = self.request.instance_id.unwrap_or(self.request.client_id);
-        let mut end = name.len().min(limits::MEMBER_NAME_BYTES_MAX);
-        while !name.is_char_boundary(end) {
-            end -= 1;
-        }
-        let mut id = format!("{}-", &name[..end]);
+        let mut id = format!("{}-", cut(name));
         for (at, byte) in self.random.iter().enumerate() {
             if matches!(at, 4 | 6 | 8 | 10) {
                 id.push('-');
@@ -212,7 +208,7 @@ impl Joining<'_> {
         let mut member = Member {
             id: id.clone(),
             instance_id,
-            client_id: request.client_id.into(),
+            client_id: cut(request.client_id).into(),
             client_host: request.client_host.into(),
             session_timeout_ms: request.session_timeout_ms.unsigned_abs(),
             rebalance_timeout_ms: self.rebalance_timeout_ms(),
@@ -251,7 +247,7 @@ impl Joining<'_> {
         member.protocols = self.protocols();
         member.session_timeout_ms = self.request.session_timeout_ms.unsigned_abs();
         member.rebalance_timeout_ms = self.rebalance_timeout_ms();
-        member.client_id = self.request.client_id.into();
+        member.client_id = cut(self.request.client_id).into();
         member.client_host = self.request.client_host.into();
         member.seen(self.now_ms);
     }
@@ -299,4 +295,13 @@ impl Joining<'_> {
         self.park(group, id, true, answers);
         group.rebalance(self.rules.rebalance_delay_ms, self.now_ms, answers);
     }
+}
+
+/// What is kept of a name that a client gives itself.
+fn cut(name: &str) -> &str {
+    let mut end = name.len().min(limits::MEMBER_NAME_BYTES_MAX);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    &name[..end]
 }

@@ -74,7 +74,9 @@ impl Member {
             .iter()
             .map(|(name, metadata)| name.len() + metadata.len())
             .sum();
-        protocols + self.assignment.len() + self.id.len()
+        let instance = self.instance_id.as_deref().map_or(0, str::len);
+        let client = self.client_id.len() + self.client_host.len();
+        protocols + self.assignment.len() + self.id.len() + instance + client
     }
 
     /// Answers a parked JoinGroup, if there is one, with an error.

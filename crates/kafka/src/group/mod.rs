@@ -125,8 +125,9 @@ impl Groups {
         now_ms: u64,
         answers: &mut Vec<Answered>,
     ) {
+        let room_bytes = limits::GROUPS_BYTES_MAX.saturating_sub(self.size_bytes);
         let known = self.with(request.group, |group| {
-            group.sync(request, token, now_ms, answers);
+            group.sync(request, token, room_bytes, now_ms, answers);
         });
         if known.is_none() {
             let error = absent(request.group);
@@ -248,9 +249,15 @@ impl Groups {
         }
         if kept.group.deserted() && kept.group.generation == 0 {
             // Nobody has ever been in it.
-            self.kept.remove(id);
+            self.forget(id);
         }
         Some(changed)
+    }
+
+    fn forget(&mut self, id: &str) {
+        if let Some(gone) = self.kept.remove(id) {
+            self.size_bytes -= gone.size_bytes;
+        }
     }
 
     /// Forgets a group without members; false when it has some.
@@ -258,7 +265,7 @@ impl Groups {
         match self.kept.get(group) {
             None => true,
             Some(kept) if kept.group.deserted() => {
-                self.kept.remove(group);
+                self.forget(group);
                 true
             }
             Some(_) => false,
@@ -267,8 +274,14 @@ impl Groups {
 
     /// Forgets all groups without members that `keep` does not name.
     pub fn sweep(&mut self, mut keep: impl FnMut(&str) -> bool) {
-        self.kept
-            .retain(|id, kept| !kept.group.deserted() || keep(id));
+        let size_bytes = &mut self.size_bytes;
+        self.kept.retain(|id, kept| {
+            let stays = !kept.group.deserted() || keep(id);
+            if !stays {
+                *size_bytes -= kept.size_bytes;
+            }
+            stays
+        });
     }
 
     /// Whether no further group can be opened.

@@ -5,15 +5,17 @@ use super::state::{Group, GroupState};
 use crate::{ErrorCode, limits};
 
 impl Group {
-    /// SyncGroup: the leader brings the assignment, the others wait for theirs.
+    /// SyncGroup: the leader brings the assignment, of `room_bytes` at most; the others wait for
+    /// theirs.
     pub(super) fn sync(
         &mut self,
         request: &SyncRequest<'_>,
         token: Token,
+        room_bytes: usize,
         now_ms: u64,
         answers: &mut Vec<Answered>,
     ) {
-        if let Err(error) = self.try_sync(request, token, now_ms, answers) {
+        if let Err(error) = self.try_sync(request, token, room_bytes, now_ms, answers) {
             answers.push((token, Answer::Sync(Synced::refused(error))));
         }
     }
@@ -22,6 +24,7 @@ impl Group {
         &mut self,
         request: &SyncRequest<'_>,
         token: Token,
+        room_bytes: usize,
         now_ms: u64,
         answers: &mut Vec<Answered>,
     ) -> Result<(), ErrorCode> {
@@ -52,6 +55,10 @@ impl Group {
         match self.state {
             GroupState::Empty | GroupState::Dead => Err(ErrorCode::UnknownMemberId),
             GroupState::PreparingRebalance => Err(ErrorCode::RebalanceInProgress),
+            // The bytes of the last assignment are given back by now: all of this one are new.
+            GroupState::CompletingRebalance if leads && assigned > room_bytes => {
+                Err(ErrorCode::CoordinatorNotAvailable)
+            }
             GroupState::CompletingRebalance => {
                 // The same member on another connection: the first is not waited for any more.
                 member.refuse_sync(ErrorCode::RebalanceInProgress, answers);

@@ -100,7 +100,9 @@ impl Group {
 
     /// Bytes that peers made us keep.
     pub(super) fn size_bytes(&self) -> usize {
-        self.members.values().map(Member::size_bytes).sum()
+        let members: usize = self.members.values().map(Member::size_bytes).sum();
+        let promised: usize = self.promised.keys().map(|id| id.len()).sum();
+        members + promised + self.protocol_type.as_deref().map_or(0, str::len)
     }
 
     /// Nobody is in it, and nobody is expected.

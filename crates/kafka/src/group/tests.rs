@@ -622,3 +622,33 @@ fn a_subscription_is_read_where_it_can_be() {
     assert_eq!(view.subscribes("uv"), Some(true));
     assert_eq!(view.subscribes("u"), Some(false));
 }
+
+#[test]
+fn an_assignment_for_which_there_is_no_room_is_refused() {
+    let mut bench = Bench::eager();
+    let mut leader = client();
+    let token = bench.join(&leader);
+    let joined = bench.joined(token);
+    leader.take(&joined);
+    let used = bench.groups.size_bytes;
+    assert!(used >= leader.id.len() + "c/127.0.0.1consumerrangemeta".len());
+
+    // Other groups have left six bytes.
+    bench.groups.size_bytes = limits::GROUPS_BYTES_MAX - 6;
+    let token = bench.sync(&leader, &[(&leader.id, b"seven b")]);
+    assert_eq!(
+        bench.synced(token).error,
+        ErrorCode::CoordinatorNotAvailable
+    );
+    let token = bench.sync(&leader, &[(&leader.id, b"six by")]);
+    assert_eq!(bench.synced(token).error, ErrorCode::None);
+    assert_eq!(bench.groups.size_bytes, limits::GROUPS_BYTES_MAX);
+
+    // All of it is given back with the group.
+    bench.groups.size_bytes = bench.groups.kept[GROUP].size_bytes;
+    bench.now_ms += SESSION_MS as u64;
+    bench.groups.tick(bench.now_ms, &mut bench.answers);
+    assert!(bench.groups.size_bytes > 0, "its protocol type");
+    bench.groups.sweep(|_| false);
+    assert_eq!(bench.groups.size_bytes, 0);
+}

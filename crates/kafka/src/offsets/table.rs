@@ -84,10 +84,52 @@ impl Offsets {
         };
     }
 
-    /// Whether `commits` further offsets with so many bytes of metadata are within the bounds.
-    pub fn has_room(&self, commits: usize, metadata_bytes: usize) -> bool {
-        self.count + commits <= limits::OFFSETS_MAX
-            && self.metadata_bytes + metadata_bytes <= limits::OFFSETS_METADATA_BYTES_MAX
+    /// Whether there is room for these commits of a group: topic, partition, bytes of metadata. One
+    /// that replaces another takes its place, so that a full table still goes on.
+    pub fn has_room<'a>(
+        &self,
+        group: &str,
+        commits: impl IntoIterator<Item = (&'a str, i32, usize)>,
+    ) -> bool {
+        let known = self.groups.get(group);
+        let (mut count, mut bytes, mut freed) = (self.count, self.metadata_bytes, 0);
+        let mut topic: Arc<str> = Arc::from("");
+        for (name, partition, metadata_bytes) in commits {
+            if *topic != *name {
+                topic = Arc::from(name);
+            }
+            let place = (topic.clone(), partition);
+            let said = known.and_then(|group| group.said.get(&place));
+            let replaced = said.and_then(|said| said.committed.as_ref());
+            count += usize::from(replaced.is_none());
+            bytes += metadata_bytes;
+            freed += replaced.map_or(0, |committed| committed.metadata.len());
+        }
+        let bytes = bytes.saturating_sub(freed);
+        // Who keeps no more than before is let through, also where that is above a bound.
+        (count == self.count || count <= limits::OFFSETS_MAX)
+            && (bytes <= self.metadata_bytes || bytes <= limits::OFFSETS_METADATA_BYTES_MAX)
+    }
+
+    /// Forgets all offsets for a topic that is not there any more; says which they were.
+    pub fn forget_topic(&mut self, topic: &str) -> Vec<(Arc<str>, i32)> {
+        let found = self.of_topic(topic);
+        let topic: Arc<str> = topic.into();
+        for (id, partition) in &found {
+            let Some(group) = self.groups.get_mut(id) else {
+                continue;
+            };
+            let gone = group.said.remove(&(topic.clone(), *partition));
+            if let Some(committed) = gone.and_then(|said| said.committed) {
+                self.count -= 1;
+                group.count -= 1;
+                self.metadata_bytes -= committed.metadata.len();
+            }
+            if group.said.is_empty() && group.pending.is_empty() {
+                self.groups.remove(id);
+            }
+        }
+        found
     }
 
     /// Whether a group has offsets, or may get some by an open transaction.
@@ -341,6 +383,24 @@ mod tests {
     }
 
     #[test]
+    fn a_full_table_takes_what_replaces_something() {
+        let mut offsets = Offsets::default();
+        offsets.apply(key("g", "t", 0), Some(at(1, 0)), 0);
+        offsets.apply(key("g", "u", 0), Some(at(1, 0)), 1);
+        assert!(offsets.has_room("g", [("t", 0, 4), ("u", 1, 9)]));
+        offsets.count = limits::OFFSETS_MAX;
+        assert!(offsets.has_room("g", [("t", 0, 4), ("u", 0, 9)]));
+        assert!(!offsets.has_room("g", [("t", 0, 4), ("t", 1, 4)]));
+        assert!(!offsets.has_room("h", [("t", 0, 4)]));
+        offsets.count = 2;
+        offsets.metadata_bytes = limits::OFFSETS_METADATA_BYTES_MAX;
+        assert!(offsets.has_room("g", [("t", 0, 4), ("u", 0, 4)]));
+        assert!(!offsets.has_room("g", [("t", 0, 4), ("u", 0, 5)]));
+        assert!(!offsets.has_room("g", [("t", 1, 1)]));
+        assert!(offsets.has_room("g", [("t", 0, 0), ("t", 1, 4)]));
+    }
+
+    #[test]
     fn deletions_are_forgotten_after_a_while() {
         let mut offsets = Offsets::default();
         offsets.apply(key("g", "t", 0), Some(at(1, 0)), 0);
@@ -360,6 +420,10 @@ mod tests {
         }
         let found = offsets.of_topic("t");
         assert_eq!(found, [("a".into(), 0), ("b".into(), 0)]);
+        offsets.apply(key("c", "ttt", 0), Some(at(1, 0)), 9);
+        assert_eq!(offsets.forget_topic("ttt"), [("c".into(), 0)]);
+        assert!(!offsets.has("c") && offsets.groups_count() == 2);
+        assert_eq!((offsets.count(), offsets.metadata_bytes), (4, 16));
         assert_eq!(offsets.of_group("a").count(), 2);
         let behind: Vec<_> = offsets.groups_after(Some("a")).map(|id| &**id).collect();
         assert_eq!(behind, ["b"]);

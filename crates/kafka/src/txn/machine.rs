@@ -4,15 +4,19 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::record::{self, Key};
+use super::open::{Content, Open, Room};
+use super::record::{self, Change, Key};
 use super::{
     End, GroupOffset, Identity, MalformedTransaction, ProducerIds, Settings, Shown, State, Write,
 };
 use crate::ErrorCode;
-use crate::offsets::CommittedOffset;
 
 /// How long after a failed abort of a transaction that timed out it is tried again.
 const RETRY_MS: u64 = 1000;
+
+/// Changes of an open transaction that are recorded by themselves before its whole record is
+/// written again.
+const CHANGES_MAX: u32 = 64;
 
 /// A transactional id.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +31,18 @@ pub(super) struct Transaction {
     /// When something is due, as it stands in the alarms.
     pub alarm_ms: Option<u64>,
     pub stage: Stage,
+    /// What it was before its present epoch, as long as that is not appended: until then nobody is
+    /// fenced, and where it is never appended, nobody was.
+    pub before: Option<Before>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Before {
+    identity: Identity,
+    last_epoch: i16,
+    timeout_ms: i32,
+    /// How the last transaction had ended, where none is open.
+    ended: Option<bool>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -45,20 +61,6 @@ pub(super) enum Stage {
     },
 }
 
-/// Offsets that a group commits, by topic and partition.
-pub(super) type Offsets = BTreeMap<(Arc<str>, i32), CommittedOffset>;
-
-/// An open transaction.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Open {
-    pub since_ms: u64,
-    pub partitions: BTreeSet<u32>,
-    /// Groups whose offsets may be committed with it, and those that will be.
-    pub groups: BTreeMap<Arc<str>, Offsets>,
-    /// Whether all of it is recorded, as far as was told.
-    pub recorded: bool,
-}
-
 /// What a request for an end comes to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ending {
@@ -73,10 +75,14 @@ pub enum Ending {
 pub struct Transactions {
     settings: Settings,
     ids: ProducerIds,
-    by_id: HashMap<Arc<str>, Transaction>,
+    pub(super) by_id: HashMap<Arc<str>, Transaction>,
     by_producer: HashMap<i64, Arc<str>>,
     /// When the next thing is due, by time.
     alarms: BTreeSet<(u64, Arc<str>)>,
+    /// What all open transactions take in memory, in bytes.
+    pub(super) open_bytes: usize,
+    /// Changes of open transactions that were loaded, by id and number.
+    loading: HashMap<Arc<str>, BTreeMap<u32, Change>>,
 }
 
 impl Transactions {
@@ -88,7 +94,8 @@ impl Transactions {
         }
     }
 
-    /// Takes in the latest record of a key, at a start.
+    /// Takes in the latest record of a key, at a start. Behind the last one,
+    /// [`Transactions::loaded`] is called.
     ///
     /// # Errors
     /// When the bytes are no record of the table.
@@ -103,8 +110,42 @@ impl Transactions {
                 self.by_id.insert(id.clone(), transaction);
                 self.set_alarm(&id);
             }
+            Key::Change { number, id } => {
+                let change = record::decode_change(value)?;
+                self.loading
+                    .entry(id.into())
+                    .or_default()
+                    .insert(number, change);
+            }
         }
         Ok(())
+    }
+
+    /// All records were taken in.
+    pub fn loaded(&mut self) {
+        for (id, changes) in std::mem::take(&mut self.loading) {
+            let Some(Transaction {
+                identity,
+                stage: Stage::Open(open),
+                ..
+            }) = self.by_id.get_mut(&id)
+            else {
+                continue;
+            };
+            for (number, change) in changes {
+                open.slots = number + 1;
+                let of_round = (change.identity, change.since_ms, change.round);
+                if of_round == (*identity, open.since_ms, open.round) {
+                    open.changes = number + 1;
+                    open.content.add(change.content);
+                }
+            }
+        }
+        let opens = self.by_id.values().filter_map(|known| match &known.stage {
+            Stage::Open(open) => Some(open.content.bytes()),
+            _ => None,
+        });
+        self.open_bytes = opens.sum();
     }
 
     /// A partition of the log has an open transaction of this producer, at a start. Where the
@@ -117,7 +158,11 @@ impl Transactions {
                 stage: Stage::Open(open),
                 ..
             }) => {
-                open.partitions.insert(partition);
+                let before = open.content.bytes();
+                let mut found = Content::default();
+                found.partitions.insert(partition);
+                open.content.add(found);
+                self.open_bytes += open.content.bytes() - before;
                 return None;
             }
             // Whatever its producer believes, it is not committed.
@@ -168,7 +213,7 @@ impl Transactions {
             return self.init_new(id, timeout_ms, now_ms);
         };
         let (id, identity) = (id.clone(), known.identity);
-        if let Stage::Ending { .. } = known.stage {
+        if matches!(known.stage, Stage::Ending { .. }) || known.before.is_some() {
             return Err(ErrorCode::ConcurrentTransactions);
         }
         let is_open = matches!(known.stage, Stage::Open(_));
@@ -201,9 +246,12 @@ impl Transactions {
                 epoch: identity.epoch + 1,
                 ..identity
             };
-            (bumped, identity.epoch)
+            // Whoever does not say who it is may be another than the one before, who must not be taken
+            // for one that repeats itself.
+            (bumped, expected.map_or(-1, |_| identity.epoch))
         };
         let transaction = self.by_id.get_mut(&id).expect("it was found above");
+        transaction.before = Some(transaction.as_before());
         transaction.timeout_ms = timeout_ms;
         transaction.used_ms = now_ms;
         transaction.last_epoch = last_epoch;
@@ -216,7 +264,10 @@ impl Transactions {
             self.by_producer.remove(&identity.producer_id);
             self.by_producer.insert(next.producer_id, id.clone());
         }
-        let write = self.write(&id, end);
+        let write = Write {
+            takes_over: true,
+            ..self.write(&id, end)
+        };
         self.set_alarm(&id);
         Ok((next, write))
     }
@@ -249,6 +300,7 @@ impl Transactions {
                 used_ms: now_ms,
                 alarm_ms: None,
                 stage: Stage::Empty,
+                before: None,
             },
         );
         self.set_alarm(&id);
@@ -268,23 +320,19 @@ impl Transactions {
         partitions: &[u32],
         now_ms: u64,
     ) -> Result<Option<Write>, ErrorCode> {
-        let partitions_max = self.settings.partitions_max;
         let id = self.id(id)?;
-        let open = self.open(&id, identity, now_ms)?;
-        let new: BTreeSet<u32> = partitions
-            .iter()
-            .copied()
-            .filter(|partition| !open.partitions.contains(partition))
-            .collect();
-        if open.partitions.len() + new.len() > partitions_max {
-            return Err(ErrorCode::PolicyViolation);
-        }
-        if new.is_empty() && open.recorded {
+        self.open(&id, identity, now_ms)?;
+        let (open, room) = self.open_and_room(&id);
+        let before = open.content.bytes();
+        let added = open.content.add_partitions(partitions, room)?;
+        let grown = open.content.bytes() - before;
+        if added.is_empty() && open.recorded {
             return Ok(None);
         }
-        open.partitions.extend(new);
-        open.recorded = true;
-        Ok(Some(self.write(&id, None)))
+        self.open_bytes += grown;
+        let mut change = Content::default();
+        change.partitions = added;
+        Ok(Some(self.record(&id, change)))
     }
 
     /// Puts the offsets of a group into the open transaction, and opens one where there is none.
@@ -298,20 +346,19 @@ impl Transactions {
         group: &str,
         now_ms: u64,
     ) -> Result<Option<Write>, ErrorCode> {
-        let groups_max = self.settings.partitions_max;
         let id = self.id(id)?;
-        let open = self.open(&id, identity, now_ms)?;
-        if open.groups.contains_key(group) {
-            if open.recorded {
-                return Ok(None);
-            }
-        } else if open.groups.len() >= groups_max {
-            return Err(ErrorCode::PolicyViolation);
-        } else {
-            open.groups.insert(group.into(), BTreeMap::new());
+        self.open(&id, identity, now_ms)?;
+        let (open, room) = self.open_and_room(&id);
+        let before = open.content.bytes();
+        let added = open.content.add_group(group, room)?;
+        let grown = open.content.bytes() - before;
+        if !added && open.recorded {
+            return Ok(None);
         }
-        open.recorded = true;
-        Ok(Some(self.write(&id, None)))
+        self.open_bytes += grown;
+        let mut change = Content::default();
+        change.groups.insert(group.into(), BTreeMap::new());
+        Ok(Some(self.record(&id, change)))
     }
 
     /// Keeps offsets that a group commits with the open transaction.
@@ -327,25 +374,52 @@ impl Transactions {
         offsets: Vec<GroupOffset>,
         now_ms: u64,
     ) -> Result<Write, ErrorCode> {
-        let offsets_max = self.settings.offsets_max;
         let id = self.id(id)?;
         let transaction = self.of(&id, identity)?;
         transaction.used_ms = now_ms;
-        let open = match &mut transaction.stage {
-            Stage::Open(open) => open,
+        match &transaction.stage {
+            Stage::Open(_) => {}
             Stage::Ending { .. } => return Err(ErrorCode::ConcurrentTransactions),
             Stage::Empty | Stage::Ended { .. } => return Err(ErrorCode::InvalidTxnState),
-        };
-        let kept: usize = open.groups.values().map(BTreeMap::len).sum();
-        let Some(of_group) = open.groups.get_mut(group) else {
-            return Err(ErrorCode::InvalidTxnState);
-        };
-        if kept + offsets.len() > offsets_max {
-            return Err(ErrorCode::PolicyViolation);
         }
-        of_group.extend(offsets);
-        open.recorded = true;
-        Ok(self.write(&id, None))
+        let (open, room) = self.open_and_room(&id);
+        let before = open.content.bytes();
+        open.content.add_offsets(group, &offsets, room)?;
+        let after = open.content.bytes();
+        self.open_bytes = self.open_bytes - before + after;
+        let mut change = Content::default();
+        change
+            .groups
+            .insert(group.into(), offsets.into_iter().collect());
+        Ok(self.record(&id, change))
+    }
+
+    /// A topic is being deleted: its offsets leave the open transactions, which is to be recorded.
+    /// Those of commits that are on their way are answered, by group and partition.
+    pub fn forget_topic(&mut self, topic: &str) -> (Vec<Write>, Vec<(Arc<str>, i32)>) {
+        let (mut changed, mut ending) = (Vec::new(), Vec::new());
+        for (id, transaction) in &mut self.by_id {
+            match &mut transaction.stage {
+                Stage::Open(open) => {
+                    let before = open.content.bytes();
+                    if open.content.forget_topic(topic) {
+                        self.open_bytes -= before - open.content.bytes();
+                        // A change only adds: all of it is to be recorded.
+                        open.recorded = false;
+                        changed.push(id.clone());
+                    }
+                }
+                Stage::Ending {
+                    commit: true, open, ..
+                } => ending.extend(open.content.of_topic(topic)),
+                Stage::Ending { .. } | Stage::Empty | Stage::Ended { .. } => {}
+            }
+        }
+        let writes = changed
+            .iter()
+            .map(|id| self.record(id, Content::default()))
+            .collect();
+        (writes, ending)
     }
 
     /// Ends the open transaction. Until [`Transactions::ended`] is told, nothing else can be done
@@ -371,6 +445,7 @@ impl Transactions {
         };
         transaction.used_ms = now_ms;
         let end = end(&open, identity, commit);
+        let needless = changes(&id, &open);
         // The record tells of the end; it is not yet so here.
         transaction.stage = Stage::Ended { commit };
         let value = record::encode(transaction);
@@ -383,7 +458,9 @@ impl Transactions {
         Ok(Ending::Write(Write {
             key: Key::Transaction(&id).encode(),
             value: Some(value),
+            needless,
             end: Some(end),
+            takes_over: false,
             id,
         }))
     }
@@ -398,7 +475,13 @@ impl Transactions {
         let transaction = self.by_id.get_mut(&id).expect("it was found above");
         let stage = std::mem::replace(&mut transaction.stage, Stage::Empty);
         transaction.stage = match stage {
-            Stage::Ending { commit, fenced, .. } if appended => {
+            Stage::Ending {
+                commit,
+                fenced,
+                open,
+            } if appended => {
+                self.open_bytes -= open.content.bytes();
+                transaction.before = None;
                 if fenced {
                     Stage::Empty
                 } else {
@@ -411,6 +494,9 @@ impl Transactions {
             }
             other => other,
         };
+        if !appended {
+            self.undo(&id);
+        }
         self.set_alarm(&id);
         if !appended && let Some(transaction) = self.by_id.get(&id) {
             let soonest = now_ms + RETRY_MS;
@@ -420,14 +506,51 @@ impl Transactions {
         }
     }
 
-    /// Tells that an entry which only recorded what is in a transaction was not appended.
-    pub fn not_recorded(&mut self, id: &str) {
+    /// Tells that the entry of a new epoch, which ends nothing, was appended.
+    pub fn taken_over(&mut self, id: &str) {
+        if let Some(transaction) = self.by_id.get_mut(id) {
+            transaction.before = None;
+        }
+    }
+
+    /// Tells that an entry which ends nothing was not appended: `takes_over`, that it gave out a new
+    /// epoch.
+    pub fn not_recorded(&mut self, id: &str, takes_over: bool) {
+        let Some((id, _)) = self.by_id.get_key_value(id) else {
+            return;
+        };
+        let id = id.clone();
+        if takes_over {
+            self.undo(&id);
+            self.set_alarm(&id);
+        }
         if let Some(Transaction {
             stage: Stage::Open(open),
             ..
-        }) = self.by_id.get_mut(id)
+        }) = self.by_id.get_mut(&id)
         {
             open.recorded = false;
+        }
+    }
+
+    /// Takes back an epoch that was not appended: nobody was told of it, and whoever had the one
+    /// before goes on.
+    fn undo(&mut self, id: &Arc<str>) {
+        let transaction = self.by_id.get_mut(id).expect("the caller has found it");
+        let Some(before) = transaction.before.take() else {
+            return;
+        };
+        let producer_id = transaction.identity.producer_id;
+        transaction.identity = before.identity;
+        transaction.last_epoch = before.last_epoch;
+        transaction.timeout_ms = before.timeout_ms;
+        if let (Stage::Empty, Some(commit)) = (&transaction.stage, before.ended) {
+            transaction.stage = Stage::Ended { commit };
+        }
+        if producer_id != before.identity.producer_id {
+            self.by_producer.remove(&producer_id);
+            self.by_producer
+                .insert(before.identity.producer_id, id.clone());
         }
     }
 
@@ -458,7 +581,9 @@ impl Transactions {
         }
         match &transaction.stage {
             // What is not recorded would be forgotten by a crash, and its data would hang.
-            Stage::Open(open) if open.recorded && open.partitions.contains(&partition) => Ok(()),
+            Stage::Open(open) if open.recorded && open.content.partitions.contains(&partition) => {
+                Ok(())
+            }
             _ => Err(ErrorCode::InvalidTxnState),
         }
     }
@@ -478,10 +603,12 @@ impl Transactions {
         let id = id.clone();
         let transaction = self.by_id.get_mut(&id).expect("an alarm has its id");
         match std::mem::replace(&mut transaction.stage, Stage::Empty) {
-            Stage::Open(open) => {
-                let identity = transaction.identity;
-                transaction.last_epoch = identity.epoch;
-                transaction.identity.epoch = identity.epoch.saturating_add(1);
+            Stage::Open(mut open) => {
+                // Once only, however often the abort has to be tried.
+                if !std::mem::replace(&mut open.expired, true) {
+                    transaction.last_epoch = transaction.identity.epoch;
+                    transaction.identity.epoch = transaction.identity.epoch.saturating_add(1);
+                }
                 let end = transaction.abort(open);
                 let write = self.write(&id, Some(end));
                 self.set_alarm(&id);
@@ -494,9 +621,8 @@ impl Transactions {
                 self.by_producer.remove(&gone.identity.producer_id);
                 Some(Write {
                     key: Key::Transaction(&id).encode(),
-                    value: None,
-                    end: None,
                     id,
+                    ..Write::default()
                 })
             }
         }
@@ -519,7 +645,7 @@ impl Transactions {
     pub fn kept_offsets(&self) -> impl Iterator<Item = (i64, &Arc<str>, Vec<(&str, i32)>)> {
         self.by_id.values().flat_map(|transaction| {
             let groups = match &transaction.stage {
-                Stage::Open(open) | Stage::Ending { open, .. } => Some(&open.groups),
+                Stage::Open(open) | Stage::Ending { open, .. } => Some(&open.content.groups),
                 Stage::Empty | Stage::Ended { .. } => None,
             };
             groups.into_iter().flatten().map(|(group, offsets)| {
@@ -548,18 +674,16 @@ impl Transactions {
             .ok_or(ErrorCode::InvalidProducerIdMapping)?;
         if transaction.identity.epoch == identity.epoch {
             Ok(transaction)
+        } else if (transaction.before.as_ref()).is_some_and(|before| before.identity == identity) {
+            // It is fenced once the new epoch is appended.
+            Err(ErrorCode::ConcurrentTransactions)
         } else {
             Err(ErrorCode::ProducerFenced)
         }
     }
 
-    /// The open transaction; opened where there is none.
-    fn open(
-        &mut self,
-        id: &Arc<str>,
-        identity: Identity,
-        now_ms: u64,
-    ) -> Result<&mut Open, ErrorCode> {
+    /// Opens a transaction, where none is open.
+    fn open(&mut self, id: &Arc<str>, identity: Identity, now_ms: u64) -> Result<(), ErrorCode> {
         let transaction = self.of(id, identity)?;
         transaction.used_ms = now_ms;
         match transaction.stage {
@@ -573,11 +697,54 @@ impl Transactions {
                 self.set_alarm(id);
             }
         }
-        match &mut self.by_id.get_mut(id).expect("it was found above").stage {
-            Stage::Open(open) => Ok(open),
-            Stage::Empty | Stage::Ended { .. } | Stage::Ending { .. } => {
-                unreachable!("it was opened above")
-            }
+        Ok(())
+    }
+
+    /// The open transaction, and what there is room for in it.
+    fn open_and_room(&mut self, id: &Arc<str>) -> (&mut Open, Room) {
+        let settings = &self.settings;
+        let transaction = self.by_id.get_mut(id).expect("the caller has found it");
+        let Stage::Open(open) = &mut transaction.stage else {
+            unreachable!("the caller has looked")
+        };
+        let own = settings
+            .transaction_bytes_max
+            .saturating_sub(open.content.bytes());
+        let room = Room {
+            partitions: settings.partitions_max,
+            offsets: settings.offsets_max,
+            bytes: own.min(settings.bytes_max.saturating_sub(self.open_bytes)),
+        };
+        (open, room)
+    }
+
+    /// Records a change of the open transaction, which it has already: by itself, or with all the
+    /// rest where that may not be recorded, or there are many changes.
+    fn record(&mut self, id: &Arc<str>, content: Content) -> Write {
+        let transaction = self.by_id.get_mut(id).expect("the caller has found it");
+        let Stage::Open(open) = &mut transaction.stage else {
+            unreachable!("only what is open is changed")
+        };
+        if !open.recorded || open.changes >= CHANGES_MAX {
+            open.recorded = true;
+            open.round += 1;
+            open.changes = 0;
+            return self.write(id, None);
+        }
+        let change = Change {
+            identity: transaction.identity,
+            since_ms: open.since_ms,
+            round: open.round,
+            content,
+        };
+        let number = open.changes;
+        open.changes += 1;
+        open.slots = open.slots.max(open.changes);
+        Write {
+            key: Key::Change { number, id }.encode(),
+            value: Some(record::encode_change(&change)),
+            id: id.clone(),
+            ..Write::default()
         }
     }
 
@@ -592,10 +759,16 @@ impl Transactions {
             }),
             _ => record::encode(transaction),
         };
+        let needless = match &transaction.stage {
+            Stage::Ending { open, .. } => changes(id, open),
+            _ => Vec::new(),
+        };
         Write {
             key: Key::Transaction(id).encode(),
             value: Some(value),
+            needless,
             end,
+            takes_over: false,
             id: id.clone(),
         }
     }
@@ -626,6 +799,18 @@ impl Transactions {
 }
 
 impl Transaction {
+    fn as_before(&self) -> Before {
+        Before {
+            identity: self.identity,
+            last_epoch: self.last_epoch,
+            timeout_ms: self.timeout_ms,
+            ended: match self.stage {
+                Stage::Ended { commit } => Some(commit),
+                _ => None,
+            },
+        }
+    }
+
     /// Goes from open to ending, by whoever has just fenced the producer with a new epoch.
     fn abort(&mut self, open: Open) -> End {
         let end = end(&open, self.identity, false);
@@ -655,14 +840,21 @@ impl Transaction {
             timeout_ms: self.timeout_ms,
             since_ms: open.map(|open| open.since_ms),
             partitions: open
-                .map(|open| open.partitions.iter().copied().collect())
+                .map(|open| open.content.partitions.iter().copied().collect())
                 .unwrap_or_default(),
         }
     }
 }
 
+/// The keys of the changes of a transaction.
+fn changes(id: &str, open: &Open) -> Vec<Vec<u8>> {
+    (0..open.slots)
+        .map(|number| Key::Change { number, id }.encode())
+        .collect()
+}
+
 fn end(open: &Open, identity: Identity, commit: bool) -> End {
-    let offsets = open.groups.iter().map(|(group, offsets)| {
+    let offsets = open.content.groups.iter().map(|(group, offsets)| {
         let offsets = offsets
             .iter()
             .map(|(place, committed)| (place.clone(), committed.clone()));
@@ -671,7 +863,7 @@ fn end(open: &Open, identity: Identity, commit: bool) -> End {
     End {
         commit,
         identity,
-        partitions: open.partitions.iter().copied().collect(),
+        partitions: open.content.partitions.iter().copied().collect(),
         offsets: offsets.collect(),
     }
 }

@@ -5,6 +5,7 @@
 
 mod ids;
 mod machine;
+mod open;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,10 @@ pub struct Settings {
     pub partitions_max: usize,
     /// Offsets of groups in one transaction.
     pub offsets_max: usize,
+    /// What one transaction may hold in memory: partitions, groups and offsets, in bytes.
+    pub transaction_bytes_max: usize,
+    /// What all open transactions may hold in memory, in bytes.
+    pub bytes_max: usize,
 }
 
 impl Default for Settings {
@@ -41,6 +46,8 @@ impl Default for Settings {
             transactions_max: 100_000,
             partitions_max: 10_000,
             offsets_max: 10_000,
+            transaction_bytes_max: 4 * 1024 * 1024,
+            bytes_max: 256 * 1024 * 1024,
         }
     }
 }
@@ -66,6 +73,11 @@ pub struct Write {
     pub key: Vec<u8>,
     /// Its value; `None` deletes it.
     pub value: Option<Vec<u8>>,
+    /// Keys of other records that are deleted with it.
+    pub needless: Vec<Vec<u8>>,
+    /// It gives out a new epoch. Whoever appends tells [`Transactions::taken_over`] or
+    /// [`Transactions::not_recorded`] how it went, where nothing ends with it.
+    pub takes_over: bool,
     /// The end of a transaction. Whoever appends tells [`Transactions::ended`] how it went.
     pub end: Option<End>,
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::machine::Stage;
 use super::*;
 use crate::ErrorCode;
 
@@ -29,6 +30,8 @@ fn init(machine: &mut Transactions, id: &str, now_ms: u64) -> Identity {
     let (identity, write) = machine.init(id, TIMEOUT_MS, None, now_ms).unwrap();
     if write.end.is_some() {
         machine.ended(id, true, now_ms);
+    } else {
+        machine.taken_over(id);
     }
     identity
 }
@@ -180,12 +183,15 @@ fn a_new_producer_fences_the_old_one_and_aborts_what_it_left_open() {
 fn a_producer_that_says_who_it_is_keeps_its_place_and_may_repeat_itself() {
     let mut machine = machine();
     let first = init(&mut machine, "a", 1);
-    let (second, _) = machine.init("a", TIMEOUT_MS, Some(first), 2).unwrap();
-    assert_eq!(second.epoch, 1);
+    let (second, write) = machine.init("a", TIMEOUT_MS, Some(first), 2).unwrap();
+    assert_eq!((second.epoch, write.takes_over), (1, true));
+    machine.taken_over("a");
     let (again, _) = machine.init("a", TIMEOUT_MS, Some(first), 2).unwrap();
     assert_eq!(again, second);
+    machine.taken_over("a");
     let (third, _) = machine.init("a", TIMEOUT_MS, Some(second), 2).unwrap();
     assert_eq!(third.epoch, 2);
+    machine.taken_over("a");
     assert_eq!(
         machine.init("a", TIMEOUT_MS, Some(first), 2),
         Err(ErrorCode::ProducerFenced)
@@ -196,6 +202,26 @@ fn a_producer_that_says_who_it_is_keeps_its_place_and_may_repeat_itself() {
         machine.init("a", TIMEOUT_MS, Some(second), 3),
         Err(ErrorCode::ProducerFenced)
     );
+}
+
+#[test]
+fn who_was_replaced_does_not_become_its_successor() {
+    let mut machine = machine();
+    let zombie = init(&mut machine, "a", 1);
+    let successor = init(&mut machine, "a", 2);
+    assert_eq!(successor.epoch, 1);
+    let back = machine.init("a", TIMEOUT_MS, Some(zombie), 3);
+    assert_eq!(back, Err(ErrorCode::ProducerFenced));
+    machine.add_partitions("a", successor, &[1], 3).unwrap();
+    let third = init(&mut machine, "a", 4);
+    let back = machine.init("a", TIMEOUT_MS, Some(successor), 4);
+    assert_eq!(back, Err(ErrorCode::ProducerFenced));
+    // After a timeout nobody else has come: its producer may go on.
+    machine.add_partitions("a", third, &[1], 5).unwrap();
+    machine.due(5 + TIMEOUT_MS as u64).unwrap();
+    machine.ended("a", true, 5);
+    let (again, _) = machine.init("a", TIMEOUT_MS, Some(third), 6).unwrap();
+    assert_eq!(again.epoch, third.epoch + 1);
 }
 
 #[test]
@@ -255,9 +281,182 @@ fn what_is_open_for_too_long_is_aborted_and_its_producer_fenced() {
     assert_eq!(machine.due(at_ms), None);
     let again_ms = machine.next_due_ms().unwrap();
     assert!(again_ms > at_ms);
-    assert!(machine.due(again_ms).is_some());
+    let end = machine.due(again_ms).unwrap().end.unwrap();
+    assert_eq!(end.identity.epoch, 1, "fenced once");
     machine.ended("a", true, again_ms);
     assert_eq!(machine.get("a").unwrap().state, State::Empty);
+}
+
+#[test]
+fn an_epoch_that_could_not_be_appended_fences_nobody() {
+    let mut machine = machine();
+    let me = init(&mut machine, "a", 1);
+    // With a transaction open, and by itself.
+    machine.add_partitions("a", me, &[7], 2).unwrap();
+    for expected in [None, Some(me)] {
+        let (next, write) = machine.init("a", TIMEOUT_MS, expected, 2).unwrap();
+        assert_eq!((next.epoch, write.end.is_some()), (me.epoch + 1, true));
+        // As long as nobody knows, the old one waits.
+        let busy = Err(ErrorCode::ConcurrentTransactions);
+        assert_eq!(machine.end("a", me, true, 2), busy);
+        machine.ended("a", false, 2);
+    }
+    end_of(machine.end("a", me, true, 2).unwrap());
+    machine.ended("a", true, 2);
+    for expected in [None, Some(me)] {
+        machine.init("a", TIMEOUT_MS, expected, 3).unwrap();
+        let busy = machine.add_partitions("a", me, &[7], 3);
+        assert_eq!(busy, Err(ErrorCode::ConcurrentTransactions));
+        machine.not_recorded("a", true);
+        assert_eq!(machine.end("a", me, true, 3), Ok(Ending::Already));
+    }
+    machine.add_partitions("a", me, &[7], 3).unwrap();
+    assert_eq!(machine.admits(Some("a"), me, 7), Ok(()));
+    // What was recorded before is told only now: it is not the new epoch.
+    let (next, _) = machine.init("a", TIMEOUT_MS, None, 4).unwrap();
+    machine.not_recorded("a", false);
+    machine.ended("a", true, 4);
+    assert_eq!(
+        machine.end("a", me, true, 4),
+        Err(ErrorCode::ProducerFenced)
+    );
+    assert_eq!(next.epoch, me.epoch + 1);
+}
+
+#[test]
+fn an_epoch_of_a_new_producer_id_that_could_not_be_appended_is_taken_back() {
+    let mut machine = machine();
+    let mut me = init(&mut machine, "a", 1);
+    while me.epoch < i16::MAX - 1 {
+        me = init(&mut machine, "a", 1);
+    }
+    let (fresh, _) = machine.init("a", TIMEOUT_MS, None, 1).unwrap();
+    assert_ne!(fresh.producer_id, me.producer_id);
+    machine.not_recorded("a", true);
+    machine.add_partitions("a", me, &[7], 1).unwrap();
+    assert_eq!(machine.admits(None, me, 7), Ok(()));
+    let unknown = Err(ErrorCode::InvalidProducerIdMapping);
+    assert_eq!(machine.admits(None, fresh, 7), unknown);
+}
+
+#[test]
+fn changes_are_recorded_by_themselves_and_found_again() {
+    let mut machine = machine();
+    let mut table = BTreeMap::new();
+    let mut put = |write: Write| {
+        let size = write.key.len() + write.value.as_ref().unwrap().len();
+        for key in write.needless {
+            assert!(table.remove(&key).is_some());
+        }
+        table.insert(write.key, write.value.unwrap());
+        let mut found = Transactions::new(Settings::default());
+        for (key, value) in &table {
+            found.load(key, value).unwrap();
+        }
+        found.loaded();
+        (size, found, table.len())
+    };
+    let (me, write) = machine.init("a", TIMEOUT_MS, None, 1).unwrap();
+    machine.taken_over("a");
+    put(write);
+    put(machine.add_group("a", me, "g", 1).unwrap().unwrap());
+    let mut written = 0;
+    for number in 0..500 {
+        let offsets = vec![(("t".into(), number % 400), committed(number.into()))];
+        let write = machine.add_offsets("a", me, "g", offsets, 2).unwrap();
+        let (size, found, _) = put(write);
+        written += size;
+        let of = |machine: &Transactions| {
+            let Stage::Open(open) = &machine.by_id["a"].stage else {
+                panic!("it is open")
+            };
+            (open.content.clone(), open.round, open.changes, open.slots)
+        };
+        assert_eq!(of(&found), of(&machine));
+        assert_eq!(found.open_bytes, machine.open_bytes);
+    }
+    assert!(written < 300_000, "{written} bytes for 500 offsets");
+    // A record that was lost is made up for by all of it.
+    machine.not_recorded("a", false);
+    let write = machine.add_partitions("a", me, &[3], 3).unwrap().unwrap();
+    assert_eq!(write.key, [1, 1, b'a']);
+    put(write);
+    let Ending::Write(write) = machine.end("a", me, true, 4).unwrap() else {
+        panic!("it is open")
+    };
+    let end = write.end.clone().unwrap();
+    assert_eq!(end.offsets[0].1.len(), 400);
+    let (_, found, records) = put(write);
+    assert_eq!((records, found.open_bytes), (1, 0));
+    machine.ended("a", true, 4);
+    assert_eq!(machine.open_bytes, 0);
+}
+
+#[test]
+fn the_memory_of_open_transactions_is_bounded() {
+    let settings = Settings {
+        transaction_bytes_max: 10_000,
+        bytes_max: 15_000,
+        ..Settings::default()
+    };
+    let mut machine = Transactions::new(settings);
+    reserve(&mut machine, &mut BTreeMap::new());
+    let words = |partition, size| {
+        let mut offset = committed(1);
+        offset.metadata = "x".repeat(size);
+        vec![(("t".into(), partition), offset)]
+    };
+    let [a, b] = ["a", "b"].map(|id| {
+        let me = init(&mut machine, id, 1);
+        machine.add_group(id, me, "g", 1).unwrap();
+        me
+    });
+    let full = Err(ErrorCode::PolicyViolation);
+    machine
+        .add_offsets("a", a, "g", words(0, 9_000), 1)
+        .unwrap();
+    assert_eq!(machine.add_offsets("a", a, "g", words(1, 900), 1), full);
+    // What replaces something takes its place.
+    machine
+        .add_offsets("a", a, "g", words(0, 9_001), 1)
+        .unwrap();
+    assert_eq!(machine.add_offsets("b", b, "g", words(0, 6_000), 1), full);
+    machine
+        .add_offsets("b", b, "g", words(0, 5_000), 1)
+        .unwrap();
+    let many: Vec<u32> = (0..1_000).collect();
+    let refused = machine.add_partitions("b", b, &many, 1);
+    assert_eq!(refused, Err(ErrorCode::PolicyViolation));
+    machine.end("a", a, false, 1).unwrap();
+    assert_eq!(machine.add_offsets("b", b, "g", words(0, 6_000), 1), full);
+    machine.ended("a", true, 1);
+    machine
+        .add_offsets("b", b, "g", words(0, 6_000), 1)
+        .unwrap();
+}
+
+#[test]
+fn offsets_for_a_topic_that_goes_leave_open_transactions() {
+    let mut machine = machine();
+    let offsets = |topic: &str| vec![((topic.into(), 0), committed(1))];
+    for id in ["a", "b", "c"] {
+        let me = init(&mut machine, id, 1);
+        machine.add_group(id, me, id, 1).unwrap();
+        machine.add_offsets(id, me, id, offsets("kept"), 1).unwrap();
+        if id != "c" {
+            machine.add_offsets(id, me, id, offsets("gone"), 1).unwrap();
+        }
+        if id == "b" {
+            machine.end(id, me, true, 1).unwrap();
+        }
+    }
+    let (writes, ending) = machine.forget_topic("gone");
+    assert_eq!(ending, [("b".into(), 0)]);
+    let keys: Vec<&[u8]> = writes.iter().map(|write| &*write.key).collect();
+    assert_eq!(keys, [[1, 1, b'a']]);
+    let me = machine.get("a").unwrap().identity;
+    let end = end_of(machine.end("a", me, true, 2).unwrap());
+    assert_eq!(end.offsets, [("a".into(), offsets("kept"))]);
 }
 
 #[test]
@@ -404,12 +603,15 @@ struct Producer {
 impl House {
     /// Appends, or not, and tells the machine.
     fn append(&mut self, id: &str, write: Write) -> bool {
-        let ends = write.end.is_some();
+        let (ends, takes_over) = (write.end.is_some(), write.takes_over);
         if !self.full {
             match write.value {
                 Some(value) => self.table.insert(write.key, value),
                 None => self.table.remove(&write.key),
             };
+            for key in &write.needless {
+                self.table.remove(key);
+            }
             if let Some(end) = write.end {
                 self.mark(&end);
             }
@@ -417,7 +619,9 @@ impl House {
         if ends {
             self.machine.ended(id, !self.full, self.now_ms);
         } else if self.full {
-            self.machine.not_recorded(id);
+            self.machine.not_recorded(id, takes_over);
+        } else if takes_over {
+            self.machine.taken_over(id);
         }
         !self.full
     }
@@ -451,6 +655,7 @@ impl House {
         for (key, value) in &self.table {
             self.machine.load(key, value).unwrap();
         }
+        self.machine.loaded();
         for (partition, producer_id) in self.open.clone().into_keys() {
             let epoch = self.fenced.get(&producer_id).copied().unwrap_or(0);
             let identity = Identity { producer_id, epoch };

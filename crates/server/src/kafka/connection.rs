@@ -14,7 +14,7 @@ use ::kafka::api::{Api, ApiVersionsRequest};
 use ::kafka::{Frame, RequestHeader, WireError, decode_request, frame};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 
 use super::caller::Caller;
 use super::dispatch::{self, Asked, HangUp, Reply};
@@ -564,9 +564,14 @@ impl Connection {
 
     /// Writes all answers that were gathered.
     async fn write(&mut self) -> Result<(), End> {
+        let owed: usize = self.out.iter().map(|it| it.frame.size_bytes()).sum();
+        let at_least = limits::ANSWER_BYTES_PER_S_MIN as f64;
+        let patience = limits::WRITE_STALL_MAX + Duration::from_secs_f64(owed as f64 / at_least);
+        let until = Instant::now() + patience;
         while !self.out.is_empty() {
+            let stalled = Instant::now() + limits::WRITE_STALL_MAX;
             let step = poll_fn(|cx| self.poll_write(cx));
-            let written = match timeout(limits::WRITE_STALL_MAX, step).await {
+            let written = match timeout_at(until.min(stalled), step).await {
                 Ok(Ok(written)) if written > 0 => written,
                 Ok(_) => return Err(End::Closed),
                 Err(_) => return Err(End::TimedOut),

@@ -45,7 +45,8 @@ pub(super) type Outcome = Result<Option<Answer>, HangUp>;
 pub(super) enum HangUp {
     /// Its bytes are no request.
     Malformed(WireError),
-    /// It failed and its sender wants no answer; this is how it learns of that.
+    /// It failed and its sender wants no answer, or the answer would have been too large to be sent;
+    /// this is how it learns of that.
     Unanswered,
 }
 
@@ -74,6 +75,11 @@ impl Reply {
                 Poll::Ready(outcome) => *self = Self::Ready(outcome),
                 Poll::Pending => return false,
             }
+        }
+        if let Self::Ready(Ok(Some(answer))) = self
+            && answer.frame.is_too_large()
+        {
+            *self = Self::Ready(Err(HangUp::Unanswered));
         }
         true
     }

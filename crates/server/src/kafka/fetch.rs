@@ -11,7 +11,7 @@ use ::kafka::{ErrorCode, Frame, Records, encode_response};
 use bytes::Bytes;
 use commitlog::{AbortedRange, BatchHead, PartitionId};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::access::{Operation, Resource};
 use super::caller::Caller;
@@ -93,11 +93,13 @@ impl Fetch<'_> {
     async fn wait(&self) -> Rows {
         let wait_ms = self.request.max_wait_ms.max(0) as u64;
         let wait = Duration::from_millis(wait_ms.min(self.door.settings.fetch_wait_ms_max));
-        let deadline = Instant::now() + wait;
+        let begun = Instant::now();
+        let deadline = begun + wait;
+        let patience = begun + wait.max(limits::FETCH_MEMORY_WAIT);
         let bytes_min = usize::try_from(self.request.min_bytes).unwrap_or(0);
         let mut parked: Option<Parked> = None;
         loop {
-            let gathered = self.gather().await;
+            let gathered = self.gather(patience).await;
             if gathered.urgent
                 || gathered.size_bytes >= bytes_min
                 || self.slots.is_empty()
@@ -127,18 +129,22 @@ impl Fetch<'_> {
         self.door.parking.park(ends.collect())
     }
 
-    /// Reads what there is. Nothing is read, and no memory taken, where there is nothing.
-    async fn gather(&self) -> Gathered {
+    /// Reads what there is. Nothing is read, and no memory taken, where there is nothing, or no
+    /// memory until then.
+    async fn gather(&self, patience: Instant) -> Gathered {
         let looks: Vec<Look> = self.slots.iter().map(|slot| self.look(slot)).collect();
         let bytes_max = usize::try_from(self.request.max_bytes)
             .unwrap_or(0)
             .min(self.door.settings.fetch_bytes_max as usize)
             .min(limits::FETCH_BYTES_MAX as usize);
+        let memory = self.reserve(&looks, bytes_max, patience).await;
+        let held_kib = memory.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let bytes_max = bytes_max.min(held_kib * 1024);
         let mut gathered = Gathered {
             rows: Vec::with_capacity(looks.len()),
             size_bytes: 0,
             urgent: false,
-            memory: self.reserve(&looks, bytes_max).await,
+            memory,
         };
         for (slot, look) in self.slots.iter().zip(looks) {
             let mut row = match look {
@@ -148,6 +154,9 @@ impl Fetch<'_> {
                     diverging_epoch: Some(end),
                     ..row(slot.row.partition, &marks)
                 },
+                Look::Something(marks, _) if gathered.memory.is_none() => {
+                    row(slot.row.partition, &marks)
+                }
                 Look::Something(marks, up_to) => {
                     let bytes_left = bytes_max.saturating_sub(gathered.size_bytes);
                     let first = gathered.size_bytes == 0;
@@ -228,8 +237,14 @@ impl Fetch<'_> {
         })
     }
 
-    /// Takes memory for what will be read. The semaphore is never closed.
-    async fn reserve(&self, looks: &[Look], bytes_max: usize) -> Option<OwnedSemaphorePermit> {
+    /// Takes memory for what will be read, of what is free at most a part; `None` where nothing will
+    /// be, or there was none in time.
+    async fn reserve(
+        &self,
+        looks: &[Look],
+        bytes_max: usize,
+        patience: Instant,
+    ) -> Option<OwnedSemaphorePermit> {
         let wanted: usize = self
             .slots
             .iter()
@@ -240,13 +255,13 @@ impl Fetch<'_> {
         if wanted == 0 {
             return None;
         }
-        let kib = wanted.min(bytes_max).div_ceil(1024).max(1) as u32;
-        self.door
-            .fetch_memory
-            .clone()
-            .acquire_many_owned(kib)
-            .await
-            .ok()
+        let memory = &self.door.fetch_memory;
+        let share = memory.available_permits() / limits::FETCH_SHARE_DIVISOR;
+        let kib = wanted.min(bytes_max).div_ceil(1024).max(1);
+        let kib = kib.min(share.max(limits::FETCH_SHARE_KIB_MIN)) as u32;
+        let permit = memory.clone().acquire_many_owned(kib);
+        // The semaphore is never closed.
+        timeout_at(patience, permit).await.ok()?.ok()
     }
 
     /// Reads at most `bytes_left` from one partition; the first of a response has at least a batch,

@@ -5,6 +5,17 @@ use std::time::Duration;
 /// Records held in memory by Fetch responses on their way, of all connections together, in KiB.
 pub(super) const FETCH_MEMORY_KIB_MAX: u32 = 256 * 1024;
 
+/// What of the free memory one response takes at most, as a divisor: readers that stall take ever
+/// less of it, and leave some to others.
+pub(super) const FETCH_SHARE_DIVISOR: usize = 8;
+
+/// What a response may take of it however little is free, in KiB.
+pub(super) const FETCH_SHARE_KIB_MIN: usize = 256;
+
+/// How long a fetch waits for memory at least, also where it does not wait for records. Then it is
+/// answered without any, and asks again.
+pub(super) const FETCH_MEMORY_WAIT: Duration = Duration::from_secs(1);
+
 /// What of a fetch's own bound is taken, in bytes: a response is built whole, and a connection that
 /// reads slowly holds it.
 pub(super) const FETCH_BYTES_MAX: u32 = 16 * 1024 * 1024;
@@ -17,6 +28,10 @@ pub(super) const REQUEST_MAX: Duration = Duration::from_mins(1);
 
 /// Time in which a peer takes at least one byte of its answer.
 pub(super) const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
+
+/// What a peer takes of an answer on average, beyond [`WRITE_STALL_MAX`], in bytes a second: an
+/// answer holds memory that others wait for.
+pub(super) const ANSWER_BYTES_PER_S_MIN: usize = 256 * 1024;
 
 /// What is read from a socket at once, in bytes, and what of a request is held without a share of
 /// [`REQUEST_MEMORY_KIB_MAX`].
@@ -77,6 +92,10 @@ pub(super) const NODE_ID: i32 = 1;
 /// Committed offsets that go to the log in one batch, in bytes: a batch is closed once it is larger.
 pub(super) const OFFSETS_BATCH_BYTES: usize = 256 * 1024;
 
+/// Committed offsets that go to the log in one entry, in bytes: beyond it another entry is begun, so
+/// that none outgrows a part of the journal.
+pub(super) const OFFSETS_ENTRY_BYTES: usize = 4 * 1024 * 1024;
+
 /// Batches of one Produce request that go to the log in one entry, in bytes: beyond it another
 /// entry is begun, so that none outgrows a part of the journal.
 pub(super) const PRODUCE_ENTRY_BYTES: usize = 4 * 1024 * 1024;
@@ -107,3 +126,4 @@ pub(super) const LAG_METRICS_MAX: usize = 1_000;
 
 // A response can always be built, whoever else holds memory.
 const _: () = assert!(FETCH_BYTES_MAX / 1024 <= FETCH_MEMORY_KIB_MAX);
+const _: () = assert!(FETCH_SHARE_KIB_MIN <= FETCH_MEMORY_KIB_MAX as usize);

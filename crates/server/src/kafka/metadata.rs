@@ -1,6 +1,7 @@
 //! Metadata: this node as the only broker and controller, and the streams as topics. A topic that
 //! is asked for by name is created where settings, client and permissions allow it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ::kafka::api::{
@@ -104,8 +105,11 @@ fn find<'a>(
                 .collect();
         }
     };
+    let mut seen = BTreeSet::new();
     asked
         .iter()
+        // A topic that is repeated would have its partitions told as often.
+        .filter(|topic| seen.insert(topic.name.ok_or(topic.topic_id)))
         .map(|topic| match topic.name {
             Some(name) if !shown(name) => Found::NoName(name, ErrorCode::TopicAuthorizationFailed),
             Some(name) => door

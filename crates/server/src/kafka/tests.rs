@@ -3,11 +3,13 @@
 
 mod administering;
 mod bounds;
+mod configuring;
 mod describing;
 mod documented;
 mod fake;
 mod fetching;
 mod grouping;
+mod inspecting;
 mod producing;
 mod real_log;
 mod transacting;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use ::kafka::api::{Api, DeleteTopicsRequest, DeleteTopicsResponse, DeletedTopic};
 use ::kafka::{ErrorCode, Frame, Uuid, encode_response};
-use commitlog::{Lsn, Op};
+use commitlog::{Lsn, Refusal};
 
 use super::super::access::{Operation, Resource};
 use super::super::caller::Caller;
 use super::super::{FrontDoor, Stream};
-use super::{Refused, hand_in, kept, outcome, told};
+use super::{Refused, kept, told};
 
 /// A topic as it was asked for, and what became of it.
 struct Row<'a> {
@@ -67,12 +67,8 @@ async fn delete<'a>(
     for (name, topic_id) in by_name.chain(by_state) {
         let done = match found(door, caller, name, &topic_id) {
             Ok(stream) => {
-                let op = Op::DeleteStream(stream.name.to_string());
-                let deleted = outcome(hand_in(door, op), &mut lsn).await;
-                // What groups have committed of it goes with it, as in Apache Kafka.
-                deleted
-                    .inspect(|_| door.groups.topic_deleted(&stream.name))
-                    .map(|_| stream)
+                let deleted = remove(door, &stream, &mut lsn).await;
+                deleted.map(|()| stream)
             }
             Err(refused) => Err(refused),
         };
@@ -88,6 +84,17 @@ async fn delete<'a>(
         }
     }
     rows
+}
+
+/// Deletes a stream, and with it what groups have committed of it.
+async fn remove(door: &FrontDoor, stream: &Stream, lsn: &mut Lsn) -> Result<(), Refused> {
+    let (transactions, name) = (door.transactions.clone(), stream.name.clone());
+    let forget = move || transactions.forget_topic(&name);
+    let appended = door.groups.delete_topic(&stream.name, forget).await?;
+    *lsn = appended.lsn.max(*lsn);
+    let done = appended.ops.into_iter().next();
+    done.unwrap_or(Err(Refusal::UnknownStream))?;
+    Ok(())
 }
 
 /// The stream that is to go, if it may.

@@ -1,6 +1,8 @@
 //! DescribeConfigs: the settings of topics and of this node, with where they come from, what kind
 //! of value they have and what they mean.
 
+use std::collections::BTreeSet;
+
 use ::kafka::api::{
     Api, ConfigSynonym, DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResponse,
     DescribedConfig, DescribedResource,
@@ -47,32 +49,31 @@ pub(in crate::kafka) fn answer(
     correlation_id: i32,
     request: &DescribeConfigsRequest<'_>,
 ) -> Frame {
+    let mut seen = BTreeSet::new();
     let found: Vec<_> = request
         .resources
         .iter()
-        .map(|resource| find(door, caller, resource))
+        // A resource that is repeated would have its settings told as often.
+        .filter(|resource| seen.insert((resource.resource_type, resource.resource_name)))
+        .map(|resource| (resource, find(door, caller, resource)))
         .collect();
-    let results = request
-        .resources
-        .iter()
-        .zip(&found)
-        .map(|(resource, found)| {
-            let (error_code, error_message) = told(found);
-            if error_code != 0 {
-                door.counters.error(Api::DescribeConfigs);
-            }
-            let rows = found.as_deref().unwrap_or_default().iter();
-            let configs = rows
-                .filter(|row| asked_for(resource, row.name))
-                .map(|row| described(row, request));
-            DescribedResource {
-                error_code,
-                error_message,
-                resource_type: resource.resource_type,
-                resource_name: resource.resource_name,
-                configs: configs.collect(),
-            }
-        });
+    let results = found.iter().map(|(resource, found)| {
+        let (error_code, error_message) = told(found);
+        if error_code != 0 {
+            door.counters.error(Api::DescribeConfigs);
+        }
+        let rows = found.as_deref().unwrap_or_default().iter();
+        let configs = rows
+            .filter(|row| asked_for(resource, row.name))
+            .map(|row| described(row, request));
+        DescribedResource {
+            error_code,
+            error_message,
+            resource_type: resource.resource_type,
+            resource_name: resource.resource_name,
+            configs: configs.collect(),
+        }
+    });
     let response = DescribeConfigsResponse {
         throttle_time_ms: 0,
         results: results.collect(),

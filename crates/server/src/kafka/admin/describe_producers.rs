@@ -1,5 +1,7 @@
 //! DescribeProducers: the producers that partitions know, and their open transactions (KIP-664).
 
+use std::collections::BTreeSet;
+
 use ::kafka::api::{
     ActiveProducer, Api, DescribeProducersPartitionResponse, DescribeProducersRequest,
     DescribeProducersResponse, DescribeProducersTopicResponse,
@@ -25,8 +27,11 @@ pub(in crate::kafka) fn answer(
         .iter()
         .map(|topic| changeable(door, caller, Operation::Read, topic.name))
         .collect();
+    // A partition that is repeated would have its producers told as often.
+    let mut seen = BTreeSet::new();
     let topics = request.topics.iter().zip(&streams).map(|(topic, stream)| {
         let indexes = topic.partition_indexes.iter();
+        let indexes = indexes.filter(|&&index| seen.insert((topic.name, index)));
         DescribeProducersTopicResponse {
             name: topic.name,
             partitions: indexes

@@ -75,18 +75,39 @@ fn begin(
         return Err(ErrorCode::GroupAuthorizationFailed);
     }
     let groups = &door.groups;
-    let now_ms = groups.now_ms();
+    let (now_ms, mono_ms) = (groups.now_ms(), groups.mono_ms());
+    let claim = Claim {
+        member_id: request.member_id,
+        instance_id: request.group_instance_id,
+        generation: request.generation_id,
+    };
     let mut records: Vec<Record> = Vec::new();
-    let mut metadata_bytes = 0;
+    let mut taken = Vec::new();
     let mut faults = Faults::new();
-    for topic in &request.topics {
-        let stream = find(door, caller, version, topic);
+    // From here on, so that no topic goes between the look at it and the log.
+    let mut inside = groups.lock();
+    inside.machine.admit_commit(group, claim, false, mono_ms)?;
+    let streams: Vec<_> = request
+        .topics
+        .iter()
+        .map(|topic| {
+            find(door, caller, version, topic).and_then(|stream| {
+                if inside.going.contains(&stream.name) {
+                    Err(ErrorCode::UnknownTopicOrPartition)
+                } else {
+                    Ok(stream)
+                }
+            })
+        })
+        .collect();
+    for (topic, stream) in request.topics.iter().zip(&streams) {
         let mut row = Vec::with_capacity(topic.partitions.len());
         for partition in &topic.partitions {
-            match check(&stream, partition) {
+            match check(stream, partition) {
                 Err(error) => row.push(Some(error)),
                 Ok(stream) => {
-                    metadata_bytes += partition.committed_metadata.map_or(0, str::len);
+                    let metadata_bytes = partition.committed_metadata.map_or(0, str::len);
+                    taken.push((&*stream.name, partition.partition_index, metadata_bytes));
                     records.push(record(group, &stream.name, partition, now_ms));
                     row.push(None);
                 }
@@ -95,35 +116,25 @@ fn begin(
         faults.push(row);
     }
     let commits = records.len();
-    let claim = Claim {
-        member_id: request.member_id,
-        instance_id: request.group_instance_id,
-        generation: request.generation_id,
-    };
-    let answer = {
-        let mono_ms = groups.mono_ms();
-        let mut inside = groups.lock();
-        inside.machine.admit_commit(group, claim, false, mono_ms)?;
-        groups.check_room(&inside, group, commits, metadata_bytes)?;
-        groups.submit(&mut inside, records)
-    };
+    groups.check_room(&inside, group, taken)?;
+    let answer = groups.submit(&mut inside, records);
+    drop(inside);
     groups.commits.fetch_add(commits as u64, Ordering::Relaxed);
     Ok((faults, answer))
 }
 
 impl Groups {
-    /// Whether the bounds allow so many more offsets of a group.
-    pub(super) fn check_room(
+    /// Whether the bounds allow these commits of a group: topic, partition, bytes of metadata.
+    pub(super) fn check_room<'a>(
         &self,
         inside: &super::Inside,
         group: &str,
-        commits: usize,
-        metadata_bytes: usize,
+        commits: impl IntoIterator<Item = (&'a str, i32, usize)>,
     ) -> Result<(), ErrorCode> {
         let offsets = &inside.offsets;
         let known = offsets.has(group) || inside.machine.get(group).is_some();
         let has_place = known || offsets.groups_count() < self.count_max;
-        if has_place && offsets.has_room(commits, metadata_bytes) {
+        if has_place && offsets.has_room(group, commits) {
             Ok(())
         } else {
             Err(ErrorCode::InvalidCommitOffsetSize)

@@ -1,4 +1,8 @@
-//! DeleteGroups and OffsetDelete: forget groups without members, and offsets that nobody reads on.
+//! DeleteGroups and OffsetDelete: forget groups without members, and offsets that nobody reads on;
+//! and what becomes of offsets when their topic is deleted.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use ::kafka::api::{
     Api, DeleteGroupsRequest, DeleteGroupsResponse, DeletedGroup, OffsetDeletePartitionResponse,
@@ -6,12 +10,14 @@ use ::kafka::api::{
 };
 use ::kafka::group::is_group_id;
 use ::kafka::{ErrorCode, Frame, encode_response};
+use commitlog::{Entry, Op};
 use tokio::sync::oneshot;
 
-use super::{Groups, Record, appended, code, deletion};
+use super::{Applying, Groups, Record, appended, build, code, deletion};
 use crate::kafka::FrontDoor;
 use crate::kafka::access::{Operation, Resource};
 use crate::kafka::caller::Caller;
+use crate::node::{AppendError, Appended};
 
 /// What the log will say.
 type Pending = oneshot::Receiver<Result<(), ErrorCode>>;
@@ -164,5 +170,98 @@ impl Groups {
             }
         }
         Ok((faults, self.submit(&mut inside, records)))
+    }
+}
+
+/// A topic whose deletion is on its way: until this goes, nothing is committed for it.
+struct Going {
+    groups: Arc<Groups>,
+    topic: Arc<str>,
+}
+
+impl Drop for Going {
+    fn drop(&mut self) {
+        self.groups.lock().going.remove(&self.topic);
+    }
+}
+
+impl Groups {
+    /// Deletes a topic and what groups have committed of it, as Apache Kafka does. Both are in one
+    /// entry of the log: whoever makes a topic of that name afterwards finds no offsets, whatever
+    /// happens in between. What does not fit into an entry follows, and is looked for at a start
+    /// before the first client. `forget` takes the offsets of the topic out of open transactions and
+    /// says which others their ends, which are on their way, will have committed.
+    ///
+    /// Goes on to its end also where nobody waits for it.
+    ///
+    /// # Errors
+    /// The log does not take it.
+    pub(in crate::kafka) async fn delete_topic(
+        self: &Arc<Self>,
+        topic: &Arc<str>,
+        forget: impl FnOnce() -> Vec<(Arc<str>, i32)> + Send + 'static,
+    ) -> Result<Appended, AppendError> {
+        if !self.lock().going.insert(topic.clone()) {
+            return Err(AppendError::Refused("it is being deleted".into()));
+        }
+        let going = Going {
+            groups: self.clone(),
+            topic: topic.clone(),
+        };
+        let deleting = tokio::spawn(async move {
+            let (groups, topic) = (&going.groups, &going.topic);
+            groups.all_taken_in().await;
+            groups.delete_with_offsets(topic, forget()).await
+        });
+        deleting.await.unwrap_or(Err(AppendError::Stopping))
+    }
+
+    /// Waits until everything that was handed to the log is known here.
+    async fn all_taken_in(&self) {
+        let (done, taken_in) = oneshot::channel();
+        let applying = Applying {
+            done: Some(done),
+            ..Applying::default()
+        };
+        // Without the task nothing will ever be.
+        if self.applying.send(applying).is_ok() {
+            let _ = taken_in.await;
+        }
+    }
+
+    async fn delete_with_offsets(
+        &self,
+        topic: &str,
+        ending: Vec<(Arc<str>, i32)>,
+    ) -> Result<Appended, AppendError> {
+        let mut places: BTreeSet<(Arc<str>, i32)> = ending.into_iter().collect();
+        let (submitted, batches, rest) = {
+            let inside = self.lock();
+            places.extend(inside.offsets.of_topic(topic));
+            let records = places
+                .iter()
+                .map(|(group, partition)| deletion(group, topic, *partition))
+                .collect();
+            let entries = self
+                .partition()
+                .map(|partition| build(partition, records, self.now_ms()));
+            let mut entries = entries.into_iter().flatten();
+            let (appends, batches) = entries.next().unwrap_or_default();
+            let rest: Vec<Record> = entries.flat_map(|(_, batches)| batches).flatten().collect();
+            let entry = Entry {
+                appends,
+                ops: vec![Op::DeleteStream(topic.to_owned())],
+            };
+            (self.source.submit(entry), batches, rest)
+        };
+        let appended = submitted.await?;
+        let answer = {
+            let mut inside = self.lock();
+            // A refusal is logged there; the next start looks for what is left.
+            let _ = inside.take_in_all(&batches, &appended);
+            self.submit(&mut inside, rest)
+        };
+        let _ = super::appended(answer).await;
+        Ok(appended)
     }
 }

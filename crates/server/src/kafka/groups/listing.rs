@@ -1,6 +1,6 @@
 //! ListGroups and DescribeGroups: the groups with members and those that have offsets only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ::kafka::api::{
@@ -140,18 +140,22 @@ pub(in crate::kafka) fn describe_groups(
     correlation_id: i32,
     request: &DescribeGroupsRequest<'_>,
 ) -> Frame {
-    let found: Vec<Described> = request
+    let mut seen = BTreeSet::new();
+    let found: Vec<(&str, Described)> = request
         .groups
         .iter()
-        .map(|id| {
-            if door.allows(caller, Operation::Describe, Resource::Group(id)) {
+        // A name that is repeated would have its members told as often.
+        .filter(|id| seen.insert(**id))
+        .map(|&id| {
+            let described = if door.allows(caller, Operation::Describe, Resource::Group(id)) {
                 door.groups.describe(id, version)
             } else {
                 Described::absent(ErrorCode::GroupAuthorizationFailed)
-            }
+            };
+            (id, described)
         })
         .collect();
-    let groups = request.groups.iter().zip(&found).map(|(id, group)| {
+    let groups = found.iter().map(|(id, group)| {
         let allowed = if request.include_authorized_operations && !group.error.is_error() {
             door.authorized_operations(caller, Resource::Group(id))
         } else {

@@ -21,7 +21,7 @@ pub(super) use membership::{heartbeat, join_group, leave_group, sync_group};
 pub(super) use offset_fetch::answer as offset_fetch;
 pub use rows::GroupValues;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -35,7 +35,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::Source;
 use super::limits;
-use crate::node::{AppendError, Submitted, wall_ms};
+use crate::node::{AppendError, Appended, Submitted, wall_ms};
 use crate::settings::KafkaSettings;
 
 /// Name of the table of committed offsets.
@@ -64,17 +64,22 @@ struct Inside {
     /// Who waits for an answer of the machine.
     waiting: HashMap<Token, oneshot::Sender<Answer>>,
     next_token: Token,
+    /// Topics whose deletion is on its way: nothing is committed for them.
+    going: BTreeSet<Arc<str>>,
 }
 
 /// A record of the offsets table: `None` as value deletes.
 type Record = (Vec<u8>, Option<Vec<u8>>);
 
-/// Records that were handed to the log.
+/// Records that were handed to the log; without an entry, whoever waits until all before are taken
+/// in.
+#[derive(Default)]
 struct Applying {
-    submitted: Submitted,
+    submitted: Option<Submitted>,
     /// In the order of the entry's batches.
     batches: Vec<Vec<Record>>,
-    done: oneshot::Sender<Result<(), ErrorCode>>,
+    /// Told of this entry and those before it that have none.
+    done: Option<oneshot::Sender<Result<(), ErrorCode>>>,
 }
 
 impl Groups {
@@ -96,6 +101,7 @@ impl Groups {
                 offsets: Offsets::default(),
                 waiting: HashMap::new(),
                 next_token: 0,
+                going: BTreeSet::new(),
             }),
             sooner: Notify::new(),
             applying,
@@ -139,7 +145,18 @@ impl Groups {
         }
         // Whether a group had members until the stop is not known.
         offsets.all_used(self.now_ms());
-        self.lock().offsets = offsets;
+        // What a deletion had no time for: nobody else of that name is to find it.
+        let mut left: Vec<Record> = Vec::new();
+        for topic in offsets.topics() {
+            if log.stream(&topic).is_none() {
+                let gone = offsets.forget_topic(&topic).into_iter();
+                left.extend(gone.map(|(group, at)| deletion(&group, &topic, at)));
+            }
+        }
+        let mut inside = self.lock();
+        inside.offsets = offsets;
+        // Nobody waits: what is not deleted now is left for the next start.
+        drop(self.submit(&mut inside, left));
         Ok(())
     }
 
@@ -190,58 +207,56 @@ impl Groups {
             let _ = done.send(Err(ErrorCode::CoordinatorNotAvailable));
             return answer;
         };
-        let (appends, batches) = build(partition, records, self.now_ms());
-        let entry = Entry {
-            appends,
-            ops: Vec::new(),
-        };
-        let applying = Applying {
-            submitted: self.source.submit(entry),
-            batches,
-            done,
-        };
-        // The task ends only with the coordinator.
-        let _ = self.applying.send(applying);
+        let mut entries = build(partition, records, self.now_ms())
+            .into_iter()
+            .peekable();
+        let mut done = Some(done);
+        while let Some((appends, batches)) = entries.next() {
+            let entry = Entry {
+                appends,
+                ops: Vec::new(),
+            };
+            let applying = Applying {
+                submitted: Some(self.source.submit(entry)),
+                batches,
+                done: done.take_if(|_| entries.peek().is_none()),
+            };
+            // The task ends only with the coordinator.
+            let _ = self.applying.send(applying);
+        }
         answer
     }
 }
 
-/// Batches of these records, each of a moderate size, and the records of each.
-fn build(
-    partition: PartitionId,
-    records: Vec<Record>,
-    now_ms: u64,
-) -> (Vec<Append>, Vec<Vec<Record>>) {
-    let mut appends = Vec::new();
-    let mut batches = Vec::new();
+/// The appends of one entry, and the records of each.
+type Built = (Vec<Append>, Vec<Vec<Record>>);
+
+/// Entries with these records, in batches of a moderate size; none outgrows a part of the journal.
+fn build(partition: PartitionId, records: Vec<Record>, now_ms: u64) -> Vec<Built> {
+    let mut entries: Vec<Built> = Vec::new();
+    let mut entry_bytes = 0;
     let mut builder = BatchBuilder::new();
     let mut batch = Vec::new();
-    for (key, value) in records {
+    let mut records = records.into_iter().peekable();
+    while let Some((key, value)) = records.next() {
         builder.push(now_ms as i64, Some(&key), value.as_deref(), &[]);
         batch.push((key, value));
-        if builder.size_bytes() >= limits::OFFSETS_BATCH_BYTES {
-            let batch = std::mem::take(&mut batch);
-            push(partition, &mut builder, batch, &mut appends, &mut batches);
+        if builder.size_bytes() < limits::OFFSETS_BATCH_BYTES && records.peek().is_some() {
+            continue;
         }
+        if entries.is_empty() || entry_bytes >= limits::OFFSETS_ENTRY_BYTES {
+            entries.push(Built::default());
+            entry_bytes = 0;
+        }
+        let (appends, batches) = entries.last_mut().expect("one was just made");
+        entry_bytes += builder.size_bytes();
+        appends.push(Append {
+            partition,
+            batch: builder.finish(),
+        });
+        batches.push(std::mem::take(&mut batch));
     }
-    if !batch.is_empty() {
-        push(partition, &mut builder, batch, &mut appends, &mut batches);
-    }
-    (appends, batches)
-}
-
-fn push(
-    partition: PartitionId,
-    builder: &mut BatchBuilder,
-    records: Vec<Record>,
-    appends: &mut Vec<Append>,
-    batches: &mut Vec<Vec<Record>>,
-) {
-    appends.push(Append {
-        partition,
-        batch: builder.finish(),
-    });
-    batches.push(records);
+    entries
 }
 
 /// What a client is told when the log does not take its offsets.
@@ -258,37 +273,46 @@ fn append_error(error: &AppendError) -> ErrorCode {
 
 /// Takes in what was handed to the log, in its order, until the coordinator goes.
 async fn apply(groups: Weak<Groups>, mut applying: mpsc::UnboundedReceiver<Applying>) {
+    let mut failed = None;
     while let Some(next) = applying.recv().await {
-        let outcome = next.submitted.await;
-        let Some(groups) = groups.upgrade() else {
-            return;
-        };
-        let outcome = match outcome {
-            Err(error) => Err(append_error(&error)),
-            Ok(appended) => {
-                let mut inside = groups.lock();
-                let mut refused = None;
-                for (records, base) in next.batches.iter().zip(appended.base_offsets) {
-                    match base {
-                        Ok(base) => inside.take_in(records, base),
-                        Err(refusal) => refused = Some(refusal),
-                    }
-                }
-                match refused {
-                    None => Ok(()),
-                    Some(refusal) => {
-                        tracing::error!(%refusal, "the log refused committed offsets");
-                        Err(ErrorCode::UnknownServerError)
-                    }
-                }
-            }
-        };
-        // The client may have gone; its offsets are committed all the same.
-        let _ = next.done.send(outcome);
+        if let Some(submitted) = next.submitted {
+            let appended = submitted.await;
+            let Some(groups) = groups.upgrade() else {
+                return;
+            };
+            let outcome = match appended {
+                Ok(appended) => groups.lock().take_in_all(&next.batches, &appended),
+                Err(error) => Err(append_error(&error)),
+            };
+            failed = failed.or(outcome.err());
+        }
+        if let Some(done) = next.done {
+            // The client may have gone; its offsets are committed all the same.
+            let _ = done.send(failed.take().map_or(Ok(()), Err));
+        }
     }
 }
 
 impl Inside {
+    /// Applies the records of an entry, batch by batch.
+    fn take_in_all(
+        &mut self,
+        batches: &[Vec<Record>],
+        appended: &Appended,
+    ) -> Result<(), ErrorCode> {
+        let mut outcome = Ok(());
+        for (records, base) in batches.iter().zip(&appended.base_offsets) {
+            match base {
+                Ok(base) => self.take_in(records, *base),
+                Err(refusal) => {
+                    tracing::error!(%refusal, "the log refused committed offsets");
+                    outcome = Err(ErrorCode::UnknownServerError);
+                }
+            }
+        }
+        outcome
+    }
+
     /// Applies records that lie at `base` and behind.
     fn take_in(&mut self, records: &[Record], base: u64) {
         for ((key, value), offset) in records.iter().zip(base..) {
@@ -348,7 +372,10 @@ impl Groups {
         let now_ms = self.now_ms();
         let mut inside = self.lock();
         let Inside {
-            machine, offsets, ..
+            machine,
+            offsets,
+            going,
+            ..
         } = &mut *inside;
         let has_members = |id: &str| {
             machine
@@ -363,10 +390,12 @@ impl Groups {
             .collect();
         let expired = records.len();
         for topic in offsets.topics() {
-            if self.source.stream(&topic).is_none() {
-                let gone = offsets.of_topic(&topic);
-                let gone = gone.iter().map(|(group, at)| deletion(group, &topic, *at));
-                records.extend(gone);
+            if records.len() >= most {
+                break;
+            }
+            if self.source.stream(&topic).is_none() && !going.contains(&topic) {
+                let gone = offsets.of_topic(&topic).into_iter().take(most);
+                records.extend(gone.map(|(group, at)| deletion(&group, &topic, at)));
             }
         }
         if !records.is_empty() {
@@ -383,19 +412,6 @@ impl Groups {
             machine, offsets, ..
         } = &mut *inside;
         machine.sweep(|id| offsets.has(id));
-    }
-
-    /// A topic was deleted: so are its offsets, in all groups.
-    pub(super) fn topic_deleted(&self, topic: &str) {
-        let mut inside = self.lock();
-        let records = inside
-            .offsets
-            .of_topic(topic)
-            .iter()
-            .map(|(group, partition)| deletion(group, topic, *partition))
-            .collect();
-        // Nobody waits: what is not deleted now is found by the next sweep.
-        drop(self.submit(&mut inside, records));
     }
 }
 
@@ -422,4 +438,26 @@ fn code(door: &super::FrontDoor, api: ::kafka::api::Api, error: ErrorCode) -> i1
         door.counters.error(api);
     }
     error.as_i16()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_records_are_several_entries_in_their_order() {
+        let record = |number: usize| -> Record { (vec![number as u8; 1000], None) };
+        let records: Vec<Record> = (0..10_000).map(record).collect();
+        let entries = build(3, records.clone(), 0);
+        assert_eq!(entries.len(), 3, "10 MB");
+        let mut again = Vec::new();
+        for (appends, batches) in entries {
+            let bytes: usize = appends.iter().map(|append| append.batch.len()).sum();
+            assert!(bytes < limits::OFFSETS_ENTRY_BYTES + 2 * limits::OFFSETS_BATCH_BYTES);
+            assert_eq!(appends.len(), batches.len());
+            again.extend(batches.into_iter().flatten());
+        }
+        assert!(again == records);
+        assert!(build(3, Vec::new(), 0).is_empty());
+    }
 }

@@ -1,7 +1,7 @@
 //! OffsetFetch: what groups have committed. An offset that an open transaction may replace is not
 //! told to who asks for stable ones (KIP-447).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ::kafka::api::{
@@ -9,7 +9,7 @@ use ::kafka::api::{
     OffsetFetchRequest, OffsetFetchResponse, OffsetFetchTopic, OffsetFetchTopicResponse,
 };
 use ::kafka::group::is_group_id;
-use ::kafka::offsets::{CommittedOffset, Lookup};
+use ::kafka::offsets::{CommittedOffset, Lookup, Place};
 use ::kafka::{ErrorCode, Frame, Uuid, encode_response};
 
 use super::{Inside, code};
@@ -43,12 +43,16 @@ pub(in crate::kafka) fn answer(
         version,
         stable: request.require_stable,
     };
+    // A group that is repeated would have its offsets told as often.
+    let mut seen = BTreeSet::new();
+    let asked = request.groups.iter();
+    let asked: Vec<_> = asked.filter(|group| seen.insert(group.group_id)).collect();
     let inside = door.groups.lock();
     let response = |found: &[Found]| {
         let mut response = OffsetFetchResponse::default();
         // Borrowed for the encoding only, which is why the frame is made in here.
         if version >= 8 {
-            let groups = request.groups.iter().zip(found);
+            let groups = asked.iter().zip(found);
             response.groups = groups
                 .map(|(group, found)| OffsetFetchGroupResponse {
                     group_id: group.group_id,
@@ -63,7 +67,7 @@ pub(in crate::kafka) fn answer(
         encode_response(Api::OffsetFetch, version, correlation_id, &response)
     };
     let found: Vec<Found> = if version >= 8 {
-        let groups = request.groups.iter();
+        let groups = asked.iter();
         groups.map(|group| asking.group(&inside, group)).collect()
     } else {
         vec![asking.group(
@@ -128,15 +132,25 @@ impl Asking<'_> {
             }
             _ if error.is_error() => Vec::new(),
             Some(topics) => {
+                let mut seen = BTreeSet::new();
                 let topics = topics.iter();
-                topics.map(|topic| self.topic(inside, id, topic)).collect()
+                let topics = topics.map(|topic| self.topic(inside, id, topic, &mut seen));
+                topics.collect()
             }
             None => self.all(inside, id),
         };
         Found { error, topics }
     }
 
-    fn topic(&self, inside: &Inside, group: &str, topic: &OffsetFetchTopic<'_>) -> FoundTopic {
+    /// A topic of those asked for. `seen` are the partitions that are told already: one that is
+    /// repeated would have its metadata told as often.
+    fn topic(
+        &self,
+        inside: &Inside,
+        group: &str,
+        topic: &OffsetFetchTopic<'_>,
+        seen: &mut BTreeSet<Place>,
+    ) -> FoundTopic {
         let name: Arc<str> = if self.version >= 10 {
             match self.door.stream_by_id(&topic.topic_id) {
                 Ok(stream) => stream.name.clone(),
@@ -148,14 +162,16 @@ impl Asking<'_> {
         if !self.may_see(&name) {
             return refused(topic, ErrorCode::TopicAuthorizationFailed);
         }
-        let partitions = topic.partition_indexes.iter().map(|&index| {
+        let indexes = topic.partition_indexes.iter();
+        let indexes = indexes.filter(|&&index| seen.insert((name.clone(), index)));
+        let partitions = indexes.map(|&index| {
             let (error, committed) = self.tell(inside.offsets.get(group, &name, index));
             (index, error, committed)
         });
         FoundTopic {
             topic_id: topic.topic_id,
             partitions: partitions.collect(),
-            name,
+            name: name.clone(),
         }
     }
 

@@ -5,12 +5,13 @@ use std::sync::atomic::Ordering;
 use ::kafka::ErrorCode;
 use ::kafka::group::Claim;
 use ::kafka::offsets::{CommittedOffset, OffsetKey};
+use ::kafka::txn::GroupOffset;
 
 use super::Groups;
 
 impl Groups {
-    /// Whether a transaction may commit offsets for this claim (KIP-447), and whether there is room
-    /// for `commits` of them with so many bytes of metadata.
+    /// Whether a transaction may commit these offsets for this claim (KIP-447), and whether there is
+    /// room for them.
     ///
     /// # Errors
     /// What the producer is told.
@@ -18,13 +19,20 @@ impl Groups {
         &self,
         group: &str,
         claim: Claim<'_>,
-        commits: usize,
-        metadata_bytes: usize,
+        offsets: &[GroupOffset],
     ) -> Result<(), ErrorCode> {
         let now_ms = self.mono_ms();
         let mut inside = self.lock();
         inside.machine.admit_commit(group, claim, true, now_ms)?;
-        self.check_room(&inside, group, commits, metadata_bytes)
+        let commits = offsets.iter().map(|((topic, partition), committed)| {
+            (&**topic, *partition, committed.metadata.len())
+        });
+        self.check_room(&inside, group, commits)
+    }
+
+    /// Whether offsets may be kept for a topic: it is there, and its deletion is not on its way.
+    pub(in crate::kafka) fn keeps(&self, topic: &str) -> bool {
+        self.source.stream(topic).is_some() && !self.lock().going.contains(topic)
     }
 
     /// The records that commit these offsets, to be appended to partition [`Groups::partition`].

@@ -1,24 +1,19 @@
-//! Creating, altering, widening, cutting, deleting and describing topics.
+//! Creating, widening, cutting and deleting topics.
 
 use ::kafka::api::{
-    AlterConfigsRequest, AlterConfigsResource, AlterConfigsResponse, AlterableConfig,
     CreatableConfig, CreatableTopic, CreatePartitionsRequest, CreatePartitionsResponse,
     CreatePartitionsTopic, CreateTopicsRequest, CreateTopicsResponse, DeletableTopic,
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsResponse, DeleteRecordsTopic,
-    DeleteTopicsRequest, DeleteTopicsResponse, DescribeClusterRequest, DescribeClusterResponse,
-    DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResponse,
-    DescribeLogDirsRequest, DescribeLogDirsResponse, DescribeProducersRequest,
-    DescribeProducersResponse, DescribeProducersTopic, DescribeTopicPartitionsRequest,
-    DescribeTopicPartitionsResponse, IncrementalAlterConfigsRequest,
-    IncrementalAlterConfigsResponse, IncrementalConfig, IncrementalResource, LogDirsTopic,
-    PartitionAssignment, ReplicaAssignment, TopicPartitionsCursor, TopicPartitionsTopic,
+    DeleteTopicsRequest, DeleteTopicsResponse, IncrementalAlterConfigsRequest,
+    IncrementalAlterConfigsResponse, IncrementalConfig, IncrementalResource, PartitionAssignment,
+    ReplicaAssignment,
 };
 
 use super::*;
 use crate::settings::Settings;
 
 /// What the default configuration says, and a `[[stream]]` named `written` beside it.
-fn facts() -> NodeFacts {
+pub(super) fn facts() -> NodeFacts {
     let dir = tempfile::tempdir().unwrap();
     let mut settings = Settings::for_tests(dir.path());
     let mut written = settings.streams[0].clone();
@@ -28,7 +23,7 @@ fn facts() -> NodeFacts {
     NodeFacts::new(&settings)
 }
 
-fn topic(name: &str) -> CreatableTopic<'_> {
+pub(super) fn topic(name: &str) -> CreatableTopic<'_> {
     CreatableTopic {
         name,
         num_partitions: -1,
@@ -44,7 +39,10 @@ fn config<'a>(name: &'a str, value: &'a str) -> CreatableConfig<'a> {
     }
 }
 
-async fn create(client: &mut Client, topics: Vec<CreatableTopic<'_>>) -> Vec<(i16, i32, String)> {
+pub(super) async fn create(
+    client: &mut Client,
+    topics: Vec<CreatableTopic<'_>>,
+) -> Vec<(i16, i32, String)> {
     let request = CreateTopicsRequest {
         topics,
         ..Default::default()
@@ -58,44 +56,7 @@ async fn create(client: &mut Client, topics: Vec<CreatableTopic<'_>>) -> Vec<(i1
     answer.topics.iter().map(row).collect()
 }
 
-async fn describe(
-    client: &mut Client,
-    resource_type: i8,
-    resource_name: &str,
-    keys: Option<Vec<&str>>,
-) -> (i16, Vec<(String, String, i8)>) {
-    let request = DescribeConfigsRequest {
-        resources: vec![DescribeConfigsResource {
-            resource_type,
-            resource_name,
-            configuration_keys: keys,
-        }],
-        include_synonyms: true,
-        include_documentation: true,
-    };
-    let mut shown = Vec::new();
-    for version in Api::DescribeConfigs.versions() {
-        let answer = client.ask(Api::DescribeConfigs, version, &request).await;
-        let answer: DescribeConfigsResponse<'_> =
-            decode_response(Api::DescribeConfigs, version, &answer).unwrap();
-        let result = &answer.results[0];
-        let row = |row: &::kafka::api::DescribedConfig<'_>| {
-            if version >= 3 {
-                assert!(row.config_type > 0 && !row.documentation.unwrap().is_empty());
-            }
-            (
-                row.name.to_owned(),
-                row.value.unwrap().to_owned(),
-                row.config_source,
-            )
-        };
-        shown.push((result.error_code, result.configs.iter().map(row).collect()));
-    }
-    assert!(shown.iter().all(|other| *other == shown[0]));
-    shown.remove(0)
-}
-
-async fn alter(
+pub(super) async fn alter(
     client: &mut Client,
     name: &str,
     operation: i8,
@@ -479,330 +440,4 @@ async fn records_are_deleted_up_to_an_offset() {
         client.list(1, "door", timestamps::EARLIEST).await,
         (0, 4, -1)
     );
-}
-
-#[tokio::test]
-async fn settings_are_shown_altered_and_set_back() {
-    let house = House::of(facts(), |_| {}).await;
-    let mut client = house.client().await;
-    create(&mut client, vec![topic("door")]).await;
-    let one = |name| Some(vec![name]);
-    let retention = |value: &str, source| {
-        (
-            0,
-            vec![("retention.ms".to_owned(), value.to_owned(), source)],
-        )
-    };
-    let week = retention("604800000", 5);
-    assert_eq!(
-        describe(&mut client, 2, "door", one("retention.ms")).await,
-        week
-    );
-    assert_eq!(
-        alter(&mut client, "door", 0, ("retention.ms", Some("1000")))
-            .await
-            .0,
-        0
-    );
-    let shown = describe(&mut client, 2, "door", one("retention.ms")).await;
-    assert_eq!(shown, retention("1000", 1));
-    assert_eq!(
-        alter(&mut client, "door", 1, ("retention.ms", None))
-            .await
-            .0,
-        0
-    );
-    assert_eq!(
-        describe(&mut client, 2, "door", one("retention.ms")).await,
-        week
-    );
-    assert_eq!(
-        alter(&mut client, "door", 2, ("cleanup.policy", Some("compact")))
-            .await
-            .0,
-        0
-    );
-    let shown = describe(&mut client, 2, "door", one("cleanup.policy")).await;
-    assert_eq!(shown.1[0].1, "compact,delete");
-    assert_eq!(
-        alter(&mut client, "door", 3, ("cleanup.policy", Some("delete")))
-            .await
-            .0,
-        0
-    );
-    let shown = describe(&mut client, 2, "door", one("cleanup.policy")).await;
-    assert_eq!(shown.1[0].1, "compact");
-    let all = describe(&mut client, 2, "door", None).await.1;
-    assert!(all.len() > 25);
-
-    // AlterConfigs sets all anew: what it does not name goes back to its default.
-    for version in Api::AlterConfigs.versions() {
-        let request = AlterConfigsRequest {
-            resources: vec![AlterConfigsResource {
-                resource_type: 2,
-                resource_name: "door",
-                configs: vec![AlterableConfig {
-                    name: "segment.bytes",
-                    value: Some("1048576"),
-                }],
-            }],
-            validate_only: false,
-        };
-        let answer = client.ask(Api::AlterConfigs, version, &request).await;
-        let answer: AlterConfigsResponse<'_> =
-            decode_response(Api::AlterConfigs, version, &answer).unwrap();
-        assert_eq!(answer.responses[0].error_code, 0);
-    }
-    let all = describe(&mut client, 2, "door", None).await.1;
-    let changed: Vec<_> = all
-        .iter()
-        .filter(|row| row.2 != 5)
-        .map(|row| &*row.0)
-        .collect();
-    assert_eq!(changed, ["segment.bytes"]);
-}
-
-#[tokio::test]
-async fn what_cannot_be_altered_is_told_with_words() {
-    let house = House::of(facts(), |_| {}).await;
-    for name in ["door", "written", "message_state"] {
-        house.log.create(name, 1);
-    }
-    let mut client = house.client().await;
-    for (name, operation, key, value, code, words) in [
-        ("window", 0, "retention.ms", Some("1"), 3, "no such topic"),
-        ("written", 0, "retention.ms", Some("1"), 44, "[[stream]]"),
-        ("message_state", 0, "sluice.ack", Some("append"), 0, ""),
-        (
-            "message_state",
-            0,
-            "sluice.ack",
-            Some("flush"),
-            44,
-            "a hook writes",
-        ),
-        (
-            "message_state",
-            0,
-            "cleanup.policy",
-            Some("compact"),
-            40,
-            "sessions point",
-        ),
-        ("message_state", 0, "retention.ms", Some("1"), 0, ""),
-        ("door", 0, "sluice.storage", Some("memory"), 40, "stays"),
-        (
-            "door",
-            0,
-            "sluice.ack",
-            Some("memory"),
-            40,
-            "sluice.storage=memory",
-        ),
-        ("door", 0, "retention.ms", None, 42, "no value"),
-        ("door", 7, "retention.ms", Some("1"), 42, "no operation 7"),
-        ("door", 2, "retention.ms", Some("1"), 40, "no list"),
-        ("door", 0, "retention.ms", Some("x"), 40, "Invalid value x"),
-    ] {
-        let (said, message) = alter(&mut client, name, operation, (key, value)).await;
-        assert_eq!(said, code, "{name} {key}: {message}");
-        assert!(message.contains(words), "{name} {key}: {message}");
-    }
-    let request = IncrementalAlterConfigsRequest {
-        resources: vec![
-            IncrementalResource {
-                resource_type: 4,
-                resource_name: "1",
-                configs: Vec::new(),
-            },
-            IncrementalResource {
-                resource_type: 32,
-                resource_name: "group",
-                configs: Vec::new(),
-            },
-        ],
-        validate_only: true,
-    };
-    let answer = client.ask(Api::IncrementalAlterConfigs, 0, &request).await;
-    let answer: IncrementalAlterConfigsResponse<'_> =
-        decode_response(Api::IncrementalAlterConfigs, 0, &answer).unwrap();
-    let codes: Vec<_> = answer.responses.iter().map(|row| row.error_code).collect();
-    assert_eq!(codes, [44, 42]);
-}
-
-#[tokio::test]
-async fn the_node_shows_its_settings_as_those_of_a_broker() {
-    let house = House::of(facts(), |_| {}).await;
-    let mut client = house.client().await;
-    let (code, rows) = describe(&mut client, 4, "1", None).await;
-    assert_eq!(code, 0);
-    let value = |name: &str| rows.iter().find(|row| row.0 == name).unwrap().1.clone();
-    assert_eq!(value("num.partitions"), "1");
-    assert_eq!(value("auto.create.topics.enable"), "false");
-    assert_eq!(value("log.retention.ms"), "604800000");
-    assert!(value("log.dirs").starts_with('/'));
-    assert!(rows.is_sorted());
-    assert_eq!(describe(&mut client, 4, "", None).await, (0, vec![]));
-    assert_eq!(describe(&mut client, 4, "2", None).await.0, 42);
-    assert_eq!(describe(&mut client, 8, "1", None).await.0, 42);
-    assert_eq!(describe(&mut client, 2, "window", None).await.0, 3);
-}
-
-#[tokio::test]
-async fn sizes_are_told_of_all_topics_or_of_some() {
-    let house = House::of(facts(), |_| {}).await;
-    house.log.create_internal("__sluice.sessions");
-    house.log.create("door", 2);
-    house.log.create("gate", 1);
-    let size = house.log.append("door", 1, &[1, 2, 3]);
-    let mut client = house.client().await;
-    for version in Api::DescribeLogDirs.versions() {
-        let mut ask = async |topics| {
-            let request = DescribeLogDirsRequest { topics };
-            let answer = client.ask(Api::DescribeLogDirs, version, &request).await;
-            let answer: DescribeLogDirsResponse<'_> =
-                decode_response(Api::DescribeLogDirs, version, &answer).unwrap();
-            assert_eq!(answer.error_code, 0);
-            let dir = &answer.results[0];
-            assert!(dir.log_dir.starts_with('/'));
-            if version >= 4 {
-                assert_eq!(dir.usable_bytes, 1 << 30);
-            }
-            let rows = dir.topics.iter().flat_map(|topic| {
-                let partitions = topic.partitions.iter();
-                partitions.map(|row| {
-                    (
-                        topic.name.to_owned(),
-                        row.partition_index,
-                        row.partition_size,
-                    )
-                })
-            });
-            rows.collect::<Vec<_>>()
-        };
-        let row = |name: &str, index, size: usize| (name.to_owned(), index, size as i64);
-        assert_eq!(
-            ask(None).await,
-            [row("door", 0, 0), row("door", 1, size), row("gate", 0, 0)]
-        );
-        let some = vec![
-            LogDirsTopic {
-                topic: "door",
-                partitions: vec![1, 7],
-            },
-            LogDirsTopic {
-                topic: "window",
-                partitions: vec![0],
-            },
-        ];
-        assert_eq!(ask(Some(some)).await, [row("door", 1, size)]);
-    }
-}
-
-#[tokio::test]
-async fn the_cluster_is_this_node() {
-    let house = House::new().await;
-    let mut client = house.client().await;
-    for version in Api::DescribeCluster.versions() {
-        let mut request = DescribeClusterRequest {
-            include_cluster_authorized_operations: true,
-            ..Default::default()
-        };
-        let answer = client.ask(Api::DescribeCluster, version, &request).await;
-        let answer: DescribeClusterResponse<'_> =
-            decode_response(Api::DescribeCluster, version, &answer).unwrap();
-        assert_eq!((answer.error_code, answer.controller_id), (0, 1));
-        assert_eq!(answer.cluster_id, fake::CLUSTER_ID);
-        let broker = &answer.brokers[0];
-        assert_eq!(
-            (broker.broker_id, broker.host, broker.port),
-            (1, "127.0.0.1", i32::from(house.address.port()))
-        );
-        assert!(answer.cluster_authorized_operations > 0);
-        if version >= 1 {
-            request.endpoint_type = 2;
-            let answer = client.ask(Api::DescribeCluster, version, &request).await;
-            let answer: DescribeClusterResponse<'_> =
-                decode_response(Api::DescribeCluster, version, &answer).unwrap();
-            assert_eq!(answer.error_code, 114);
-        }
-    }
-}
-
-#[tokio::test]
-async fn partitions_are_described_so_many_at_a_time() {
-    let house = House::new().await;
-    house.log.create_internal("__sluice.sessions");
-    house.log.create("door", 3);
-    house.log.create("gate", 1);
-    let mut client = house.client().await;
-    let mut ask = async |names: &[&'static str], limit, cursor: Option<(String, i32)>| {
-        let request = DescribeTopicPartitionsRequest {
-            topics: names
-                .iter()
-                .map(|&name| TopicPartitionsTopic { name })
-                .collect(),
-            response_partition_limit: limit,
-            cursor: cursor.as_ref().map(|(name, index)| TopicPartitionsCursor {
-                topic_name: name,
-                partition_index: *index,
-            }),
-        };
-        let api = Api::DescribeTopicPartitions;
-        let answer = client.ask(api, 0, &request).await;
-        let answer: DescribeTopicPartitionsResponse<'_> = decode_response(api, 0, &answer).unwrap();
-        let rows = answer.topics.iter().map(|topic| {
-            let numbers = topic.partitions.iter().map(|row| row.partition_index);
-            let name = topic.name.unwrap().to_owned();
-            (name, topic.error_code, numbers.collect::<Vec<_>>())
-        });
-        let next = answer.next_cursor.as_ref();
-        let next = next.map(|cursor| (cursor.topic_name.to_owned(), cursor.partition_index));
-        (rows.collect::<Vec<_>>(), next)
-    };
-    let row = |name: &str, code, numbers: &[i32]| (name.to_owned(), code, numbers.to_vec());
-    let (rows, next) = ask(&[], 2000, None).await;
-    assert_eq!(rows, [row("door", 0, &[0, 1, 2]), row("gate", 0, &[0])]);
-    assert_eq!(next, None);
-    let (rows, next) = ask(&[], 2, None).await;
-    assert_eq!(rows, [row("door", 0, &[0, 1])]);
-    assert_eq!(next, Some(("door".to_owned(), 2)));
-    let (rows, next) = ask(&[], 1, next).await;
-    assert_eq!(rows, [row("door", 0, &[2])]);
-    assert_eq!(next, Some(("gate".to_owned(), 0)));
-    let (rows, next) = ask(&[], 1, next).await;
-    assert_eq!(rows, [row("gate", 0, &[0])]);
-    assert_eq!(next, None);
-    let (rows, _) = ask(&["window", "door", "__sluice.sessions"], 2000, None).await;
-    let hidden = row("__sluice.sessions", 3, &[]);
-    assert_eq!(
-        rows,
-        [hidden, row("door", 0, &[0, 1, 2]), row("window", 3, &[])]
-    );
-}
-
-#[tokio::test]
-async fn producers_are_described() {
-    let house = House::new().await;
-    house.log.create("door", 1);
-    let mut client = house.client().await;
-    let topic = |name, indexes: &[i32]| DescribeProducersTopic {
-        name,
-        partition_indexes: indexes.to_vec(),
-    };
-    let request = DescribeProducersRequest {
-        topics: vec![topic("door", &[0, 1]), topic("window", &[0])],
-    };
-    let answer = client.ask(Api::DescribeProducers, 0, &request).await;
-    let answer: DescribeProducersResponse<'_> =
-        decode_response(Api::DescribeProducers, 0, &answer).unwrap();
-    let door = &answer.topics[0].partitions;
-    assert_eq!((door[0].error_code, door[1].error_code), (0, 3));
-    let producer = &door[0].active_producers[0];
-    assert_eq!((producer.producer_id, producer.producer_epoch), (7, 1));
-    assert_eq!(
-        (producer.last_sequence, producer.current_txn_start_offset),
-        (41, 3)
-    );
-    assert_eq!(answer.topics[1].partitions[0].error_code, 3);
 }

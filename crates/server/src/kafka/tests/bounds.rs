@@ -291,3 +291,66 @@ async fn who_is_muted_by_what_has_no_answer_is_read_from_again() {
     let answered = tokio::time::timeout(Duration::from_secs(9), client.ask_versions());
     assert!(answered.await.is_ok());
 }
+
+const FETCH_KIB: usize = limits::FETCH_MEMORY_KIB_MAX as usize;
+
+/// A house whose topic holds so many MiB, and a fetch of all of it.
+async fn full_house(mebibytes: usize) -> (House, ::kafka::api::FetchRequest<'static>) {
+    let house = House::new().await;
+    house.log.create("door", 1);
+    for _ in 0..mebibytes * 8 {
+        let mut builder = BatchBuilder::new();
+        builder.push(7, None, Some(&vec![b'x'; 1 << 17]), &[]);
+        house.log.append_batch("door", 0, builder.finish());
+    }
+    let mut request = fetch("door", 0);
+    request.max_bytes = i32::MAX;
+    request.topics[0].partitions[0].partition_max_bytes = i32::MAX;
+    (house, request)
+}
+
+#[tokio::test]
+async fn readers_who_stall_leave_memory_to_others() {
+    let (house, request) = full_house(16).await;
+    let mut client = house.client().await;
+    let memory = house.door.fetch_memory.clone();
+    let most = client.fetch(12, &request).await.size_bytes;
+    assert!(most > 15 << 20, "{most} bytes where all is free");
+    let held = memory.clone().acquire_many_owned(FETCH_KIB as u32 - 8192);
+    let held = held.await.unwrap();
+    let few = client.fetch(12, &request).await.size_bytes;
+    assert!(few <= 1 << 20 && few > 0, "{few} bytes of 8 MiB");
+    let rest = memory.clone().acquire_many_owned(8192).await.unwrap();
+    // Without any it is told that there is more, and asks again.
+    let begun = std::time::Instant::now();
+    let none = client.fetch(12, &request).await;
+    assert_eq!((none.size_bytes, none.error), (0, 0));
+    assert_eq!(none.high_watermark, 128);
+    assert!(begun.elapsed() < Duration::from_secs(9));
+    drop((held, rest));
+    assert_eq!(client.fetch(12, &request).await.size_bytes, most);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_takes_its_answer_too_slowly_is_not_waited_for() {
+    let (house, request) = full_house(16).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(16 * 1024).unwrap();
+    let mut client = Client {
+        stream: socket.connect(house.address).await.unwrap(),
+        sent: 0,
+        received: 0,
+    };
+    client.send(Api::Fetch, 12, &request).await;
+    let mut taken = 0;
+    let mut part = vec![0; 64 * 1024];
+    // A little of it every second: it never stands still.
+    while let Ok(read @ 1..) = client.stream.read(&mut part).await {
+        taken += read;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(taken < 15 << 20, "{taken} bytes");
+    house.until(|values| values.timed_out, 1).await;
+    house.until(|values| values.connections, 0).await;
+    assert_eq!(house.door.fetch_memory.available_permits(), FETCH_KIB);
+}

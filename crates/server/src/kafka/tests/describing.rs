@@ -151,6 +151,10 @@ async fn metadata_tells_what_is_wrong_with_a_topic() {
             by_id("door"),
             by_id("window"),
             by_id("__sluice.sessions"),
+            // What is repeated is told once.
+            named("door"),
+            by_id("door"),
+            named("window"),
         ]),
         include_topic_authorized_operations: true,
         ..Default::default()

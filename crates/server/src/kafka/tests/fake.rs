@@ -42,7 +42,13 @@ struct Inside {
     failing: bool,
     refusing: Option<AppendError>,
     entries: Lsn,
+    /// Entries that are not looked at yet, where the log stands still.
+    held: Option<Vec<Held>>,
+    /// Batches in the entries that deleted a stream.
+    deleted_with: Vec<usize>,
 }
+
+type Held = (Entry, oneshot::Sender<Result<Appended, AppendError>>);
 
 #[derive(Default)]
 struct Partition {
@@ -159,10 +165,41 @@ impl FakeLog {
         self.inside.lock().unwrap().refusing = Some(error);
     }
 
+    /// Nothing is appended until [`FakeLog::go_on`].
+    pub(crate) fn stand_still(&self) {
+        self.inside.lock().unwrap().held = Some(Vec::new());
+    }
+
+    /// How many entries wait.
+    pub(crate) fn held(&self) -> usize {
+        self.inside
+            .lock()
+            .unwrap()
+            .held
+            .as_ref()
+            .map_or(0, Vec::len)
+    }
+
+    pub(crate) fn go_on(&self) {
+        let held = self.inside.lock().unwrap().held.take();
+        for (entry, answer) in held.into_iter().flatten() {
+            let _ = answer.send(self.append_entry(entry));
+        }
+        self.commits.send_modify(|lsn| *lsn += 1);
+    }
+
+    /// How many batches each entry had that deleted a stream.
+    pub(crate) fn deleted_with(&self) -> Vec<usize> {
+        self.inside.lock().unwrap().deleted_with.clone()
+    }
+
     fn append_entry(&self, entry: Entry) -> Result<Appended, AppendError> {
         let mut inside = self.inside.lock().unwrap();
         if let Some(error) = &inside.refusing {
             return Err(error.clone());
+        }
+        if entry.ops.iter().any(|op| matches!(op, Op::DeleteStream(_))) {
+            inside.deleted_with.push(entry.appends.len());
         }
         let mut base_offsets = Vec::new();
         for append in entry.appends {
@@ -433,6 +470,10 @@ impl Source for FakeLog {
 
     fn submit(&self, entry: Entry) -> Submitted {
         let (answer, result) = oneshot::channel();
+        if let Some(held) = &mut self.inside.lock().unwrap().held {
+            held.push((entry, answer));
+            return Submitted::new(result);
+        }
         let _ = answer.send(self.append_entry(entry));
         self.commits.send_modify(|lsn| *lsn += 1);
         Submitted::new(result)

@@ -2,16 +2,19 @@
 //! that is read again after a crash. The machine itself is tested in the crate `kafka`.
 
 use ::kafka::api::{
-    DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse,
-    FindCoordinatorRequest, FindCoordinatorResponse, HeartbeatRequest, HeartbeatResponse,
-    JoinGroupProtocol, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse,
-    LeavingMember, ListGroupsRequest, ListGroupsResponse, OffsetCommitPartition,
-    OffsetCommitRequest, OffsetCommitResponse, OffsetCommitTopic, OffsetDeletePartition,
-    OffsetDeleteRequest, OffsetDeleteResponse, OffsetDeleteTopic, OffsetFetchGroup,
-    OffsetFetchRequest, OffsetFetchResponse, OffsetFetchTopic, SyncGroupAssignment,
-    SyncGroupRequest, SyncGroupResponse,
+    DeleteGroupsRequest, DeleteGroupsResponse, DeleteTopicsRequest, DeleteTopicsResponse,
+    DescribeGroupsRequest, DescribeGroupsResponse, FindCoordinatorRequest, FindCoordinatorResponse,
+    HeartbeatRequest, HeartbeatResponse, JoinGroupProtocol, JoinGroupRequest, JoinGroupResponse,
+    LeaveGroupRequest, LeaveGroupResponse, LeavingMember, ListGroupsRequest, ListGroupsResponse,
+    OffsetCommitPartition, OffsetCommitRequest, OffsetCommitResponse, OffsetCommitTopic,
+    OffsetDeletePartition, OffsetDeleteRequest, OffsetDeleteResponse, OffsetDeleteTopic,
+    OffsetFetchGroup, OffsetFetchRequest, OffsetFetchResponse, OffsetFetchTopic,
+    SyncGroupAssignment, SyncGroupRequest, SyncGroupResponse,
 };
 use commitlog::MemoryDisk;
+
+use std::sync::Mutex;
+use std::time::Duration;
 
 use super::*;
 use crate::kafka::OFFSETS;
@@ -271,7 +274,7 @@ async fn offsets_are_committed_fetched_and_deleted() {
         let topic = OffsetFetchTopic {
             name: "t",
             topic_id: fake::topic_id("t"),
-            partition_indexes: vec![1, 9],
+            partition_indexes: vec![1, 9, 1],
         };
         let request = OffsetFetchRequest {
             group_id: GROUP,
@@ -375,7 +378,7 @@ async fn groups_are_listed_described_and_deleted() {
 
     for version in Api::DescribeGroups.versions() {
         let request = DescribeGroupsRequest {
-            groups: vec![GROUP, "none"],
+            groups: vec![GROUP, "none", GROUP],
             include_authorized_operations: true,
         };
         let answer = client.ask(Api::DescribeGroups, version, &request).await;
@@ -452,10 +455,100 @@ async fn pages_of_groups_tell_the_lag_and_a_deleted_topic_has_none() {
     assert_eq!(values.lags, [(labels, 2)]);
     assert_eq!((values.offsets, values.commits), (1, 1));
 
-    house.door.groups.topic_deleted("t");
-    while !client.offsets(false).await.is_empty() {
+    assert_eq!(client.delete_topic("t").await, 0);
+    assert!(client.offsets(false).await.is_empty());
+    assert_eq!(house.log.deleted_with(), [1], "in the same entry");
+}
+
+impl Client {
+    async fn delete_topic(&mut self, name: &str) -> i16 {
+        self.send_delete(name).await;
+        let answer = self.receive().await;
+        deleted(&answer)
+    }
+
+    async fn send_delete(&mut self, name: &str) {
+        let request = DeleteTopicsRequest {
+            topic_names: vec![name],
+            timeout_ms: 1000,
+            ..Default::default()
+        };
+        self.send(Api::DeleteTopics, 5, &request).await;
+    }
+}
+
+fn deleted(answer: &[u8]) -> i16 {
+    let answer: DeleteTopicsResponse<'_> = decode_response(Api::DeleteTopics, 5, answer).unwrap();
+    answer.responses[0].error_code
+}
+
+#[tokio::test]
+async fn nothing_is_committed_for_a_topic_that_is_being_deleted() {
+    let house = house().await;
+    let (mut client, mut other) = (house.client().await, house.client().await);
+    // A commit is on its way, then the deletion, then another commit.
+    house.log.stand_still();
+    let early = tokio::spawn(async move {
+        assert_eq!(client.commit(None, 0, 1).await, 0);
+        client
+    });
+    while house.log.held() < 1 {
         tokio::task::yield_now().await;
     }
+    other.send_delete("t").await;
+    let mut late = house.client().await;
+    let absent = ErrorCode::UnknownTopicOrPartition.as_i16();
+    loop {
+        // Until the deletion has begun, commits wait for the log.
+        let commit = tokio::time::timeout(Duration::from_millis(20), late.commit(None, 1, 1));
+        if let Ok(error) = commit.await {
+            assert_eq!(error, absent);
+            break;
+        }
+        late = house.client().await;
+    }
+    house.log.go_on();
+    let mut client = early.await.unwrap();
+    assert_eq!(deleted(&other.receive().await), 0);
+    assert!(client.offsets(false).await.is_empty());
+    house.log.create("t", 2);
+    assert!(client.offsets(false).await.is_empty());
+    assert_eq!(client.commit(None, 1, 1).await, 0);
+    assert_eq!(client.offsets(false).await, [(1, 1, 0)]);
+}
+
+#[tokio::test]
+async fn what_a_deletion_had_no_time_for_is_not_found_by_a_successor() {
+    let mut node = real_log::Node::new(MemoryDisk::new());
+    node.flushes_itself = true;
+    for name in ["t", OFFSETS, "__sluice.transactions"] {
+        node.create(name, commitlog::Ack::Append);
+    }
+    {
+        let (mut client, _door, _stop) = node.serve().await;
+        assert_eq!(client.commit(None, 0, 7).await, 0);
+    }
+    // As if the offsets had not fitted into the entry of the deletion.
+    let log = node.log.clone();
+    let delete = |log: &Mutex<commitlog::Log>| log.lock().unwrap().delete_stream("t", 0);
+    delete(&log).unwrap();
+    drop(log);
+    for _ in 0..2 {
+        let disk = node.disk.clone();
+        drop(node);
+        disk.crash(false);
+        node = real_log::Node::new(disk);
+        node.flushes_itself = true;
+        let (mut client, door, _stop) = node.serve().await;
+        assert!(client.offsets(false).await.is_empty());
+        assert_eq!(door.groups().values().offsets, 0);
+        node.create("t", commitlog::Ack::Append);
+        assert!(client.offsets(false).await.is_empty());
+        delete(&node.log).unwrap();
+    }
+    node.create("t", commitlog::Ack::Append);
+    let (mut client, _door, _stop) = node.serve().await;
+    assert!(client.offsets(false).await.is_empty());
 }
 
 #[tokio::test]

@@ -193,15 +193,36 @@ impl Client {
     /// State and partitions of the transaction.
     async fn described(&mut self) -> (String, usize) {
         let request = DescribeTransactionsRequest {
-            transactional_ids: vec!["till", "nobody"],
+            transactional_ids: vec!["till", "nobody", "till"],
         };
         let answer = self.ask(Api::DescribeTransactions, 0, &request).await;
         let answer: DescribeTransactionsResponse<'_> =
             decode_response(Api::DescribeTransactions, 0, &answer).unwrap();
         let nobody = ErrorCode::TransactionalIdNotFound.as_i16();
         assert_eq!(answer.transaction_states[1].error_code, nobody);
+        assert_eq!(answer.transaction_states.len(), 2, "each once");
         let state = &answer.transaction_states[0];
         (state.transaction_state.to_owned(), state.topics.len())
+    }
+}
+
+#[tokio::test]
+async fn only_the_id_of_a_group_is_taken_into_a_transaction() {
+    let node = node();
+    let (mut client, _door, _stop) = node.serve().await;
+    let (_, me) = client.init(Some("till")).await;
+    let long = "g".repeat(::kafka::limits::GROUP_ID_BYTES_MAX + 1);
+    for (group_id, error) in [("", 24), (&*long, 24), (&long[1..], 0)] {
+        let add = AddOffsetsToTxnRequest {
+            transactional_id: "till",
+            producer_id: me.0,
+            producer_epoch: me.1,
+            group_id,
+        };
+        let answer = client.ask(Api::AddOffsetsToTxn, 3, &add).await;
+        let added: AddOffsetsToTxnResponse =
+            decode_response(Api::AddOffsetsToTxn, 3, &answer).unwrap();
+        assert_eq!(added.error_code, error, "{} bytes", group_id.len());
     }
 }
 
@@ -394,6 +415,56 @@ async fn an_operator_ends_a_transaction_by_its_markers() {
         .produce(9, &super::producing::request("door", &plain))
         .await;
     assert_eq!(client.read_committed("door").await, [3]);
+}
+
+/// Ends what a producer has open in `door` as an operator does; the error.
+async fn write_marker(client: &mut Client, me: Me, coordinator_epoch: i32) -> i16 {
+    let request = WriteTxnMarkersRequest {
+        markers: vec![TxnMarker {
+            producer_id: me.0,
+            producer_epoch: me.1,
+            transaction_result: false,
+            topics: vec![TxnMarkerTopic {
+                name: "door",
+                partition_indexes: vec![0],
+            }],
+            coordinator_epoch,
+        }],
+    };
+    let answer = client.ask(Api::WriteTxnMarkers, 1, &request).await;
+    let answer: WriteTxnMarkersResponse<'_> =
+        decode_response(Api::WriteTxnMarkers, 1, &answer).unwrap();
+    answer.markers[0].topics[0].partitions[0].error_code
+}
+
+#[tokio::test]
+async fn a_marker_of_a_foreign_coordinator_does_not_fence_the_own_ones() {
+    let node = node();
+    let (mut client, _door, _stop) = node.serve().await;
+    let (_, me) = client.init(Some("till")).await;
+    client.add(me, &["door"]).await;
+    client.write(me, "door", 0).await;
+    assert_eq!(write_marker(&mut client, me, 7).await, 0);
+    assert_eq!(client.write(me, "door", 2).await, (0, 3));
+    assert_eq!(client.end(me, true).await, 0);
+    assert_eq!(client.read_committed("door").await, [3, 4]);
+}
+
+#[tokio::test]
+async fn a_commit_whose_marker_is_refused_is_not_answered_as_one() {
+    let node = node();
+    let (mut client, door, _stop) = node.serve().await;
+    let (_, me) = client.init(Some("till")).await;
+    client.add(me, &["door"]).await;
+    client.write(me, "door", 0).await;
+    // Aborts it, and fences the producer in the partition.
+    assert_eq!(write_marker(&mut client, (me.0, me.1 + 1), 0).await, 0);
+    assert_eq!(
+        client.end(me, true).await,
+        ErrorCode::InvalidProducerEpoch.as_i16()
+    );
+    assert_eq!(door.transactions().values().committed, 0);
+    assert_eq!(client.read_committed("door").await, [0; 0]);
 }
 
 #[tokio::test]

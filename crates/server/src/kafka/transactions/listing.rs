@@ -1,6 +1,6 @@
 //! ListTransactions and DescribeTransactions: what is going on, for operators (KIP-664).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ::kafka::api::{
     Api, DescribeTransactionsRequest, DescribeTransactionsResponse, DescribedTransaction,
@@ -76,31 +76,29 @@ pub(in crate::kafka) fn describe_transactions(
     correlation_id: i32,
     request: &DescribeTransactionsRequest<'_>,
 ) -> Frame {
-    let found: Vec<(Result<Shown, ErrorCode>, Topics)> = request
+    let mut seen = BTreeSet::new();
+    let found: Vec<(&str, Result<Shown, ErrorCode>, Topics)> = request
         .transactional_ids
         .iter()
-        .map(|id| {
+        // An id that is repeated would have its partitions told as often.
+        .filter(|id| seen.insert(**id))
+        .map(|&id| {
             let found = find(door, caller, id);
             let topics = found
                 .as_ref()
                 .map(|shown| topics(door, caller, shown))
                 .unwrap_or_default();
-            (found, topics)
+            (id, found, topics)
         })
         .collect();
-    let rows =
-        request
-            .transactional_ids
-            .iter()
-            .zip(&found)
-            .map(|(id, (found, topics))| match found {
-                Ok(shown) => described(shown, topics),
-                Err(error) => DescribedTransaction {
-                    error_code: code(door, Api::DescribeTransactions, *error),
-                    transactional_id: id,
-                    ..Default::default()
-                },
-            });
+    let rows = found.iter().map(|(id, found, topics)| match found {
+        Ok(shown) => described(shown, topics),
+        Err(error) => DescribedTransaction {
+            error_code: code(door, Api::DescribeTransactions, *error),
+            transactional_id: id,
+            ..Default::default()
+        },
+    });
     let response = DescribeTransactionsResponse {
         transaction_states: rows.collect(),
         ..Default::default()

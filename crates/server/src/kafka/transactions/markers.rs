@@ -13,7 +13,7 @@ use commitlog::{Append, Entry, Refusal, control_batch};
 use super::super::FrontDoor;
 use super::super::access::{Operation, Resource};
 use super::super::caller::Caller;
-use super::code;
+use super::{COORDINATOR_EPOCH, code};
 
 /// Answers a WriteTxnMarkers request.
 pub(in crate::kafka) async fn answer(
@@ -74,7 +74,8 @@ async fn write(door: &FrontDoor, marker: &TxnMarker<'_>) -> Vec<ErrorCode> {
                     marker.producer_id,
                     marker.producer_epoch,
                     marker.transaction_result,
-                    marker.coordinator_epoch,
+                    // A higher epoch than ours would fence our own markers for good.
+                    marker.coordinator_epoch.min(COORDINATOR_EPOCH),
                     door.transactions.now_ms(),
                 );
                 entry.appends.push(Append { partition, batch });
@@ -108,7 +109,7 @@ async fn write(door: &FrontDoor, marker: &TxnMarker<'_>) -> Vec<ErrorCode> {
     rows.collect()
 }
 
-fn refused(refusal: Refusal) -> ErrorCode {
+pub(super) fn refused(refusal: Refusal) -> ErrorCode {
     match refusal {
         Refusal::InvalidProducerEpoch => ErrorCode::InvalidProducerEpoch,
         Refusal::CoordinatorFenced => ErrorCode::TransactionCoordinatorFenced,

@@ -8,7 +8,7 @@ use ::kafka::api::{
     TxnOffsetCommitRequest, TxnOffsetCommitResponse, TxnOffsetCommitTopicResponse,
     TxnPartitionResponse, TxnPartitionsResponse, TxnTopic, TxnTopicResponse,
 };
-use ::kafka::group::Claim;
+use ::kafka::group::{Claim, is_group_id};
 use ::kafka::limits::OFFSET_METADATA_BYTES_MAX;
 use ::kafka::offsets::CommittedOffset;
 use ::kafka::txn::{GroupOffset, Identity, Write};
@@ -197,7 +197,7 @@ pub(in crate::kafka) async fn add_offsets_to_txn(
         Err(ErrorCode::TransactionalIdAuthorizationFailed)
     } else if !door.allows(caller, Operation::Read, Resource::Group(request.group_id)) {
         Err(ErrorCode::GroupAuthorizationFailed)
-    } else if request.group_id.is_empty() {
+    } else if !is_group_id(request.group_id) {
         Err(ErrorCode::InvalidGroupId)
     } else {
         decided(door, |machine, now_ms| {
@@ -313,18 +313,19 @@ async fn keep(
         instance_id: request.group_instance_id,
         generation: request.generation_id,
     };
-    let metadata_bytes = offsets
-        .iter()
-        .map(|(_, committed)| committed.metadata.len())
-        .sum();
-    door.groups
-        .admits_commit(group, claim, offsets.len(), metadata_bytes)?;
+    door.groups.admits_commit(group, claim, &offsets)?;
     let identity = Identity {
         producer_id: request.producer_id,
         epoch: request.producer_epoch,
     };
     decided(door, |machine, now_ms| {
         let places: Vec<(Arc<str>, i32)> = offsets.iter().map(|(place, _)| place.clone()).collect();
+        // Under the lock, so that a deletion finds what is kept for its topic.
+        let mut topics: Vec<&str> = places.iter().map(|(topic, _)| &**topic).collect();
+        topics.dedup();
+        if !topics.into_iter().all(|topic| door.groups.keeps(topic)) {
+            return Err(ErrorCode::UnknownTopicOrPartition);
+        }
         let write = machine.add_offsets(id, identity, group, offsets, now_ms)?;
         let places: Vec<(&str, i32)> = places.iter().map(|(topic, at)| (&**topic, *at)).collect();
         // Under the lock, so that the end of the transaction settles it.

@@ -144,6 +144,7 @@ impl Transactions {
                 ));
             }
         }
+        machine.loaded();
         for stream in log.streams().iter() {
             for &partition in &stream.partitions {
                 for producer in log.producers(partition).unwrap_or_default() {
@@ -194,6 +195,18 @@ impl Transactions {
         }
     }
 
+    /// Takes what is kept for a topic that is being deleted out of open transactions, and records
+    /// that. Those whose commit is on its way already: group and partition of their offsets.
+    pub(super) fn forget_topic(self: &Arc<Self>, topic: &str) -> Vec<(Arc<str>, i32)> {
+        let mut machine = self.lock();
+        let (writes, ending) = machine.forget_topic(topic);
+        for write in writes {
+            // Nobody waits: what is not recorded now is recorded with the next change.
+            drop(self.append(write));
+        }
+        ending
+    }
+
     /// Keeps every transaction as it is until the guard goes.
     pub(super) fn membership(&self) -> Membership<'_> {
         Membership(self.lock())
@@ -223,8 +236,8 @@ impl Transactions {
             let _ = done.send(Err(ErrorCode::CoordinatorNotAvailable));
             if !write.id.is_empty() {
                 // Told later, since the lock is held.
-                let (this, id, ends) = (self.clone(), write.id, write.end.is_some());
-                tokio::spawn(async move { this.not_appended(&id, ends) });
+                let this = self.clone();
+                tokio::spawn(async move { this.not_appended(&write) });
             }
             return answer;
         };
@@ -256,6 +269,9 @@ impl Transactions {
         if !write.key.is_empty() {
             let mut builder = BatchBuilder::new();
             builder.push(now_ms as i64, Some(&write.key), write.value.as_deref(), &[]);
+            for key in &write.needless {
+                builder.push(now_ms as i64, Some(key), None, &[]);
+            }
             appends.push(Append {
                 partition: self.partition()?,
                 batch: builder.finish(),
@@ -321,13 +337,19 @@ impl Transactions {
         let appended = match appended {
             Ok(appended) => appended,
             Err(error) => {
-                self.not_appended(&write.id, write.end.is_some());
+                self.not_appended(write);
                 return Err(failed(error));
             }
         };
+        let mut refused = None;
         for refusal in appended.base_offsets.iter().filter_map(|base| base.err()) {
-            // The partition of a marker may have been deleted since.
-            if refusal != Refusal::UnknownPartition {
+            // The partition of a marker may have been deleted since, and one that has no room for
+            // a producer has nothing open of it.
+            if !matches!(
+                refusal,
+                Refusal::UnknownPartition | Refusal::TooManyProducers
+            ) {
+                refused.get_or_insert(markers::refused(refusal));
                 tracing::error!(
                     id = &*write.id,
                     %refusal,
@@ -345,24 +367,29 @@ impl Transactions {
             if committing.is_empty() {
                 self.groups.settle(producer_id, &[], 0);
             }
-            let counter = if end.commit {
-                &self.committed
-            } else {
-                &self.aborted
-            };
-            counter.fetch_add(1, Ordering::Relaxed);
+            if refused.is_none() {
+                let counter = if end.commit {
+                    &self.committed
+                } else {
+                    &self.aborted
+                };
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+            // The table says so, whatever became of a marker.
             self.lock().ended(&write.id, true, self.now_ms());
             self.sooner.notify_one();
+        } else if write.takes_over {
+            self.lock().taken_over(&write.id);
         }
-        Ok(appended.lsn)
+        refused.map_or(Ok(appended.lsn), Err)
     }
 
-    fn not_appended(&self, id: &str, ends: bool) {
+    fn not_appended(&self, write: &Write) {
         let mut machine = self.lock();
-        if ends {
-            machine.ended(id, false, self.now_ms());
+        if write.end.is_some() {
+            machine.ended(&write.id, false, self.now_ms());
         } else {
-            machine.not_recorded(id);
+            machine.not_recorded(&write.id, write.takes_over);
         }
         drop(machine);
         self.sooner.notify_one();
