@@ -5,5 +5,6 @@ pub mod fuzz;
 pub mod groups;
 pub mod oracle;
 pub mod random;
+pub mod transactions;
 pub mod transcript;
 pub mod world;
