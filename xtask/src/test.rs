@@ -26,6 +26,10 @@ pub fn test() -> anyhow::Result<()> {
         "whole program: MQTT.js",
         node("tests/clients", "mqttjs.test.mjs"),
     )?);
+    outcomes.push(suite(
+        "whole program: the console in Chromium",
+        node("tests/console", "console.test.mjs"),
+    )?);
     table(&outcomes);
     if outcomes.iter().any(|outcome| !outcome.good) {
         bail!("some suites failed; the table above names them");

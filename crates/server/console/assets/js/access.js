@@ -38,12 +38,7 @@ const users = list($("users"), "/users", [
   { title: "Changed", cell: (row) => time(row.changed_ms ?? row.updated_ms, { short: true }) },
 ], { empty: "No users: nobody is asked who they are, and listeners are on loopback only.", named: (row) => row.name, verb: "Delete", sure: "It cannot log in any more. Connections that it has are not cut." });
 
-const bans = list($("bans"), "/bans", [
-  { title: "What", cell: (row) => row.kind ?? row.what },
-  { title: "Which", mono: true, grow: true, cell: (row) => row.value ?? row.who },
-  { title: "Reason", cell: (row) => row.reason ?? "" },
-  { title: "Until", cell: (row) => (row.until_ms ?? row.until ? time(row.until_ms ?? row.until) : "ever") },
-], { empty: "Nobody is banned.", named: (row) => row.value ?? row.who, verb: "Lift", sure: "It may connect again.", at: (row) => `/bans/${row.id !== undefined ? api.part(row.id) : `${api.part(row.kind)}/${api.part(row.value)}`}` });
+let bans = () => {};
 
 const tokens = list($("tokens"), "/tokens", [
   { title: "Name", mono: true, grow: true, cell: (row) => row.name },
@@ -69,11 +64,6 @@ added($("user-form"), async ({ name, password }) => {
   notice("Added.");
   users();
 });
-added($("ban-form"), async ({ kind, value, for: seconds, reason }) => {
-  await api.post("/bans", { kind, value, reason: reason || undefined, for_s: seconds ? Number(seconds) : undefined, until_ms: seconds ? Date.now() + Number(seconds) * 1000 : undefined });
-  notice("Banned.");
-  bans();
-});
 added($("token-form"), async ({ name, role }) => {
   const open = !api.token.get();
   if (open && role !== "admin") throw new Error("From its first token on, the node asks everyone for one: make one with the role admin first.");
@@ -98,3 +88,21 @@ async function audit() {
   }
 }
 audit();
+
+async function banning() {
+  if (!(await api.has("get", "/bans"))) return;
+  $("bans-section").hidden = false;
+  bans = list($("bans"), "/bans", [
+    { title: "What", cell: (row) => String(row.kind).replace("_", " ") },
+    { title: "Which", mono: true, grow: true, cell: (row) => row.value ?? row.who },
+    { title: "Reason", cell: (row) => row.reason ?? "" },
+    { title: "Until", cell: (row) => (row.until_ms ?? row.until ? time(row.until_ms ?? row.until) : "ever") },
+  ], { empty: "Nobody is banned.", named: (row) => row.value ?? row.who, verb: "Lift", sure: "It may connect again.", at: (row) => `/bans/${row.id !== undefined ? api.part(row.id) : `${api.part(row.kind)}/${api.part(row.value)}`}` });
+  added($("ban-form"), async ({ kind, value, for: seconds, reason }) => {
+    await api.post("/bans", { kind, value, reason: reason || undefined, until_ms: seconds ? Date.now() + Number(seconds) * 1000 : undefined });
+    notice("Banned.");
+    bans();
+  });
+}
+
+banning().catch(() => {});

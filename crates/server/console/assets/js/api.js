@@ -76,6 +76,15 @@ function withQuery(path, query) {
   return known.length ? `${path}?${new URLSearchParams(known)}` : path;
 }
 
+let description = null;
+
+/** Whether this node's API has that route, by its own description: `has("post", "/hooks/reload")`. */
+export async function has(method, path) {
+  description ??= get("/openapi.json");
+  const paths = (await description)?.paths ?? {};
+  return method in (paths[`/api/v1${path}`] ?? {});
+}
+
 /** The rows of a list answer. */
 export function rows(page) {
   if (Array.isArray(page)) return page;

@@ -8,6 +8,8 @@ import { bytes, clock, micros, rate, short } from "./words.js";
 
 const STEP_MS = 10000;
 const SPAN_MS = 3600000;
+/** A node that has just started shows at least so much time. */
+const LEAST_MS = 300000;
 const perSecond = (value) => `${rate(value)}/s`;
 const bytesPerSecond = (value) => `${bytes(value)}/s`;
 
@@ -64,6 +66,7 @@ export function charts(place) {
 }
 
 function one(place, { title, unit, axis, lines }) {
+  const least = axis === bytes ? 1024 : axis === micros ? 1000 : 4;
   const values = lines.map(([name, , colour], index) => {
     const value = h("b", {}, "-");
     const key = h("span", { class: "key", "data-line": colour ? colour.slice(2) : `line-${index + 1}` }, h("i", { "aria-hidden": "true" }), name, " ", value);
@@ -100,7 +103,7 @@ function one(place, { title, unit, axis, lines }) {
       legend: { show: false },
       cursor: { sync: { key: "hour" }, y: false, points: { size: 6 }, drag: { x: false, y: false } },
       hooks: { setCursor: [(self) => tell(self.cursor.idx)] },
-      scales: { y: { range: (self, low, high) => [0, Math.max(high * 1.1, 1)] }, x: { time: true, range: () => [(Date.now() - SPAN_MS) / 1000, Date.now() / 1000] } },
+      scales: { y: { range: (self, low, high) => [0, Math.max(high * 1.1, least)] }, x: { time: true, range: (self, first) => [Math.max(Date.now() - SPAN_MS, Math.min((first ?? Infinity) * 1000, Date.now() - LEAST_MS)) / 1000, Date.now() / 1000] } },
       axes: [
         { ...faint, size: 24, gap: 4, values: (self, ticks) => ticks.map((tick) => clock(tick * 1000).slice(0, 5)), space: 64 },
         { ...faint, incrs: axis === bytes ? BYTES : undefined, size: 58, gap: 4, values: (self, ticks) => ticks.map((tick) => axis(tick)), space: 32 },

@@ -30,6 +30,7 @@ async function show(row) {
   } catch (error) {
     trouble = error.message;
   }
+  const traces = await api.has("get", "/trace/live").catch(() => false);
   const subscriptions = h("div");
   const known = Array.isArray(told.subscriptions_list) ? told.subscriptions_list : Array.isArray(told.subscriptions) ? told.subscriptions : null;
   table(subscriptions, [
@@ -60,7 +61,7 @@ async function show(row) {
     known === null ? h("p", {}, h("a", { href: link("/subscriptions", { filter: id(row) }) }, "Show its subscriptions")) : subscriptions,
     h("div", { class: "row" },
       told.connected && h("button", { type: "button", class: "danger", onclick: () => end(row) }, "Disconnect"),
-      h("a", { class: "button", href: link("/live", { tab: "trace", client: id(row) }) }, "Trace it")));
+      traces && h("a", { class: "button", href: link("/live", { tab: "trace", client: id(row) }) }, "Trace it")));
 }
 
 const of = (value, most) => (most ? `${count(value)} of ${count(most)}` : count(value));

@@ -8,6 +8,7 @@ import { count, rate } from "./words.js";
 
 const name = (row) => row.name ?? row.id ?? row.event;
 const maybe = (value, show) => (value === undefined || value === null ? h("span", { class: "faint" }, "-") : show(value));
+const may = { toggle: false };
 let shown = null;
 
 const columns = [
@@ -20,7 +21,7 @@ const columns = [
   { title: "Now /s", num: true, cell: (row) => maybe(row.rate, rate) },
   { title: "Errors", num: true, cell: (row) => maybe(row.errors, (errors) => (errors > 0 ? pill(count(errors), "bad") : "0")) },
   { title: "State", cell: (row) => (row.enabled === false ? pill("off", "warn") : pill("on", "good")) },
-  { title: "", class: "end", cell: (row) => h("button", { type: "button", class: "small", "aria-label": `${row.enabled === false ? "Enable" : "Disable"} the hook ${name(row)}`, onclick: () => toggle(row) }, row.enabled === false ? "Enable" : "Disable") },
+  { title: "", class: "end", cell: (row) => may.toggle && h("button", { type: "button", class: "small", "aria-label": `${row.enabled === false ? "Enable" : "Disable"} the hook ${name(row)}`, onclick: () => toggle(row) }, row.enabled === false ? "Enable" : "Disable") },
 ];
 
 async function load() {
@@ -50,4 +51,14 @@ $("reload").addEventListener("click", async () => {
   load();
 });
 
-every(3000, load);
+async function start() {
+  try {
+    may.toggle = await api.has("post", "/hooks/{name}/disable");
+    $("reload").hidden = !(await api.has("post", "/hooks/reload"));
+  } catch {
+    // Then there are no buttons.
+  }
+  every(3000, load);
+}
+
+start();

@@ -123,4 +123,7 @@ $("pause").addEventListener("click", () => {
 });
 $("clear").addEventListener("click", () => ((state.lines = []), draw()));
 for (const name of ["client", "topic", "address"]) $("trace-form").elements[name].value = address.get(name) ?? "";
-choose(address.get("tab") === "trace" ? "trace" : "log");
+api.has("get", "/trace/live").then((yes) => {
+  $("tab-trace").hidden = !yes;
+  choose(yes && address.get("tab") === "trace" ? "trace" : "log");
+}, () => choose("log"));

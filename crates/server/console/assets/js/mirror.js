@@ -53,6 +53,8 @@ async function mirror() {
 
 async function down() {
   try {
+    if (!(await api.has("get", "/downlinks"))) return;
+    $("downlinks-section").hidden = false;
     const rows = api.rows(await api.get("/downlinks", {}, { signal: gone }));
     downlinks ??= table($("downlinks"), [
       { title: "Name", mono: true, cell: (row) => row.name ?? row.stream ?? row.source },

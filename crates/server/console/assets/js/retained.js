@@ -17,7 +17,8 @@ const list = paged($("table"), "/retained", [
 
 async function show(row) {
   const payload = h("div", {}, h("p", { class: "faint" }, "Reading ..."));
-  drawer(row.topic, payload, h("div", { class: "row" }, h("button", { type: "button", class: "danger", onclick: () => drop(row) }, "Delete")));
+  const deletes = await api.has("delete", "/retained/{topic}").catch(() => false);
+  drawer(row.topic, payload, deletes && h("div", { class: "row" }, h("button", { type: "button", class: "danger", onclick: () => drop(row) }, "Delete")));
   try {
     const told = await api.get(`/retained/${api.part(row.topic)}`, {}, { signal: gone });
     const content = told.payload_base64 ? fromBase64(told.payload_base64) : new Uint8Array();
