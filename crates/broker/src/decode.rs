@@ -168,24 +168,31 @@ fn raw_record(
 
 /// The headers that make a message.
 #[derive(Default)]
-struct MessageHeaders<'a> {
-    topic: Option<&'a [u8]>,
+pub(crate) struct MessageHeaders<'a> {
+    pub(crate) topic: Option<&'a [u8]>,
     username: &'a str,
-    qos: Option<QoS>,
+    pub(crate) qos: Option<QoS>,
     publish_ms: Option<u64>,
-    retain: bool,
+    pub(crate) retain: Option<bool>,
     dup: bool,
-    expiry_s: Option<u32>,
-    properties: PublishProperties<'a>,
-    user: Vec<(&'a str, &'a str)>,
+    pub(crate) expiry_s: Option<u32>,
+    pub(crate) properties: PublishProperties<'a>,
+    pub(crate) user: Vec<(&'a str, &'a str)>,
     plain: bool,
     payload: Option<&'a [u8]>,
 }
 
 impl<'a> MessageHeaders<'a> {
     fn of(record: &RecordView<'a>) -> Result<Self, RecordError> {
+        Self::gather(record.headers())
+    }
+
+    /// Reads them from names and values; a header without value says nothing.
+    pub(crate) fn gather(
+        pairs: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+    ) -> Result<Self, RecordError> {
         let mut headers = Self::default();
-        for (name, value) in record.headers() {
+        for (name, value) in pairs {
             if let (Ok(name), Some(value)) = (std::str::from_utf8(name), value) {
                 headers.take(name, value)?;
             }
@@ -203,7 +210,7 @@ impl<'a> MessageHeaders<'a> {
             header::USERNAME => self.username = text(value)?,
             header::QOS => self.qos = Some(number(value).and_then(qos)?),
             header::TS => self.publish_ms = Some(number(value)?),
-            header::RETAIN => self.retain = value == b"1",
+            header::RETAIN => self.retain = Some(value == b"1"),
             header::DUP => self.dup = value == b"1",
             header::EXPIRY => {
                 let expiry_s = u32::try_from(number(value)?)
@@ -226,7 +233,7 @@ impl<'a> MessageHeaders<'a> {
         Ok(())
     }
 
-    fn message(
+    pub(crate) fn message(
         &self,
         topic: &[u8],
         payload: &[u8],
@@ -246,7 +253,7 @@ impl<'a> MessageHeaders<'a> {
             topic: topic_of(topic)?,
             payload,
             qos,
-            retain: self.retain,
+            retain: self.retain.unwrap_or(false),
             dup: self.dup,
             publisher: short(publisher)?,
             username: short(username)?,

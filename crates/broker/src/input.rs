@@ -1,6 +1,7 @@
 //! Everything that can happen to a shard. The shard changes in no other way.
 
 use crate::access::{Access, Permit};
+use crate::downlink::Parcel;
 use crate::message::{Commit, MessageRef, Messages, OwnedMessage, Position};
 use crate::retained::RetainedPage;
 use crate::turn::PublishFacts;
@@ -216,6 +217,9 @@ pub enum Input<'a> {
     Publish(Announce<'a>),
     /// Somebody publishes who has no MQTT connection; whether that may be was decided before.
     Deposit(&'a PublishFacts<'a>),
+    /// Records of a source are to be published; what became of them is in
+    /// [`crate::Outbox::delivered`] once the log has decided.
+    Downlink(&'a Parcel),
     /// An operator ends a connection.
     Kick {
         /// The client's id.

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod decode;
+pub mod downlink;
 pub mod filters;
 pub mod hooks;
 mod inbox;
@@ -26,6 +27,9 @@ mod will;
 mod harness;
 
 pub use decode::{RecordError, StreamKind, decode_record};
+pub use downlink::{
+    Carried, Delivered, DownlinkRules, Parcel, SourceRecord, TopicTemplate, Unfit,
+};
 pub use filters::{FilterTree, MatchCache, TopicCache};
 pub use hooks::{Event, HookError, HookSettings, HookTable, KeyTemplate, PayloadEncoding};
 pub use input::{

@@ -69,6 +69,9 @@ pub const PERMIT_TOPIC_BYTES_MAX: usize = 256;
 /// one more is refused with reason code 0x97 (quota exceeded), or the connection closed.
 pub const MIRROR_WAITING_MAX: usize = 262_144;
 
+/// Headers of a record that a downlink publishes; one with more goes to the dead letters.
+pub const DOWNLINK_HEADERS_MAX: usize = 1_024;
+
 /// Hooks of one node; the configuration that names more is refused.
 pub const HOOKS_MAX: usize = 1_024;
 

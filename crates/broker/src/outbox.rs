@@ -1,6 +1,7 @@
 //! What one worker's shard wants done: bytes for connections, appends, reads, posts. The host
 //! empties it after each turn; nothing here touches a socket.
 
+use crate::downlink::Delivered;
 use crate::input::{ConnId, ReadRequest, RetainedRequest, ShardMessage};
 use crate::turn::Turn;
 
@@ -58,6 +59,8 @@ pub struct Outbox {
     pub reads: Vec<ReadRequest>,
     /// Searches in the retained messages.
     pub retained: Vec<RetainedRequest>,
+    /// What became of parcels of downlinks.
+    pub delivered: Vec<Delivered>,
     /// For other shards, by home; a home of the same worker is possible.
     pub posts: Vec<(u8, ShardMessage)>,
     /// Clients that authenticate again.
@@ -88,6 +91,7 @@ impl Outbox {
             accepted: Vec::new(),
             reads: Vec::new(),
             retained: Vec::new(),
+            delivered: Vec::new(),
             posts: Vec::new(),
             reauthentications: Vec::new(),
             deposits: Vec::new(),

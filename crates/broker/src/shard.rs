@@ -9,6 +9,7 @@ mod connection;
 mod deliver;
 mod deposit;
 mod disconnect;
+mod downlink;
 mod frames;
 mod groups;
 mod journal;
@@ -51,6 +52,7 @@ use ahead::Ahead;
 use answers::Progress;
 use commitlog::{Lsn, PartitionId};
 use connection::Connections;
+use downlink::Parcels;
 use foldhash::fast::RandomState;
 use frames::Frames;
 use groups::Groups;
@@ -130,6 +132,8 @@ pub struct Shard {
     snapshots: Snapshots,
     unconfirmed: Unconfirmed,
     giving_up: GivingUp,
+    /// Records of downlinks on their way into the log.
+    parcels: Parcels,
     restoring: Restoring,
     /// Owed messages in all inboxes, and what they take in memory.
     owed: u64,
@@ -190,6 +194,7 @@ impl Shard {
             snapshots: Snapshots::new(worker, workers),
             unconfirmed: Unconfirmed::default(),
             giving_up: GivingUp::default(),
+            parcels: Parcels::default(),
             restoring: Restoring::default(),
             owed: 0,
             owed_bytes: 0,
@@ -262,6 +267,7 @@ impl Shard {
                 self.retained_found(token, page, &messages, now, out);
             }
             Input::Post(message) => self.posted(message, now, out),
+            Input::Downlink(parcel) => self.downlink(parcel, now, out),
             Input::Publish(announce) => Self::announce(announce, now, out),
             Input::Deposit(facts) => self.deposit(facts, now, out),
             Input::Kick { client_id } => self.kick(client_id, now, out),

@@ -15,6 +15,8 @@ use crate::placement::Placements;
 use crate::properties::ForwardProperties;
 use crate::record::{MessageJson, RecordHeaders, write_client, write_session};
 use commitlog::{Ack, Entry, PartitionId};
+use foldhash::fast::RandomState;
+use hashbrown::HashSet;
 use mqtt::{PublishProperties, QoS};
 use std::sync::Arc;
 
@@ -439,6 +441,59 @@ impl Turn {
         }
         self.ack = self.ack.max(placement.ack);
         Some(placement.ack)
+    }
+
+    /// Whether a message on `topic`, or what hooks make of its delivery, goes to one of these
+    /// partitions' streams.
+    pub fn leads_into(
+        &mut self,
+        topic: &str,
+        qos: QoS,
+        streams: &HashSet<PartitionId, RandomState>,
+    ) -> bool {
+        let hooks = &self.hooks;
+        let is_in = |target: u16| {
+            let partitions = &hooks.target(target).partitions;
+            partitions.iter().any(|partition| streams.contains(partition))
+        };
+        if streams.is_empty() {
+            return false;
+        }
+        let mut kept = false;
+        for event in [
+            Event::MessagePublish,
+            Event::MessageDelivered,
+            Event::MessageAcked,
+            Event::MessageDropped,
+        ] {
+            let placement = self.placements.of(hooks, event, topic);
+            if placement.records.iter().any(|record| is_in(record.target)) {
+                return true;
+            }
+            if event == Event::MessagePublish {
+                let in_memory = qos == QoS::AtMostOnce && !placement.records.is_empty();
+                kept = placement.kept.is_some() || in_memory;
+            }
+        }
+        let unhooked = if qos == QoS::AtMostOnce {
+            hooks.default_qos0
+        } else {
+            hooks.default
+        };
+        !kept && is_in(unhooked)
+    }
+
+    /// Writes a record as it is, such as a dead letter.
+    pub fn record(
+        &mut self,
+        partition: PartitionId,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[(&[u8], &[u8])],
+        now_ms: u64,
+    ) {
+        self.ack = self.ack.max(Ack::Append);
+        self.appends.push(partition, now_ms, key, value, headers);
     }
 
     /// Writes a record of a table; no value is a tombstone.

@@ -250,6 +250,22 @@ table!(
     HookTable { event: String, filter: String, stream: String, key: String, payload: String }
 );
 
+table!(
+    /// `[[downlink]]`
+    DownlinkTable {
+        name: String,
+        stream: String,
+        kafka_topic: String,
+        topic: String,
+        qos: i64,
+        retain: bool,
+        expiry: Span,
+        dead_letter: String,
+        start: String,
+        group: String,
+    }
+);
+
 /// A value in `[mirror.client]`: a property's name may be written with its dots bare, so that a
 /// table stands for the rest of the name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -289,6 +305,8 @@ pub struct File {
     pub stream: Option<Vec<StreamTable>>,
     /// `[[hook]]`; a file that has any replaces those of the default.
     pub hook: Option<Vec<HookTable>>,
+    /// `[[downlink]]`
+    pub downlink: Option<Vec<DownlinkTable>>,
 }
 
 /// Reads a configuration text. The values of keys that have a fault are left out of what is

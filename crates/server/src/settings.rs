@@ -3,6 +3,7 @@
 
 mod access;
 mod build;
+mod downlinks;
 mod effective;
 mod listeners;
 mod meant;
@@ -27,6 +28,7 @@ pub use self::mirror::{
     MirrorTls, MirroredStream, Secret, refused_property,
 };
 pub use self::network::Network;
+pub use self::downlinks::{DownlinkSettings, DownlinkSource, leading_to};
 pub use self::streams::{
     DEFAULT_KEY, DEFAULT_QOS0_STREAM, DEFAULT_STREAM, has_payload, needs_topic,
 };
@@ -62,6 +64,8 @@ pub struct Settings {
     pub hooks: Vec<HookSettings>,
     /// All of it as a file would say it, defaults included and secrets masked; for operators.
     pub effective: String,
+    /// The downlinks, in the order written.
+    pub downlinks: Vec<DownlinkSettings>,
 }
 
 /// Identity, place on disk, threads.

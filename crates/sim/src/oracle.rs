@@ -171,6 +171,7 @@ fn settings(random: &mut Random) -> WorldSettings {
         segment_bytes: *random.pick(&[4 << 10, 64 << 10]),
         retention: *random.pick(&[keep_all as fn(&mut _), keep_owed]),
         wire_bytes_max: if slow_wires { 60 } else { usize::MAX },
+        streams: Vec::new(),
     }
 }
 

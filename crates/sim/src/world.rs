@@ -6,9 +6,11 @@ mod disk;
 mod node;
 mod wires;
 
-use broker::{BrokerSettings, CloseCause, ConnId, HookSettings, Input, Now, worker_of};
+use broker::{
+    BrokerSettings, CloseCause, ConnId, Delivered, HookSettings, Input, Now, Parcel, worker_of,
+};
 use commitlog::disk::MemoryDisk;
-use commitlog::{Dropped, LogConfig, Room, StreamSettings};
+use commitlog::{Append, Dropped, Entry, LogConfig, PartitionId, Room, StreamSettings};
 use mqtt::{Packet, ReasonCode, Version};
 use node::{Mail, Node, Worker};
 use std::collections::BTreeMap;
@@ -41,6 +43,8 @@ pub struct WorldSettings {
     pub retention: fn(&mut StreamSettings),
     /// Bytes on their way to a client that has not taken them; the rest waits at the broker.
     pub wire_bytes_max: usize,
+    /// Further streams, made behind all others.
+    pub streams: Vec<StreamSettings>,
 }
 
 impl Default for WorldSettings {
@@ -58,6 +62,7 @@ impl Default for WorldSettings {
             segment_bytes: 64 << 10,
             retention: |_| {},
             wire_bytes_max: usize::MAX,
+            streams: Vec::new(),
         }
     }
 }
@@ -115,6 +120,29 @@ impl World {
             retain: true,
         };
         self.handle(0, Input::Publish(announce));
+    }
+
+    /// What a program writes to a stream through the Kafka door: one batch.
+    pub fn produce(&mut self, partition: PartitionId, batch: Vec<u8>) {
+        let now_ms = self.now.wall_ms;
+        let node = self.running_mut();
+        let entry = Entry {
+            appends: vec![Append { partition, batch }],
+            ops: Vec::new(),
+        };
+        let staged = node.log.stage_foreign(entry, now_ms);
+        staged.expect("there is room");
+        node.log.write().expect("the disk is whole");
+    }
+
+    /// Records of a source reach a worker.
+    pub fn downlink(&mut self, worker: u16, parcel: &Parcel) {
+        self.handle(worker, Input::Downlink(parcel));
+    }
+
+    /// What has become of parcels since the last call.
+    pub fn take_delivered(&mut self) -> Vec<Delivered> {
+        std::mem::take(&mut self.running_mut().delivered)
     }
 
     /// The disk, to break it.
@@ -342,6 +370,7 @@ impl World {
                 messages,
             });
         }
+        node.delivered.append(&mut out.delivered);
         place.mail.extend(out.reads.drain(..).map(Mail::Read));
         place
             .mail

@@ -279,6 +279,7 @@ impl Shard {
         self.snapshot_refused(turn);
         self.keep_lost(turn, returned, now, out);
         self.receive_refused(turn, now, out);
+        self.parcels.refused(turn, why, out);
         self.journal_refused(turn);
         self.retry_later(why, now);
         self.release_appended(now, out);

@@ -63,6 +63,7 @@ impl Shard {
             self.release_journalled(now, out);
             self.received_to(commit.turn);
             self.unconfirmed.confirmed(commit.turn);
+            self.parcels.confirmed(commit.turn, out);
         }
     }
 

@@ -225,6 +225,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     }
     doors.spawn(tls::keep_fresh(secure, stopped.clone()));
     let mirror = Mirror::start(&node).context("cannot start the mirror")?;
+    crate::downlink::start(&node, &mut doors, &stopped)?;
     say(&greeting(&node.settings, &bound));
 
     tokio::select! {

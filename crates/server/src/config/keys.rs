@@ -38,6 +38,7 @@ pub const TABLES: &[&str] = &[
     "stream",
     "stream.retention",
     "hook",
+    "downlink",
 ];
 
 /// Shape of a path that names a value, or a table whose keys are free.
@@ -48,6 +49,7 @@ pub const OPEN: &[&str] = &["logging.modules", "mirror.client"];
 
 /// Tables that are written `[[name]]`.
 const LISTS: &[&str] = &[
+    "downlink",
     "listener",
     "stream",
     "hook",
@@ -358,6 +360,27 @@ pub const KEYS: &[Key] = &[
         "Key of the record: `{clientid}`, `{username}`, `{topic}`, `{N}` for level N of the topic counted from 1, or `none`. Records of one key keep their order. The client id stands in where there is no such level or user name."),
     key("hook", "payload", "`base64` or `plain`", "", "\"base64\"",
         "How the payload stands in the record's JSON: Base64 of its bytes, or as text."),
+
+    key("downlink", "name", TEXT, "", "",
+        "Name of the downlink; its positions are kept under it, so that another name starts anew. Default: the name of its source."),
+    key("downlink", "stream", TEXT, "", "",
+        "Stream of this node whose records become PUBLISHes: a stream that Kafka clients write to. One that has no [[stream]] is made with that table's defaults. Either this or `kafka_topic`."),
+    key("downlink", "kafka_topic", TEXT, "", "",
+        "Topic whose records become PUBLISHes, of the Apache Kafka cluster that [mirror] names."),
+    key("downlink", "topic", "template", "", "",
+        "MQTT topic of a record that names none in a header `mqtt.topic`: `{key}` stands for the record's key. A key that is empty, begins with `$`, or holds `/`, `+`, `#` or U+0000 sends the record to `dead_letter`. Required."),
+    key("downlink", "qos", INTEGER, "", "1",
+        "QoS of a record without a header `mqtt.qos`, 0 to 2."),
+    key("downlink", "retain", FLAG, "", "false",
+        "RETAIN of a record without a header `mqtt.retain` (`1` or `0`)."),
+    key("downlink", "expiry", DURATION, "s", "\"none\"",
+        "How long after its timestamp a record without a header `mqtt.expiry` (seconds) is worth anything: what is older is not published, and what waits for a device is dropped then. \"none\": for ever."),
+    key("downlink", "dead_letter", TEXT, "", "\"downlink_dead_letter\"",
+        "Stream for records that cannot be published, with the reason in the header `sluice.reason` and their place in `sluice.source`, `sluice.partition` and `sluice.offset`."),
+    key("downlink", "start", "`end` or `beginning`", "", "\"end\"",
+        "Where a downlink begins that has no position yet: behind what is there, or with the oldest record. Partitions that are added later are read from their beginning."),
+    key("downlink", "group", TEXT, "", "",
+        "Consumer group under which the position in a `kafka_topic` is committed, for tools that show lag; the downlink itself does not read it. Default `sluice-downlink-` and the name."),
 ];
 
 /// Whether `table` has a key or sub-table `name`.

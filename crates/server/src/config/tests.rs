@@ -112,7 +112,7 @@ fn serde_names<'de, T: Deserialize<'de>>() -> BTreeSet<String> {
 
 #[test]
 fn the_table_of_keys_says_what_serde_accepts() {
-    let accepted: [(&str, BTreeSet<String>); 15] = [
+    let accepted: [(&str, BTreeSet<String>); 16] = [
         ("", serde_names::<File>()),
         ("node", serde_names::<NodeTable>()),
         ("log", serde_names::<LogTable>()),
@@ -128,6 +128,7 @@ fn the_table_of_keys_says_what_serde_accepts() {
         ("stream", serde_names::<StreamTable>()),
         ("stream.retention", serde_names::<RetentionTable>()),
         ("hook", serde_names::<HookTable>()),
+        ("downlink", serde_names::<DownlinkTable>()),
     ];
     assert_eq!(
         accepted.len() + keys::OPEN.len(),

@@ -9,7 +9,7 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use broker::{
-    ClientDetails, ClientQuery, ClientRow, Commit, Messages, OwnedMessage, Refusal, RetainedPage,
+    Carried, Parcel,    ClientDetails, ClientQuery, ClientRow, Commit, Messages, OwnedMessage, Refusal, RetainedPage,
     ShardMessage, ShardStats, SubscriptionQuery, SubscriptionRow,
 };
 use commitlog::{Entry, Lsn, PartitionId};
@@ -114,6 +114,13 @@ pub enum Ask {
     },
     /// The node itself publishes, retained: topics and payloads.
     Publish(Vec<(String, String)>),
+    /// Records of a downlink are to be published.
+    Downlink {
+        /// Them, and the position behind them.
+        parcel: Box<Parcel>,
+        /// Told once the log has decided.
+        answer: oneshot::Sender<Result<Carried, Refusal>>,
+    },
     /// Write what a checkpoint needs; answered once it is flushed.
     Snapshot {
         /// Where the answer goes.

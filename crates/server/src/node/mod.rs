@@ -33,6 +33,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use broker::RetainedIndex;
+use broker::{Carried, Parcel, Refusal};
 pub use broker::{ClientDetails, ClientQuery, ClientRow, ShardStats, SubscriptionQuery};
 use commitlog::{Entry, LogReader, Lsn, Op, PartitionId, StreamSettings};
 use serde::Serialize;
@@ -44,6 +45,7 @@ use crate::mirror::Board;
 use crate::mirror::view::MirrorView;
 use crate::settings::{HookSettings, Settings};
 
+pub use startup::DOWNLINKS;
 pub use appender::{Appender, Flushing, Submitted};
 pub use bell::Bell;
 pub use clock::wall_ms;
@@ -80,6 +82,8 @@ pub struct Node {
     /// Who may use the HTTP API from elsewhere.
     pub tokens: Arc<Tokens>,
     listeners: Arc<[Arc<ListenerFacts>]>,
+    /// How the downlinks stand, in the order of the settings.
+    pub downlinks: Arc<[Arc<crate::downlink::Board>]>,
     mailboxes: Vec<Arc<Mailbox>>,
     retained: Arc<RwLock<RetainedIndex>>,
     door: LogDoor,
@@ -311,6 +315,18 @@ impl Node {
             sum.add(stats);
             sum
         })
+    }
+
+    /// Publishes records of a downlink on the worker that their partition is at home with, and keeps
+    /// the position behind them in the same entry. `None`: the node stops, and nobody knows.
+    pub async fn carry(&self, parcel: Parcel) -> Option<Result<Carried, Refusal>> {
+        let workers = self.mailboxes.len() as u32;
+        let worker = commitlog::murmur2(&parcel.key) % workers;
+        let (answer, result) = oneshot::channel();
+        let parcel = Box::new(parcel);
+        self.mailboxes[worker as usize]
+            .put(|letters| letters.asks.push(Ask::Downlink { parcel, answer }));
+        result.await.ok()
     }
 
     /// Closes the connection of a client; false when it has none.

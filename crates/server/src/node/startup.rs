@@ -147,6 +147,9 @@ fn prepare(
         Arc::clone(&running.standing),
         running.reader.clone(),
     );
+    let boards = settings.downlinks.iter().cloned();
+    let downlinks = boards.map(|downlink| Arc::new(crate::downlink::Board::new(downlink)));
+    let downlinks = downlinks.collect();
     let users = users::open(&running.reader, appender.clone())?;
     let tokens = users::open_tokens(&running.reader, appender)?;
     let stopping = stop.subscribe();
@@ -160,6 +163,7 @@ fn prepare(
         mirror,
         started_ms: wall_ms(),
         listeners,
+        downlinks,
         mailboxes: running.mailboxes.clone(),
         retained: running.retained,
         door: running.door,
@@ -253,12 +257,14 @@ const RETAINED: &str = "__sluice.retained";
 const OFFSETS: &str = "__sluice.offsets";
 const TRANSACTIONS: &str = "__sluice.transactions";
 const SYS: &str = "__sluice.sys";
+/// Positions of the downlinks.
+pub const DOWNLINKS: &str = "__sluice.downlinks";
 
 /// What is kept of the audit stream: 90 days.
 const AUDIT_RETENTION_MS: u64 = 90 * 24 * 3_600_000;
 
 /// The streams that the node keeps for itself.
-fn internal_streams() -> [StreamSettings; 8] {
+fn internal_streams() -> [StreamSettings; 9] {
     let table = |name| StreamSettings {
         ack: Ack::Append,
         compact: true,
@@ -286,6 +292,7 @@ fn internal_streams() -> [StreamSettings; 8] {
         table(RETAINED),
         table(OFFSETS),
         table(TRANSACTIONS),
+        table(DOWNLINKS),
         flushed(users::USERS),
         flushed(users::TOKENS),
         audit,

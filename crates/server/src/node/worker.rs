@@ -7,13 +7,13 @@ mod receive;
 mod send;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashSet, VecDeque};
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use broker::{ConnId, Input, Now, Outbox, Shard, ShardMessage};
+use broker::{Carried, ConnId, Input, Now, Outbox, Refusal, Shard, ShardMessage};
 use commitlog::{LogReader, Lsn, PartitionId, Room};
 use mio::{Events, Poll, Token};
 use tokio::sync::oneshot;
@@ -108,6 +108,8 @@ pub struct Worker {
     /// Messages published without a connection that wait for the log.
     deposits: deposits::Deposits,
     flushed: Lsn,
+    /// Who waits for a parcel, by its token.
+    carriers: HashMap<u64, oneshot::Sender<Result<Carried, Refusal>>>,
     /// How often ends of the cluster behind had moved when the shard was last told of them.
     mirror_moves: u64,
     /// The last turn that is known to be refused.
@@ -144,6 +146,7 @@ impl Worker {
             snapshots: Vec::new(),
             giving_up: Vec::new(),
             draining: Vec::new(),
+            carriers: HashMap::new(),
             mirror_moves: 0,
             deposits: deposits::Deposits::default(),
             now,
@@ -271,6 +274,7 @@ impl Worker {
         self.end_lingering();
         self.answer_snapshots();
         self.answer_given_up();
+        self.answer_carriers();
         self.answer_drain();
     }
 

@@ -105,6 +105,7 @@ impl Builder {
             listener: above.file.listener.or(below.file.listener),
             stream: Some(streams),
             hook: above.file.hook.or(below.file.hook),
+            downlink: above.file.downlink,
         };
         Self {
             said,
@@ -128,6 +129,7 @@ impl Builder {
         if let Some(mirror) = &mirror {
             self.dead_letters(&mirror.dead_letter, &mut streams);
         }
+        let downlinks = self.downlinks(&hooks, mirror.as_ref(), &mut streams);
         Settings {
             effective: super::effective::shown(&self.said, flags),
             node: self.node(flags),
@@ -147,6 +149,7 @@ impl Builder {
             listeners,
             streams,
             hooks,
+            downlinks,
         }
     }
 

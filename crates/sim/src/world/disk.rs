@@ -88,6 +88,7 @@ impl World {
             retained,
             workers,
             turns: VecDeque::new(),
+            delivered: Vec::new(),
         }
     }
 
@@ -164,6 +165,7 @@ impl World {
                 .iter()
                 .map(|hook| plain(&hook.stream, Ack::Flush)),
         );
+        streams.extend(self.settings.streams.iter().cloned());
         streams
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{Client, World};
 use broker::{
-    Commit, HookTable, Input, Outbox, OwnedMessage, Position, REFUSED, ReadRequest, RetainedIndex,
+    Commit, Delivered, HookTable, Input, Outbox, OwnedMessage, Position, REFUSED, ReadRequest, RetainedIndex,
     RetainedRequest, Returned, Shard, ShardMessage, decode_record,
 };
 use commitlog::{BatchHead, Entry, Log, LogReader, Lsn, Room};
@@ -18,6 +18,8 @@ pub(super) struct Node {
     pub(super) workers: Vec<Worker>,
     /// Turns on their way to the log.
     pub(super) turns: VecDeque<Turn>,
+    /// What became of parcels of downlinks.
+    pub(super) delivered: Vec<Delivered>,
 }
 
 pub(super) struct Turn {

@@ -132,6 +132,11 @@ impl Worker {
                     }));
                 }
             }
+            Ask::Downlink { parcel, answer } => {
+                self.carriers.insert(parcel.token, answer);
+                self.input(Input::Downlink(&parcel));
+                self.cut_turn_if_large();
+            }
             Ask::Snapshot { answer } => {
                 self.snapshots.push((self.parts.shard.shards_at(), answer));
                 // In an entry of its own: the log keeps room for it when it takes nothing else.
@@ -175,6 +180,15 @@ impl Worker {
             }
             !newer
         });
+    }
+
+    /// Tells downlinks what became of their records.
+    pub(super) fn answer_carriers(&mut self) {
+        for delivered in std::mem::take(&mut self.parts.out.delivered) {
+            if let Some(answer) = self.carriers.remove(&delivered.token) {
+                let _ = answer.send(delivered.result);
+            }
+        }
     }
 
     /// Answers those who wait until deliveries are given up whose messages the log drops.
