@@ -67,22 +67,22 @@ pub fn start(
             DownlinkSource::Stream(_) => {
                 tasks.spawn(stream::follow(link));
             }
-            DownlinkSource::Topic(_) => follow_topic(link)?,
+            DownlinkSource::Topic(_) => follow_topic(link, tasks),
         }
     }
     Ok(())
 }
 
 #[cfg(feature = "kafka")]
-fn follow_topic(link: Link) -> anyhow::Result<()> {
-    topic::follow(link)
+fn follow_topic(link: Link, tasks: &mut JoinSet<()>) {
+    let runtime = tokio::runtime::Handle::current();
+    tasks.spawn_blocking(move || topic::follow(&link, &runtime));
 }
 
 /// Settings that name a topic are refused without the feature.
 #[cfg(not(feature = "kafka"))]
-fn follow_topic(link: Link) -> anyhow::Result<()> {
+fn follow_topic(link: Link, _tasks: &mut JoinSet<()>) {
     link.board.failed("this program has no client of Apache Kafka");
-    Ok(())
 }
 
 fn rules(node: &Node, downlink: &DownlinkSettings) -> anyhow::Result<DownlinkRules> {

@@ -163,6 +163,22 @@ impl Cluster<'_> {
             .map_err(|error| Trouble::Failed(plain(&error.to_string())))
     }
 
+    /// A consumer that reads what is assigned to it; `group` is for the offsets that tools see.
+    pub fn reader(&self, group: &str) -> Result<BaseConsumer<Ears>, Trouble> {
+        let mut config = self.config()?;
+        config
+            .set("group.id", group)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "error")
+            .set("isolation.level", "read_committed")
+            .set("queued.max.messages.kbytes", "16384")
+            .set("allow.auto.create.topics", "false");
+        config
+            .create_with_context(self.ears.clone())
+            .map_err(|error| Trouble::Failed(plain(&error.to_string())))
+    }
+
     /// Creates a topic; it being there already is no error.
     pub fn create(&self, runtime: &Handle, topic: &str, partitions: u32) -> Result<(), Trouble> {
         let config = self.config()?;

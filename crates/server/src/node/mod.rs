@@ -321,7 +321,7 @@ impl Node {
     /// the position behind them in the same entry. `None`: the node stops, and nobody knows.
     pub async fn carry(&self, parcel: Parcel) -> Option<Result<Carried, Refusal>> {
         let workers = self.mailboxes.len() as u32;
-        let worker = commitlog::murmur2(&parcel.key) % workers;
+        let worker = commitlog::murmur2(&parcel.key).unsigned_abs() % workers;
         let (answer, result) = oneshot::channel();
         let parcel = Box::new(parcel);
         self.mailboxes[worker as usize]
