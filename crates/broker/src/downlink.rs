@@ -124,7 +124,10 @@ impl SourceRecord {
     /// Bytes that it holds.
     pub fn size_bytes(&self) -> usize {
         let len = |bytes: &Option<Box<[u8]>>| bytes.as_ref().map_or(0, |bytes| bytes.len());
-        let headers = self.headers.iter().map(|(name, value)| name.len() + value.len());
+        let headers = self
+            .headers
+            .iter()
+            .map(|(name, value)| name.len() + value.len());
         size_of::<Self>() + len(&self.key) + len(&self.value) + headers.sum::<usize>()
     }
 }
@@ -314,7 +317,10 @@ mod tests {
         let template = TopicTemplate::parse("devices/lock-{key}/command").unwrap();
         assert_eq!(template.topic("7"), "devices/lock-7/command");
         assert_eq!(template.filter(), "devices/+/command");
-        assert!(mqtt::topic::matches(&template.filter(), &template.topic("7")));
+        assert!(mqtt::topic::matches(
+            &template.filter(),
+            &template.topic("7")
+        ));
         assert!(!TopicTemplate::parse("all").unwrap().has_key());
         for wrong in ["", "a/{id}", "a/{key", "a/+/b", "a/#", "$SYS/{key}", "a\0b"] {
             assert!(TopicTemplate::parse(wrong).is_err(), "{wrong}");
@@ -347,7 +353,10 @@ mod tests {
         let rules = rules("devices/{key}/command");
         let plain = rules.message(&record(b"7", &[]), 12_000).unwrap();
         let view = plain.view();
-        assert_eq!((view.topic, view.payload), ("devices/7/command", b"open".as_slice()));
+        assert_eq!(
+            (view.topic, view.payload),
+            ("devices/7/command", b"open".as_slice())
+        );
         assert_eq!((view.qos, view.retain), (QoS::AtLeastOnce, false));
         assert_eq!(view.expires_ms, Some(70_000), "from when it was written");
         let headers: [(&str, &[u8]); 5] = [
@@ -359,7 +368,10 @@ mod tests {
         ];
         let said = rules.message(&record(b"", &headers), 12_000).unwrap();
         let view = said.view();
-        assert_eq!((view.topic, view.qos, view.retain), ("other/7", QoS::ExactlyOnce, true));
+        assert_eq!(
+            (view.topic, view.qos, view.retain),
+            ("other/7", QoS::ExactlyOnce, true)
+        );
         assert_eq!(view.expires_ms, Some(15_000));
         assert_eq!(view.properties.iter().count(), 1);
         for (name, value) in [

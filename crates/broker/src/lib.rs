@@ -27,9 +27,7 @@ mod will;
 mod harness;
 
 pub use decode::{RecordError, StreamKind, decode_record};
-pub use downlink::{
-    Carried, Delivered, DownlinkRules, Parcel, SourceRecord, TopicTemplate, Unfit,
-};
+pub use downlink::{Carried, Delivered, DownlinkRules, Parcel, SourceRecord, TopicTemplate, Unfit};
 pub use filters::{FilterTree, MatchCache, TopicCache};
 pub use hooks::{Event, HookError, HookSettings, HookTable, KeyTemplate, PayloadEncoding};
 pub use input::{

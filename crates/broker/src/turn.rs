@@ -454,7 +454,9 @@ impl Turn {
         let hooks = &self.hooks;
         let is_in = |target: u16| {
             let partitions = &hooks.target(target).partitions;
-            partitions.iter().any(|partition| streams.contains(partition))
+            partitions
+                .iter()
+                .any(|partition| streams.contains(partition))
         };
         if streams.is_empty() {
             return false;

@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub groups: GroupValues,
     /// The transactions of Kafka producers.
     pub transactions: TransactionValues,
+    /// The downlinks.
+    pub downlinks: Vec<crate::downlink::DownlinkRow>,
     /// The streams.
     pub streams: Vec<StreamRow>,
     /// The mirror.
@@ -197,6 +199,13 @@ pub const METRICS: &[Metric] = &[
     each(Kind::Counter, "sluice_stream_appended_records", "stream", "Records ever appended to a stream.", |s| by_stream(s, |stream| stream.partitions.iter().map(|p| p.end).sum())),
     each(Kind::Gauge, "sluice_stream_unflushed_records", "stream", "Records of a stream that would not survive a power cut.", |s| by_stream(s, |stream| stream.partitions.iter().map(|p| p.end - p.flushed.min(p.end)).sum())),
 
+    each(Kind::Counter, "sluice_downlink_published_records", "downlink", "Records that a downlink has published.", |s| by_downlink(s, |it| it.published)),
+    each(Kind::Counter, "sluice_downlink_refused_records", "downlink", "Records that could not be published; they are in the dead-letter stream with their reason.", |s| by_downlink(s, |it| it.refused)),
+    each(Kind::Counter, "sluice_downlink_expired_records", "downlink", "Records that were too old when they came.", |s| by_downlink(s, |it| it.expired)),
+    each(Kind::Counter, "sluice_downlink_lost_records", "downlink", "Records that retention of the source dropped before they were read.", |s| by_downlink(s, |it| it.lost)),
+    each(Kind::Gauge, "sluice_downlink_lag_records", "downlink", "Records of the source that are not published yet.", |s| by_downlink(s, |it| it.lag_records)),
+    each(Kind::Gauge, "sluice_downlink_connected", "downlink", "1 while a downlink reads its source, 0 while it waits or has failed.", |s| by_downlink(s, |it| u64::from(it.state == "connected"))),
+
     gauge("sluice_kafka_connections", "Kafka connections open now.", |s| s.kafka.connections),
     counter("sluice_kafka_connections_accepted", "Kafka connections accepted.", |s| s.kafka.connections_total),
     each(Kind::Counter, "sluice_kafka_connections_ended", "reason", "Kafka connections that the node ended: `full` (connections_max), `malformed`, `unsupported` (API or version), `login` (a request before the login, or when it was over), `tls` (handshake failed), `timeout` (silent, or did not read).",
@@ -363,6 +372,14 @@ fn by_qos(figures: &[u64; 3]) -> Vec<(String, u64)> {
 fn by_mirrored(snapshot: &Snapshot, read: fn(&MirrorStreamRow) -> u64) -> Vec<(String, u64)> {
     let rows = snapshot.mirror.streams.iter();
     rows.map(|row| (row.stream.clone(), read(row))).collect()
+}
+
+fn by_downlink(
+    snapshot: &Snapshot,
+    read: impl Fn(&crate::downlink::DownlinkRow) -> u64,
+) -> Vec<(String, u64)> {
+    let rows = snapshot.downlinks.iter();
+    rows.map(|row| (row.name.clone(), read(row))).collect()
 }
 
 fn by_stream(snapshot: &Snapshot, read: fn(&StreamRow) -> u64) -> Vec<(String, u64)> {

@@ -23,12 +23,12 @@ pub use self::access::{
     ResourceKind,
 };
 pub use self::build::{Flags, build};
+pub use self::downlinks::{DownlinkSettings, DownlinkSource, leading_to};
 pub use self::mirror::{
     BUILD_WITH_MIRROR, BUILD_WITH_TLS, MirrorCompression, MirrorSasl, MirrorSettings, MirrorStart,
     MirrorTls, MirroredStream, Secret, refused_property,
 };
 pub use self::network::Network;
-pub use self::downlinks::{DownlinkSettings, DownlinkSource, leading_to};
 pub use self::streams::{
     DEFAULT_KEY, DEFAULT_QOS0_STREAM, DEFAULT_STREAM, has_payload, needs_topic,
 };

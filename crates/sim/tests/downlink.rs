@@ -41,11 +41,19 @@ fn partition(world: &World, name: &str) -> PartitionId {
     world.reader().stream(name).unwrap().partitions[0]
 }
 
-fn each(world: &World, id: PartitionId, from: u64, mut visit: impl FnMut(&commitlog::RecordView<'_>)) {
+fn each(
+    world: &World,
+    id: PartitionId,
+    from: u64,
+    mut visit: impl FnMut(&commitlog::RecordView<'_>),
+) {
     let mut offset = from;
     while offset < world.reader().watermarks(id).unwrap().appended {
         let batches = world.reader().read(id, offset, 1 << 20, u64::MAX).unwrap();
-        for batch in batches.iter().flat_map(|bytes| commitlog::batch::batches(bytes)) {
+        for batch in batches
+            .iter()
+            .flat_map(|bytes| commitlog::batch::batches(bytes))
+        {
             let batch = batch.unwrap();
             for record in batch.records() {
                 let record = record.unwrap();
@@ -192,7 +200,11 @@ impl Run {
         let mut world = World::new(settings(workers));
         let reader = Reader::open(&world);
         let devices = (0..DEVICES).map(|device| {
-            let filter = ["devices/0/command", "devices/1/command", "devices/2/command"];
+            let filter = [
+                "devices/0/command",
+                "devices/1/command",
+                "devices/2/command",
+            ];
             let taste = Taste {
                 filter: filter[device as usize],
                 qos: QoS::ExactlyOnce,
@@ -285,7 +297,9 @@ impl Run {
 fn expected(commands: u64) -> (BTreeMap<String, Vec<u64>>, usize) {
     let all: Vec<u64> = (0..commands).collect();
     let topics = (0..DEVICES).map(|device| format!("devices/{device}/command"));
-    let dead = (0..commands).filter(|number| number.is_multiple_of(5)).count();
+    let dead = (0..commands)
+        .filter(|number| number.is_multiple_of(5))
+        .count();
     (topics.map(|topic| (topic, all.clone())).collect(), dead)
 }
 

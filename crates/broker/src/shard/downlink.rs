@@ -3,7 +3,9 @@
 
 use super::Shard;
 use super::publish::dropped;
-use crate::downlink::{Carried, Delivered, Parcel, SourceRecord, Unfit, dead_letter, write_position};
+use crate::downlink::{
+    Carried, Delivered, Parcel, SourceRecord, Unfit, dead_letter, write_position,
+};
 use crate::input::{Now, Refusal};
 use crate::message::MessageView;
 use crate::outbox::Outbox;

@@ -1,6 +1,7 @@
 //! `sluice ctl`: asks a running node over its HTTP interface and prints tables for people or JSON
 //! for programs. The HTTP client is as small as the question: one GET, one answer.
 
+mod downlinks;
 mod groups;
 mod mirror;
 
@@ -14,6 +15,7 @@ use clap::{Args, Subcommand};
 use super::api::{ApiArgs, escaped};
 use super::table::{dash, rounded, table};
 use crate::config::units::{show_bytes, show_millis};
+use crate::downlink::DownlinkRow;
 use crate::http::view::{ClientRow, GroupRow, HookRow, Status, StreamRow};
 
 /// Ask a running node
@@ -65,6 +67,12 @@ enum Question {
         #[arg(long)]
         partitions: bool,
     },
+    /// Downlinks: what became of their records and how far behind they are
+    Downlinks {
+        /// A row for each partition
+        #[arg(long)]
+        partitions: bool,
+    },
     /// Consumer groups and how far behind they are
     Groups {
         /// Only groups whose id contains this text
@@ -94,6 +102,16 @@ fn printed(args: &CtlArgs) -> anyhow::Result<String> {
         Question::Status => {
             let answer = api.told("/api/v1/status")?;
             shown(args, &answer, status)?
+        }
+        Question::Downlinks { partitions } => {
+            let rows: Vec<DownlinkRow> = api.pages("/api/v1/downlinks", None)?;
+            shown(args, &rows, |rows| {
+                if *partitions {
+                    downlinks::partition_table(rows)
+                } else {
+                    downlinks::table_of(rows)
+                }
+            })?
         }
         Question::Groups {
             contains,

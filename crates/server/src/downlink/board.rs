@@ -11,8 +11,7 @@ use crate::node::wall_ms;
 use crate::settings::{DownlinkSettings, DownlinkSource};
 
 /// One downlink as a row.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[derive(utoipa::ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DownlinkRow {
     /// Its name.
     pub name: String,
@@ -145,7 +144,8 @@ impl Board {
 
     /// Counts what became of a parcel.
     pub fn carried(&self, carried: &broker::Carried) {
-        self.published.fetch_add(carried.published, Ordering::Relaxed);
+        self.published
+            .fetch_add(carried.published, Ordering::Relaxed);
         self.refused.fetch_add(carried.refused, Ordering::Relaxed);
         self.expired.fetch_add(carried.expired, Ordering::Relaxed);
     }

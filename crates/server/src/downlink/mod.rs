@@ -82,7 +82,8 @@ fn follow_topic(link: Link, tasks: &mut JoinSet<()>) {
 /// Settings that name a topic are refused without the feature.
 #[cfg(not(feature = "kafka"))]
 fn follow_topic(link: Link, _tasks: &mut JoinSet<()>) {
-    link.board.failed("this program has no client of Apache Kafka");
+    link.board
+        .failed("this program has no client of Apache Kafka");
 }
 
 fn rules(node: &Node, downlink: &DownlinkSettings) -> anyhow::Result<DownlinkRules> {
@@ -218,7 +219,12 @@ mod tests {
     #[test]
     fn parcels_are_bounded_and_their_positions_leave_nothing_out() {
         let large = limits::PARCEL_BYTES_MAX;
-        let records = vec![record(3, 1), record(4, large), record(7, large), record(9, 1)];
+        let records = vec![
+            record(3, 1),
+            record(4, large),
+            record(7, large),
+            record(9, 1),
+        ];
         let made: Vec<(usize, u64)> = parcels(records, 12)
             .iter()
             .map(|(records, next)| (records.len(), *next))

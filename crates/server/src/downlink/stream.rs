@@ -154,7 +154,10 @@ fn committed(
         what: what.into(),
     };
     let read: Vec<Bytes> = log.read(id, from, limits::READ_BYTES, up_to)?;
-    for batch in read.iter().flat_map(|bytes| commitlog::batch::batches(bytes)) {
+    for batch in read
+        .iter()
+        .flat_map(|bytes| commitlog::batch::batches(bytes))
+    {
         let batch = batch.map_err(|error| corrupt(behind, error.what()))?;
         let head = batch.head();
         if !head.is_control() && !is_aborted(log, id, &batch)? {

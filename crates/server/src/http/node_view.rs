@@ -225,6 +225,10 @@ impl NodeView for ServedNode {
         })
     }
 
+    fn downlinks(&self) -> Vec<crate::downlink::DownlinkRow> {
+        self.node.downlinks.iter().map(|it| it.row()).collect()
+    }
+
     fn mirror(&self) -> crate::mirror::view::MirrorView {
         self.node.mirror_view()
     }
@@ -255,6 +259,7 @@ impl NodeView for ServedNode {
         Box::pin(async {
             let shards = self.node.shard_stats().await;
             exposition(Snapshot {
+                downlinks: self.downlinks(),
                 counters: self.node.counters.snapshot(),
                 status: self.told(&shards),
                 shards,

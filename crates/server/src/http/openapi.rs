@@ -24,7 +24,7 @@ use super::{clients, lists, live, logs, publish, records, retained, running, tok
         live::live, live::history, live::tail,
         publish::publish, publish::publish_batch,
         logs::lines, logs::level, logs::set_level,
-        running::mirror, running::config, running::audit,
+        running::mirror, running::downlinks, running::config, running::audit,
         users::users, users::add, users::change, users::delete,
         tokens::tokens, tokens::add, tokens::delete,
     ),

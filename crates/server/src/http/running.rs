@@ -11,6 +11,7 @@ use super::problem::Problem;
 use super::records::{self, RecordsQuery};
 use super::{Asked, AuditRow, Routes, Shared};
 use crate::auth::Role;
+use crate::downlink::DownlinkRow;
 use crate::node::AUDIT;
 
 /// The configuration in force.
@@ -22,6 +23,7 @@ pub struct ConfigView {
 
 pub(super) fn routes(routes: &mut Routes) {
     routes.add(Method::GET, "/api/v1/mirror", Role::Viewer, mirror);
+    routes.add(Method::GET, "/api/v1/downlinks", Role::Viewer, downlinks);
     routes.add(Method::GET, "/api/v1/config", Role::Admin, config);
     routes.add(Method::GET, "/api/v1/audit", Role::Admin, audit);
 }
@@ -31,6 +33,16 @@ pub(super) fn routes(routes: &mut Routes) {
     responses((status = 200, description = "State, errors, threads and streams", body = Object)))]
 pub(super) async fn mirror(State(api): State<Shared>) -> Json<crate::mirror::view::MirrorView> {
     Json(api.view.mirror())
+}
+
+/// The downlinks: where their records come from, how far they are, what became of the records.
+#[utoipa::path(get, path = "/api/v1/downlinks", tag = "node",
+    responses((status = 200, description = "All of them, in the order of the configuration", body = Page<DownlinkRow>)))]
+pub(super) async fn downlinks(State(api): State<Shared>) -> Json<Page<DownlinkRow>> {
+    Json(Page {
+        items: api.view.downlinks(),
+        next: None,
+    })
 }
 
 /// The configuration in force.

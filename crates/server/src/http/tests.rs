@@ -141,6 +141,10 @@ impl NodeView for Told {
         told(live::Totals::default())
     }
 
+    fn downlinks(&self) -> Vec<crate::downlink::DownlinkRow> {
+        Vec::new()
+    }
+
     fn mirror(&self) -> crate::mirror::view::MirrorView {
         crate::mirror::view::MirrorView::default()
     }

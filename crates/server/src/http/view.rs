@@ -50,6 +50,8 @@ pub trait NodeView: Send + Sync + 'static {
     fn tokens(&self) -> &crate::auth::Tokens;
     /// What the samples are made from.
     fn totals(&self) -> Telling<'_, super::live::Totals>;
+    /// What the downlinks do.
+    fn downlinks(&self) -> Vec<crate::downlink::DownlinkRow>;
     /// What the mirror does.
     fn mirror(&self) -> crate::mirror::view::MirrorView;
     /// The configuration in force, as TOML, without secrets.

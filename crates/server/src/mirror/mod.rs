@@ -33,6 +33,7 @@ use crate::node::Node;
 
 #[cfg(feature = "kafka")]
 pub use check::check_connection;
+#[cfg(feature = "kafka")]
 pub(crate) use cluster::{Cluster, TopicState, Trouble, attend, topic_state};
 #[cfg(feature = "kafka")]
 pub(crate) use native::Ears;

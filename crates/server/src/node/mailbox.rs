@@ -9,8 +9,8 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use broker::{
-    Carried, Parcel,    ClientDetails, ClientQuery, ClientRow, Commit, Messages, OwnedMessage, Refusal, RetainedPage,
-    ShardMessage, ShardStats, SubscriptionQuery, SubscriptionRow,
+    Carried, ClientDetails, ClientQuery, ClientRow, Commit, Messages, OwnedMessage, Parcel,
+    Refusal, RetainedPage, ShardMessage, ShardStats, SubscriptionQuery, SubscriptionRow,
 };
 use commitlog::{Entry, Lsn, PartitionId};
 use mio::Waker;

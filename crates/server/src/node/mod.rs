@@ -45,7 +45,6 @@ use crate::mirror::Board;
 use crate::mirror::view::MirrorView;
 use crate::settings::{HookSettings, Settings};
 
-pub use startup::DOWNLINKS;
 pub use appender::{Appender, Flushing, Submitted};
 pub use bell::Bell;
 pub use clock::wall_ms;
@@ -56,6 +55,7 @@ pub use door::{AppendError, Appended, Health};
 use door::{LogDoor, Request, Standing};
 use mailbox::{Ask, Mailbox};
 pub use reception::{ListenerFacts, ListenerRow};
+pub use startup::DOWNLINKS;
 
 /// The stream of all changes that were made over the HTTP API.
 pub const AUDIT: &str = "__sluice.audit";

@@ -78,7 +78,10 @@ impl Builder {
         let tables = self.said.downlink.clone().unwrap_or_default();
         if tables.len() > DOWNLINKS_MAX {
             let path = format!("downlink[{DOWNLINKS_MAX}]");
-            self.fault(&path, &format!("there can be at most {DOWNLINKS_MAX} downlinks"));
+            self.fault(
+                &path,
+                &format!("there can be at most {DOWNLINKS_MAX} downlinks"),
+            );
         }
         let mut downlinks: Vec<DownlinkSettings> = Vec::new();
         for (index, table) in tables.iter().enumerate() {
@@ -155,7 +158,10 @@ impl Builder {
             self.fault(&format!("{path}.topic"), &what);
             return None;
         }
-        let name = table.name.clone().unwrap_or_else(|| source.name().to_owned());
+        let name = table
+            .name
+            .clone()
+            .unwrap_or_else(|| source.name().to_owned());
         if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
             self.fault(&format!("{path}.name"), "a name has 1 to 200 characters");
         }
@@ -311,8 +317,7 @@ mod tests {
             .map_err(|faults| faults.iter().map(ToString::to_string).collect())
     }
 
-    const PLAIN: &str =
-        "[[downlink]]\nstream = \"commands\"\ntopic = \"devices/{key}/command\"\nexpiry = \"60s\"\n";
+    const PLAIN: &str = "[[downlink]]\nstream = \"commands\"\ntopic = \"devices/{key}/command\"\nexpiry = \"60s\"\n";
 
     #[test]
     fn a_downlink_and_the_streams_it_names() {
@@ -348,7 +353,10 @@ mod tests {
             (&format!("{PLAIN}qos = 3\n"), "0 to 2"),
         ] {
             let faults = settings(text).unwrap_err();
-            assert!(faults.iter().any(|fault| fault.contains(words)), "{faults:?}");
+            assert!(
+                faults.iter().any(|fault| fault.contains(words)),
+                "{faults:?}"
+            );
         }
     }
 
@@ -358,21 +366,52 @@ mod tests {
             format!("[[hook]]\nevent = \"{event}\"\nfilter = \"{filter}\"\nstream = \"{stream}\"\n")
         };
         let mirror = "[mirror]\nbrokers = \"k:9092\"\n[[mirror.stream]]\nstream = \"message_command\"\ntopic = \"orders\"\n";
-        let from_topic = "[[downlink]]\nkafka_topic = \"orders\"\ntopic = \"devices/{key}/command\"\n";
-        let second = "[[downlink]]\nname = \"b\"\nstream = \"message_command\"\ntopic = \"x/{key}\"\n";
+        let from_topic =
+            "[[downlink]]\nkafka_topic = \"orders\"\ntopic = \"devices/{key}/command\"\n";
+        let second =
+            "[[downlink]]\nname = \"b\"\nstream = \"message_command\"\ntopic = \"x/{key}\"\n";
         let placed = hook("message.publish", "devices/+/command", "message_command");
         for (text, refused) in [
             (format!("{PLAIN}{placed}"), false),
-            (format!("{PLAIN}{}", hook("message.publish", "devices/#", "commands")), true),
-            (format!("{PLAIN}{}", hook("message.acked", "#", "commands")), true),
-            (format!("{PLAIN}{}", hook("message.acked", "devices/7/x", "commands")), false),
-            (format!("{PLAIN}{}", hook("client.connected", "", "commands").replace("filter = \"\"\n", "")), false),
+            (
+                format!(
+                    "{PLAIN}{}",
+                    hook("message.publish", "devices/#", "commands")
+                ),
+                true,
+            ),
+            (
+                format!("{PLAIN}{}", hook("message.acked", "#", "commands")),
+                true,
+            ),
+            (
+                format!(
+                    "{PLAIN}{}",
+                    hook("message.acked", "devices/7/x", "commands")
+                ),
+                false,
+            ),
+            (
+                format!(
+                    "{PLAIN}{}",
+                    hook("client.connected", "", "commands").replace("filter = \"\"\n", "")
+                ),
+                false,
+            ),
             (format!("{from_topic}{placed}{mirror}"), true),
             (format!("{PLAIN}{placed}{second}"), false),
-            (format!("{PLAIN}{placed}{second}{}", hook("message.publish", "x/7", "commands")), true),
+            (
+                format!(
+                    "{PLAIN}{placed}{second}{}",
+                    hook("message.publish", "x/7", "commands")
+                ),
+                true,
+            ),
         ] {
             let faults = settings(&text).err().unwrap_or_default();
-            let found = faults.iter().any(|fault| fault.contains("what it has published"));
+            let found = faults
+                .iter()
+                .any(|fault| fault.contains("what it has published"));
             assert_eq!(found, refused, "{text}{faults:#?}");
         }
     }

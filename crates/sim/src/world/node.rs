@@ -3,8 +3,8 @@
 
 use super::{Client, World};
 use broker::{
-    Commit, Delivered, HookTable, Input, Outbox, OwnedMessage, Position, REFUSED, ReadRequest, RetainedIndex,
-    RetainedRequest, Returned, Shard, ShardMessage, decode_record,
+    Commit, Delivered, HookTable, Input, Outbox, OwnedMessage, Position, REFUSED, ReadRequest,
+    RetainedIndex, RetainedRequest, Returned, Shard, ShardMessage, decode_record,
 };
 use commitlog::{BatchHead, Entry, Log, LogReader, Lsn, Room};
 use std::collections::{HashMap, VecDeque};
