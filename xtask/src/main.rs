@@ -23,7 +23,7 @@ cargo xtask VERB
 
   test              install what the tests need, run every test, end with a table
   ci                format check, clippy with warnings denied, test
-  soak NAME         a long check: kill | kafka-kill | sim | recovery
+  soak NAME         a long check: kill | kafka-kill | downlink | sim | recovery
   fuzz [TARGET]     fuzz every decoder, recovery and shard operations (--seconds N each)
   bench [SCENARIO]  measure against mosquitto in the same run: a b c0 c1 c2 d0 d1 e f g, or all
                     (--rounds N, --seconds N, --no-build)

@@ -11,14 +11,15 @@ pub fn soak(arguments: &[String]) -> anyhow::Result<()> {
     match arguments.first().map(String::as_str) {
         Some("kill") => kill("test_kill.py"),
         Some("kafka-kill") => kill("test_kafka_kill.py"),
+        Some("downlink") => kill("test_downlink.py"),
         Some("sim") => simulate(),
         Some("recovery") => recovery(),
-        _ => bail!("cargo xtask soak NAME, where NAME is kill, kafka-kill, sim or recovery"),
+        _ => bail!("cargo xtask soak NAME, where NAME is kill, kafka-kill, downlink, sim or recovery"),
     }
 }
 
 /// Clients under load, `kill -9` at 20 random moments: publishers and offline subscribers, or Kafka
-/// producers, transactions and members of groups.
+/// producers, transactions and members of groups, or 10,000 commands on their way to devices.
 fn kill(tests: &str) -> anyhow::Result<()> {
     prepare()?;
     run(command("cargo", &["build", "--package", "server"]))?;
@@ -26,7 +27,8 @@ fn kill(tests: &str) -> anyhow::Result<()> {
     pytest.arg(root().join("tests/clients").join(tests));
     pytest
         .env("SLUICE_BIN", target().join("debug/sluice"))
-        .env("SLUICE_KILLS", "20");
+        .env("SLUICE_KILLS", "20")
+        .env("SLUICE_COMMANDS", "10000");
     run(pytest)
 }
 
