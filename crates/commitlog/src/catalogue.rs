@@ -1,6 +1,8 @@
 //! The catalogue: what streams there are and up to where each partition is durable in its segments.
 //! It is replaced in one step at each checkpoint, and recovery begins from it.
 
+use std::io;
+
 use crate::disk::{Disk, Open, read_whole};
 use crate::error::Error;
 use crate::fields::{Fields, Malformed, Put};
@@ -191,8 +193,18 @@ impl Transactions {
     }
 }
 
-/// Puts an encoded catalogue in place of the old one; durable when it returns.
+/// Puts an encoded catalogue in place of the old one; durable when it returns. One that
+/// [`Catalogue::read`] would not take back is refused, and the old one stays.
 pub(crate) fn replace(disk: &dyn Disk, encoded: &[u8]) -> Result<(), Error> {
+    replace_within(disk, encoded, CATALOGUE_BYTES_MAX)
+}
+
+fn replace_within(disk: &dyn Disk, encoded: &[u8], bytes_max: u64) -> Result<(), Error> {
+    if encoded.len() as u64 > bytes_max {
+        let what = format!("it has {} bytes, the most is {bytes_max}", encoded.len());
+        let source = io::Error::new(io::ErrorKind::FileTooLarge, what);
+        return Err(Error::disk(CATALOGUE, "write", source));
+    }
     let file = disk
         .open(CATALOGUE_NEW, Open::Create)
         .map_err(|e| Error::disk(CATALOGUE_NEW, "open", e))?;
@@ -254,6 +266,19 @@ mod tests {
         replace(&disk, &sample().encode()).unwrap();
         disk.crash(true);
         assert_eq!(Catalogue::read(&disk).unwrap(), Some(sample()));
+    }
+
+    #[test]
+    fn a_catalogue_that_could_not_be_read_back_leaves_the_old_one_in_place() {
+        let disk = MemoryDisk::new();
+        replace(&disk, &sample().encode()).unwrap();
+        let encoded = Catalogue::default().encode();
+        let bytes = encoded.len() as u64;
+        let error = replace_within(&disk, &encoded, bytes - 1).unwrap_err();
+        assert!(error.to_string().contains("catalogue"), "{error}");
+        assert_eq!(Catalogue::read(&disk).unwrap(), Some(sample()));
+        replace_within(&disk, &encoded, bytes).unwrap();
+        assert_eq!(Catalogue::read(&disk).unwrap(), Some(Catalogue::default()));
     }
 
     /// Bytes that the first release wrote: one stream with one partition.

@@ -93,7 +93,8 @@ pub enum Refusal {
     InvalidTxnState,
     /// A marker from a transaction coordinator that was replaced by a newer one.
     CoordinatorFenced,
-    /// The partition remembers as many producers as it may, and each has a transaction open.
+    /// The partition, or the node, remembers as many producers as it may, and each has a transaction
+    /// open.
     TooManyProducers,
 }
 
@@ -111,7 +112,7 @@ impl std::fmt::Display for Refusal {
             Self::DuplicateSequence { .. } => "the batch is there already",
             Self::InvalidTxnState => "the producer has a transaction open",
             Self::CoordinatorFenced => "the transaction coordinator was replaced",
-            Self::TooManyProducers => "too many transactions are open in the partition",
+            Self::TooManyProducers => "too many transactions are open",
         })
     }
 }

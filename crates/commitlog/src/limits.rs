@@ -76,6 +76,12 @@ pub const DELETE_RETENTION_MS: u64 = 24 * 3600 * 1000;
 /// Producers that a partition remembers at most, for duplicates and transactions.
 pub const PRODUCERS_A_PARTITION_MAX: usize = 4096;
 
+/// Producers that all partitions together remember at most, unless it is configured.
+pub const PRODUCERS_MAX: usize = 128 << 10;
+
+/// Most bytes that one of them takes in the catalogue.
+pub const PRODUCER_BYTES_MAX: usize = 32 + 16 * BATCHES_A_PRODUCER;
+
 /// Batches of each producer that are known again when they are sent again (Kafka's
 /// `ProducerStateEntry.NUM_BATCHES_TO_RETAIN`).
 pub const BATCHES_A_PRODUCER: usize = 5;
@@ -87,6 +93,8 @@ pub const PRODUCER_EXPIRY_MS_DEFAULT: u64 = 24 * 3600 * 1000;
 /// Batches up to this size are copied beside their entry's header instead of being gathered.
 pub const GATHER_BYTES_MIN: usize = 2048;
 
+const _: () = assert!((PRODUCERS_MAX * PRODUCER_BYTES_MAX) as u64 <= CATALOGUE_BYTES_MAX / 8);
+const _: () = assert!(PRODUCERS_A_PARTITION_MAX <= PRODUCERS_MAX);
 const _: () = assert!(SEGMENT_BYTES_DEFAULT <= SEGMENT_BYTES_MAX);
 const _: () = assert!(JOURNAL_PART_BYTES_DEFAULT <= JOURNAL_PART_BYTES_MAX);
 const _: () = assert!(JOURNAL_BYTES_DEFAULT >= 2 * JOURNAL_PART_BYTES_DEFAULT);

@@ -1,6 +1,7 @@
 //! The log's single owner: gives out offsets, writes journal and segments, publishes how far they
 //! are. It belongs to one thread; flushes and checkpoints are handed out as work for others.
 
+mod census;
 mod ops;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -32,6 +33,7 @@ use crate::stream::{Ack, Lsn, PartitionId, Place, Storage, StreamSettings};
 use crate::tail::TailBudget;
 use crate::watermark::{Directory, PartitionMeta, PartitionState, Shared, StreamMeta, Watermarks};
 
+pub(crate) use census::Census;
 pub(crate) use ops::{World, memory_store, partition_settings};
 
 /// How a log is kept.
@@ -52,6 +54,8 @@ pub struct LogConfig {
     /// A producer that sent nothing for so long is forgotten, in milliseconds; one with an open
     /// transaction is not.
     pub producer_expiry_ms: u64,
+    /// Producers that all partitions together remember; beyond that the longest silent go.
+    pub producers_max: usize,
 }
 
 impl Default for LogConfig {
@@ -64,6 +68,7 @@ impl Default for LogConfig {
             accept_loss: false,
             skip_entries: Vec::new(),
             producer_expiry_ms: limits::PRODUCER_EXPIRY_MS_DEFAULT,
+            producers_max: limits::PRODUCERS_MAX,
         }
     }
 }
@@ -121,6 +126,7 @@ pub struct Log {
     pub(crate) recovery: Recovery,
     tail: TailBudget,
     space: SpaceGuard,
+    census: Census,
     /// Last staged entry.
     staged_lsn: Lsn,
     anything_staged: bool,
@@ -253,11 +259,12 @@ impl OwnedPartition {
         batch: &[u8],
         now_ms: u64,
         expiry_ms: u64,
+        has_room: bool,
     ) -> Result<Option<AbortedEntry>, Refusal> {
         let (batch, _) = BatchView::parse(batch).map_err(|_| Refusal::MalformedBatch)?;
         let base_offset = self.store.next_offset();
         let mut producers = self.state.producers();
-        let marker = producers.judge(&batch, now_ms, expiry_ms)?;
+        let marker = producers.judge(&batch, now_ms, expiry_ms, has_room)?;
         self.transactions |= batch.is_transactional();
         Ok(producers.appended(&batch.head(), marker, base_offset, now_ms, expiry_ms))
     }
@@ -290,6 +297,7 @@ pub(crate) struct LogStart {
     pub(crate) lsn: Lsn,
     pub(crate) time_ms: u64,
     pub(crate) recovery: Recovery,
+    pub(crate) census: Census,
 }
 
 impl Log {
@@ -313,6 +321,7 @@ impl Log {
             shared,
             durable: Durable::default(),
             recovery: start.recovery,
+            census: start.census,
             staged_lsn: start.lsn,
             anything_staged: false,
             keeps_room: false,
@@ -631,15 +640,25 @@ impl Log {
         ack: &mut Ack,
         now_ms: u64,
     ) -> Result<(Result<StagedBatch, Refusal>, bool), Error> {
+        let expiry_ms = self.config.producer_expiry_ms;
+        let named = names_producer(&append.batch);
+        let has_room = !named || {
+            let max = self.config.producers_max;
+            self.census
+                .make_room(&self.partitions, max, now_ms, expiry_ms)
+        };
         let Some(partition) = self.partitions.get_mut(&append.partition) else {
             return Ok((Err(Refusal::UnknownPartition), false));
         };
         let mut aborts = None;
         let stream = self.streams.get(&partition.state.meta.stream);
         let level = stream.map_or(Ack::Memory, |stream| stream.settings.ack);
-        if names_producer(&append.batch) {
-            let expiry_ms = self.config.producer_expiry_ms;
-            match partition.admit_producer(&append.batch, now_ms, expiry_ms) {
+        if named {
+            let before = partition.state.producers().len();
+            let admitted = partition.admit_producer(&append.batch, now_ms, expiry_ms, has_room);
+            let after = partition.state.producers().len();
+            self.census.changed(before, after);
+            match admitted {
                 Ok(entry) => aborts = entry,
                 Err(refusal) => {
                     if matches!(refusal, Refusal::DuplicateSequence { .. }) {

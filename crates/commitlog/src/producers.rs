@@ -97,12 +97,14 @@ impl Known {
 
 impl Producers {
     /// Whether the batch of a producer may be appended now; nothing changes. The marker is that of
-    /// a control batch.
+    /// a control batch. Without room in the node no producer is taken that is not known here; what
+    /// ends a transaction is.
     pub fn judge(
         &self,
         batch: &BatchView<'_>,
         now_ms: u64,
         expiry_ms: u64,
+        has_room: bool,
     ) -> Result<Option<Marker>, Refusal> {
         let marker = batch.marker();
         let sequenced = batch.base_sequence() >= 0 && batch.producer_epoch() >= 0;
@@ -112,7 +114,7 @@ impl Producers {
         let known = self.known.get(&batch.producer_id());
         let Some(known) = known.filter(|known| !known.is_expired(now_ms, expiry_ms)) else {
             let full = self.open.len() >= PRODUCERS_A_PARTITION_MAX;
-            return if full {
+            return if full || (!has_room && marker.is_none()) {
                 Err(Refusal::TooManyProducers)
             } else {
                 Ok(marker)
@@ -213,6 +215,23 @@ impl Producers {
         self.open.keys().next().copied()
     }
 
+    /// How many are remembered.
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// When each that has no transaction open last sent something, and its id.
+    pub fn idle(&self) -> impl Iterator<Item = (u64, i64)> {
+        let idle = |known: &Known| known.txn_first_offset.is_none();
+        let known = self.known.iter().filter(move |(_, known)| idle(known));
+        known.map(|(id, known)| (known.last_ms, *id))
+    }
+
+    /// Forgets one that has no transaction open.
+    pub fn forget(&mut self, id: i64) {
+        self.known.remove(&id);
+    }
+
     /// Forgets who sent nothing for so long.
     pub fn expire(&mut self, now_ms: u64, expiry_ms: u64) {
         self.known
@@ -247,11 +266,7 @@ impl Producers {
         if self.known.len() < PRODUCERS_A_PARTITION_MAX {
             return;
         }
-        let idle = |(id, known): (&i64, &Known)| {
-            let idle = known.txn_first_offset.is_none();
-            idle.then_some((known.last_ms, *id))
-        };
-        let mut idle: Vec<_> = self.known.iter().filter_map(idle).collect();
+        let mut idle: Vec<_> = self.idle().collect();
         idle.sort_unstable();
         idle.truncate(PRODUCERS_A_PARTITION_MAX / 8);
         for (_, id) in idle {

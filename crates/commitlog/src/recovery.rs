@@ -16,7 +16,7 @@ use crate::journal::part::{Found, JOURNAL_DIR, PART_HEAD_BYTES, find_parts};
 use crate::journal::replay::{ChainPart, JournalReader, RawEntry, chain, flushed_behind};
 use crate::journal::{Journal, JournalMark, JournalStart, LivePart};
 use crate::log::{
-    Log, LogConfig, LogStart, OwnedPartition, OwnedStream, Store, World, memory_store,
+    Census, Log, LogConfig, LogStart, OwnedPartition, OwnedStream, Store, World, memory_store,
     partition_settings,
 };
 use crate::partition::{Notice, Partition};
@@ -160,6 +160,7 @@ struct Recovering {
     next_partition: PartitionId,
     lsn: Lsn,
     recovery: Recovery,
+    census: Census,
 }
 
 impl Recovering {
@@ -177,6 +178,7 @@ impl Recovering {
                 last_time_ms: catalogue.time_ms,
                 ..Recovery::default()
             },
+            census: Census::default(),
             catalogue,
         };
         for stream in std::mem::take(&mut recovering.catalogue.streams) {
@@ -203,6 +205,7 @@ impl Recovering {
                 };
                 let index = u32::try_from(index).expect("partitions are bounded");
                 let mut owned = OwnedPartition::new(&settings.name, index, place.id, store);
+                recovering.census.changed(0, transactions.producers.len());
                 owned.restore_producers(transactions.producers);
                 recovering.partitions.insert(place.id, owned);
             }
@@ -213,6 +216,7 @@ impl Recovering {
             };
             recovering.streams.insert(name, owned);
         }
+        recovering.bound_producers(recovering.catalogue.time_ms);
         Ok(recovering)
     }
 
@@ -307,8 +311,17 @@ impl Recovering {
         Ok(())
     }
 
+    fn bound_producers(&mut self, now_ms: u64) {
+        let (max, expiry_ms) = (self.config.producers_max, self.config.producer_expiry_ms);
+        self.census
+            .make_room(&self.partitions, max, now_ms, expiry_ms);
+    }
+
     fn append(&mut self, raw: &RawEntry, id: PartitionId, batch: &Bytes) -> Result<(), Error> {
         let head = BatchHead::read(batch).map_err(|what| unusable(raw, &what.to_string()))?;
+        if names_producer(batch) {
+            self.bound_producers(raw.head.time_ms);
+        }
         let lossy = self.recovery.lossy;
         let Some(owned) = self.partitions.get_mut(&id) else {
             if lossy {
@@ -341,7 +354,10 @@ impl Recovering {
         }
         let time_ms = raw.head.time_ms;
         let aborts = if names_producer(batch) {
-            owned.replay_producer(batch, time_ms, self.config.producer_expiry_ms)
+            let before = owned.state.producers().len();
+            let aborts = owned.replay_producer(batch, time_ms, self.config.producer_expiry_ms);
+            self.census.changed(before, owned.state.producers().len());
+            aborts
         } else {
             None
         };
@@ -406,6 +422,7 @@ impl Recovering {
                 lsn: self.lsn,
                 time_ms: self.recovery.last_time_ms,
                 recovery: self.recovery,
+                census: self.census,
             },
             journal,
         );

@@ -50,7 +50,7 @@ struct Partition {
 impl Partition {
     fn append_at(&mut self, bytes: &[u8], now_ms: u64) -> Result<u64, Refusal> {
         let (batch, _) = BatchView::parse(bytes).unwrap();
-        let marker = self.producers.judge(&batch, now_ms, DAY_MS)?;
+        let marker = self.producers.judge(&batch, now_ms, DAY_MS, true)?;
         let base_offset = self.next_offset;
         self.next_offset += u64::from(batch.count());
         let head = batch.head();
@@ -230,7 +230,7 @@ fn a_flood_of_producers_drives_out_the_silent_ones_only() {
     let mut append = |producers: &mut Producers, id: i64, transactional: bool, now_ms: u64| {
         let bytes = batch_of(id, 0, 0, 1, transactional);
         let (batch, _) = BatchView::parse(&bytes).unwrap();
-        let marker = producers.judge(&batch, now_ms, DAY_MS)?;
+        let marker = producers.judge(&batch, now_ms, DAY_MS, true)?;
         producers.appended(&batch.head(), marker, offset, now_ms, DAY_MS);
         offset += 1;
         Ok(())

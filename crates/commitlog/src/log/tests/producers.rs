@@ -328,3 +328,107 @@ fn housekeeping_forgets_silent_producers() {
     assert_eq!(left.len(), 1, "whose transaction is open");
     assert_eq!(left[0].producer_id, 2);
 }
+
+fn bounded(disk: &MemoryDisk) -> Log {
+    let config = LogConfig {
+        producers_max: 40,
+        ..small()
+    };
+    Log::open(Arc::new(disk.clone()), config, 1000).unwrap()
+}
+
+fn send_one(log: &mut Log, partition: PartitionId, batch: Vec<u8>, now_ms: u64) -> Option<Refusal> {
+    let entry = Entry {
+        appends: vec![Append { partition, batch }],
+        ops: Vec::new(),
+    };
+    let staged = log.stage(entry, now_ms).unwrap();
+    log.write().unwrap();
+    staged.base_offsets[0].err()
+}
+
+fn remembered(log: &Log) -> Vec<i64> {
+    let reader = log.reader();
+    let mut ids = Vec::new();
+    for partition in 1..=4 {
+        let producers = reader.producers(partition).unwrap();
+        ids.extend(producers.iter().map(|producer| producer.producer_id));
+    }
+    ids.sort_unstable();
+    ids
+}
+
+#[test]
+fn the_node_remembers_so_many_producers_and_starts_and_serves_with_all_of_them() {
+    let disk = MemoryDisk::new();
+    let mut log = bounded(&disk);
+    let mut settings = StreamSettings::new("s");
+    settings.partitions = 4;
+    log.create_stream(settings, 1000).unwrap();
+    // One with an open transaction, the oldest of all.
+    assert_eq!(send_one(&mut log, 2, txn(1000, 0), 1000), None);
+    for id in 0..100 {
+        let partition = 1 + id as PartitionId % 4;
+        let sent = send_one(
+            &mut log,
+            partition,
+            batch_of(id, 0, 0, 1, false),
+            2000 + id as u64,
+        );
+        assert_eq!(sent, None, "{id}");
+        assert!(remembered(&log).len() <= 40);
+    }
+    let before = remembered(&log);
+    assert!(before.len() > 30 && before.contains(&1000) && before.contains(&99));
+    assert!(!before.contains(&50), "the longest silent go first");
+    // Replay forgets the same, with and without a checkpoint.
+    for clean in [false, true] {
+        if clean {
+            log.close(u64::MAX).unwrap();
+        } else {
+            drop(log);
+            disk.crash(false);
+        }
+        log = bounded(&disk);
+        assert_eq!(remembered(&log), before, "clean: {clean}");
+        let again = send_one(&mut log, 4, batch_of(99, 0, 0, 1, false), 3000);
+        assert!(matches!(again, Some(Refusal::DuplicateSequence { .. })));
+    }
+    // A node that remembers more, as one with another bound did, starts and serves.
+    drop(log);
+    let mut log = open(&disk);
+    for id in 200..300 {
+        let sent = send_one(&mut log, 1, batch_of(id, 0, 0, 1, false), 3000 + id as u64);
+        assert_eq!(sent, None);
+    }
+    log.close(u64::MAX).unwrap();
+    let mut log = bounded(&disk);
+    assert!(remembered(&log).len() <= 40);
+    assert!(remembered(&log).contains(&1000));
+    let sent = send_one(&mut log, 1, batch_of(300, 0, 0, 1, false), 4000);
+    assert_eq!(sent, None);
+}
+
+#[test]
+fn where_all_have_transactions_open_only_a_new_producer_is_refused() {
+    let disk = MemoryDisk::new();
+    let mut log = bounded(&disk);
+    let mut settings = StreamSettings::new("s");
+    settings.partitions = 4;
+    log.create_stream(settings, 1000).unwrap();
+    for id in 0..40 {
+        let partition = 1 + id as PartitionId % 4;
+        assert_eq!(send_one(&mut log, partition, txn(id, 0), 1000), None);
+    }
+    let refused = Some(Refusal::TooManyProducers);
+    assert_eq!(send_one(&mut log, 1, txn(100, 0), 1000), refused);
+    assert_eq!(
+        send_one(&mut log, 2, batch_of(100, 0, 0, 1, false), 1500),
+        refused
+    );
+    // The known go on, and what ends their transactions makes room.
+    assert_eq!(send_one(&mut log, 1, txn(4, 2), 1500), None);
+    assert_eq!(send_one(&mut log, 1, commit(4), 1500), None);
+    assert_eq!(send_one(&mut log, 1, txn(100, 0), 2600), None);
+    assert!(!remembered(&log).contains(&4));
+}
