@@ -180,7 +180,15 @@ pub fn bench(arguments: &[String]) -> anyhow::Result<()> {
         .map(String::as_str)
         .filter(|word| scenarios().iter().any(|scenario| scenario.name == *word))
         .collect();
-    let peer = mosquitto()?;
+    let values = ["--rounds", "--seconds"];
+    for (at, word) in arguments.iter().enumerate() {
+        let is_value = at > 0 && values.contains(&arguments[at - 1].as_str());
+        if !word.starts_with('-') && !is_value && !named.contains(&word.as_str()) && word != "all" {
+            bail!("there is no scenario {word}");
+        }
+    }
+    let alone = arguments.iter().any(|argument| argument == "--alone");
+    let peer = if alone { None } else { Some(mosquitto()?) };
     if !arguments.iter().any(|argument| argument == "--no-build") {
         run(command(
             "cargo",
@@ -190,19 +198,26 @@ pub fn bench(arguments: &[String]) -> anyhow::Result<()> {
     flush_times()?;
     for scenario in scenarios() {
         if named.is_empty() || named.contains(&scenario.name) {
-            measure(&scenario, &peer, rounds, seconds)?;
+            measure(&scenario, peer.as_deref(), rounds, seconds)?;
         }
     }
     Ok(())
 }
 
-fn measure(scenario: &Scenario, peer: &Path, rounds: usize, seconds: usize) -> anyhow::Result<()> {
+fn measure(
+    scenario: &Scenario,
+    peer: Option<&Path>,
+    rounds: usize,
+    seconds: usize,
+) -> anyhow::Result<()> {
     println!("\n({}) {}", scenario.name, scenario.what);
     let mut ours = Vec::new();
     let mut theirs = Vec::new();
     for _ in 0..rounds {
         ours.push(once(scenario, &Broker::sluice()?, seconds)?);
-        theirs.push(once(scenario, &Broker::mosquitto(peer)?, seconds)?);
+        if let Some(peer) = peer {
+            theirs.push(once(scenario, &Broker::mosquitto(peer)?, seconds)?);
+        }
     }
     println!(
         "{:<34} {:>14} {:>14} {:>8}",
@@ -215,6 +230,7 @@ fn measure(scenario: &Scenario, peer: &Path, rounds: usize, seconds: usize) -> a
         "cpu_us_per_delivery",
         "cpu_cores",
         "commits_per_s",
+        "checkpoints",
         "ack_ms.p50",
         "ack_ms.p99",
         "ack_ms.p999",
@@ -246,7 +262,10 @@ fn measure(scenario: &Scenario, peer: &Path, rounds: usize, seconds: usize) -> a
 }
 
 fn once(scenario: &Scenario, broker: &Broker, seconds: usize) -> anyhow::Result<Value> {
-    let commits_before = broker.commits();
+    let counted = |name| broker.counter(name);
+    let flushes = "sluice_log_flushes_total";
+    let checkpoints = "sluice_log_checkpoints_total";
+    let (commits_before, checkpoints_before) = (counted(flushes), counted(checkpoints));
     let start = Instant::now();
     let mut load = command(sluice(), &["bench"]);
     load.args(scenario.load);
@@ -259,8 +278,11 @@ fn once(scenario: &Scenario, broker: &Broker, seconds: usize) -> anyhow::Result<
     load.args(["--duration", &seconds.to_string(), "--json"]);
     let text = read(load).with_context(|| format!("scenario {}", scenario.name))?;
     let mut report: Value = serde_json::from_str(&text)?;
-    if let (Some(before), Some(after)) = (commits_before, broker.commits()) {
+    if let (Some(before), Some(after)) = (commits_before, counted(flushes)) {
         report["commits_per_s"] = ((after - before) / start.elapsed().as_secs_f64()).into();
+    }
+    if let (Some(before), Some(after)) = (checkpoints_before, counted(checkpoints)) {
+        report["checkpoints"] = (after - before).into();
     }
     Ok(report)
 }
@@ -338,8 +360,8 @@ impl Broker {
         })
     }
 
-    /// Journal flushes so far, from our metrics.
-    fn commits(&self) -> Option<f64> {
+    /// A counter of our metrics: journal flushes, checkpoints.
+    fn counter(&self, name: &str) -> Option<f64> {
         use std::io::{Read, Write};
         let mut stream = TcpStream::connect(("127.0.0.1", self.http?)).ok()?;
         stream
@@ -347,9 +369,7 @@ impl Broker {
             .ok()?;
         let mut text = String::new();
         stream.read_to_string(&mut text).ok()?;
-        let line = text
-            .lines()
-            .find(|line| line.starts_with("sluice_log_flushes_total"))?;
+        let line = text.lines().find(|line| line.starts_with(name))?;
         line.split_whitespace().last()?.parse().ok()
     }
 }

@@ -26,7 +26,8 @@ cargo xtask VERB
   soak NAME         a long check: kill | kafka-kill | downlink | sim | recovery
   fuzz [TARGET]     fuzz every decoder, recovery and shard operations (--seconds N each)
   bench [SCENARIO]  measure against mosquitto in the same run: a b c0 c1 c2 d0 d1 e f g, or all
-                    (--rounds N, --seconds N, --no-build)
+                    (--rounds N, --seconds N, --no-build, --alone: without mosquitto)
+                    b over minutes, with the checkpoints: bench b --alone --rounds 1 --seconds 180
   bench kafka       measure against a real Apache Kafka (--records N, --rounds N, --seconds N, --no-build)
   console [shots]   fetch the libraries of the console into the repository, by npm's lock file; or take
                     the pictures of docs/console anew
@@ -37,6 +38,14 @@ cargo xtask VERB
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let rest = arguments.get(1..).unwrap_or_default();
+    if asks_for_help(&arguments) {
+        print!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
+    if let Some(unknown) = unknown_option(&arguments) {
+        eprintln!("xtask: there is no option {unknown} here\n\n{USAGE}");
+        return ExitCode::from(2);
+    }
     let outcome = match arguments.first().map(String::as_str) {
         Some("test") => test::test(),
         Some("ci") => ci::ci(),
@@ -59,5 +68,58 @@ fn main() -> ExitCode {
             eprintln!("\nxtask: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Whether help is asked for; what follows `kafka tool NAME` is the tool's.
+fn asks_for_help(arguments: &[String]) -> bool {
+    let ours = arguments.iter().take_while(|word| *word != "tool");
+    ours.into_iter()
+        .any(|word| word == "--help" || word == "-h" || word == "help")
+}
+
+/// The first option that the verb does not have. Those of `fuzz` and of `kafka` are looked at by the
+/// programs and verbs that they go to.
+fn unknown_option(arguments: &[String]) -> Option<&str> {
+    let known: &[&str] = match arguments.first().map(String::as_str) {
+        Some("test" | "ci" | "soak") => &[],
+        Some("bench") if arguments.get(1).is_some_and(|word| word == "kafka") => {
+            &["--records", "--rounds", "--seconds", "--no-build"]
+        }
+        Some("bench") => &["--rounds", "--seconds", "--no-build", "--alone"],
+        _ => return None,
+    };
+    let options = arguments.iter().map(String::as_str);
+    options
+        .filter(|word| word.starts_with('-'))
+        .find(|word| !known.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<String> {
+        line.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn help_is_help_everywhere_but_behind_a_tool() {
+        for line in ["bench --help", "bench b -h", "soak help", "-h", "ci --help"] {
+            assert!(asks_for_help(&words(line)), "{line}");
+        }
+        for line in ["bench b", "kafka tool kafka-topics --help"] {
+            assert!(!asks_for_help(&words(line)), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_option_is_named() {
+        let unknown = |line: &str| unknown_option(&words(line)).map(str::to_owned);
+        assert_eq!(unknown("bench b --second 8").as_deref(), Some("--second"));
+        assert_eq!(unknown("ci --fast").as_deref(), Some("--fast"));
+        assert_eq!(unknown("bench b --alone --seconds 180 --rounds 1"), None);
+        assert_eq!(unknown("bench kafka --records 9"), None);
+        assert_eq!(unknown("fuzz mqtt --seconds 9"), None);
     }
 }
