@@ -47,6 +47,7 @@ impl LogSettings {
             accept_loss: self.accept_loss,
             skip_entries: self.skip_entry.clone(),
             producer_expiry_ms: self.producer_expiry_ms,
+            producers_max: commitlog::limits::PRODUCERS_MAX,
         }
     }
 }
