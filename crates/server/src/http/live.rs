@@ -37,7 +37,7 @@ pub struct Totals {
     pub records_in: u64,
     /// Records that consumer groups have read: the sum of what they committed.
     pub kafka_records_out: u64,
-    /// Messages that did not reach a receiver.
+    /// Messages that did not reach a receiver that they had.
     pub dropped: u64,
     /// Connections and journal entries refused.
     pub refused: u64,
@@ -89,7 +89,7 @@ pub struct Sample {
     pub records_in: f64,
     /// Records that consumer groups have read, a second: how fast what they committed rises.
     pub kafka_records_out: f64,
-    /// Messages that did not reach a receiver, a second.
+    /// Messages that did not reach a receiver that they had, a second.
     pub dropped: f64,
     /// Connections and journal entries refused, a second.
     pub refused: f64,

@@ -302,7 +302,9 @@ impl ServedNode {
             bytes_out: counters.workers.bytes_out,
             records_in: ends.map(|partition| partition.end).sum(),
             kafka_records_out: groups.read,
-            dropped: shards.dropped.iter().sum(),
+            // Nobody subscribed: then nobody misses it, and a hook may have taken it.
+            dropped: shards.dropped.iter().sum::<u64>()
+                - shards.dropped[broker::DropReason::NoSubscribers as usize],
             refused: reception.refused_full + reception.refused_connect + counters.log.refused,
             commits: counters.log.commits,
             flush_buckets: counters.flush_times.buckets,
