@@ -110,10 +110,11 @@ impl Unconfirmed {
             return;
         };
         let again = match kind {
-            // The client was told that it failed.
-            Kind::Subscription | Kind::Received => value.is_none(),
-            // The next snapshot is complete by itself, but it does not know what is gone.
-            Kind::Chunk | Kind::Head | Kind::Queue => value.is_none(),
+            // The client was told that it failed; the next snapshot is complete by itself. But neither
+            // takes away what is gone.
+            Kind::Subscription | Kind::Received | Kind::Chunk | Kind::Head | Kind::Queue => {
+                value.is_none()
+            }
             Kind::Marker => false,
             Kind::Session
             | Kind::Will
