@@ -163,18 +163,10 @@ fn fan_out(name: &'static str, what: &'static str, qos: &'static str) -> Scenari
 
 /// Runs the scenarios named (or all) and prints the table.
 pub fn bench(arguments: &[String]) -> anyhow::Result<()> {
-    let option = |name: &str, default: usize| -> anyhow::Result<usize> {
-        let Some(at) = arguments.iter().position(|argument| argument == name) else {
-            return Ok(default);
-        };
-        let value = arguments
-            .get(at + 1)
-            .with_context(|| format!("{name} needs a number"))?;
-        value
-            .parse()
-            .with_context(|| format!("{name} {value}: not a number"))
-    };
-    let (rounds, seconds) = (option("--rounds", 3)?, option("--seconds", 8)?);
+    let (rounds, seconds) = (
+        number(arguments, "--rounds", 3)?,
+        number(arguments, "--seconds", 8)?,
+    );
     let named: Vec<&str> = arguments
         .iter()
         .map(String::as_str)
@@ -189,12 +181,7 @@ pub fn bench(arguments: &[String]) -> anyhow::Result<()> {
     }
     let alone = arguments.iter().any(|argument| argument == "--alone");
     let peer = if alone { None } else { Some(mosquitto()?) };
-    if !arguments.iter().any(|argument| argument == "--no-build") {
-        run(command(
-            "cargo",
-            &["build", "--release", "--package", "server"],
-        ))?;
-    }
+    build(arguments)?;
     flush_times()?;
     for scenario in scenarios() {
         if named.is_empty() || named.contains(&scenario.name) {
@@ -202,6 +189,30 @@ pub fn bench(arguments: &[String]) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The number behind an option.
+pub(crate) fn number(arguments: &[String], name: &str, default: usize) -> anyhow::Result<usize> {
+    let Some(at) = arguments.iter().position(|argument| argument == name) else {
+        return Ok(default);
+    };
+    let value = arguments
+        .get(at + 1)
+        .with_context(|| format!("{name} needs a number"))?;
+    value
+        .parse()
+        .with_context(|| format!("{name} {value}: not a number"))
+}
+
+/// Builds the release binary, unless the arguments say `--no-build`.
+pub(crate) fn build(arguments: &[String]) -> anyhow::Result<()> {
+    if arguments.iter().any(|argument| argument == "--no-build") {
+        return Ok(());
+    }
+    run(command(
+        "cargo",
+        &["build", "--release", "--package", "server"],
+    ))
 }
 
 fn measure(
@@ -287,7 +298,7 @@ fn once(scenario: &Scenario, broker: &Broker, seconds: usize) -> anyhow::Result<
     Ok(report)
 }
 
-fn median(reports: &[Value], key: &str) -> Option<f64> {
+pub(crate) fn median(reports: &[Value], key: &str) -> Option<f64> {
     let pointer = format!("/{}", key.replace('.', "/"));
     let mut found: Vec<f64> = reports
         .iter()
@@ -298,9 +309,9 @@ fn median(reports: &[Value], key: &str) -> Option<f64> {
 }
 
 /// A broker under test, on a port and in a folder of its own.
-struct Broker {
-    process: Background,
-    port: u16,
+pub(crate) struct Broker {
+    pub(crate) process: Background,
+    pub(crate) port: u16,
     http: Option<u16>,
     folder: PathBuf,
 }
@@ -338,7 +349,8 @@ impl Broker {
         Self::start(serve, port, None, folder)
     }
 
-    fn start(
+    /// Starts it and waits until it listens.
+    pub(crate) fn start(
         mut serve: std::process::Command,
         port: u16,
         http: Option<u16>,
@@ -382,11 +394,11 @@ impl Drop for Broker {
     }
 }
 
-fn sluice() -> PathBuf {
+pub(crate) fn sluice() -> PathBuf {
     target().join("release/sluice")
 }
 
-fn mosquitto() -> anyhow::Result<PathBuf> {
+pub(crate) fn mosquitto() -> anyhow::Result<PathBuf> {
     [
         "/usr/sbin/mosquitto",
         "/usr/local/sbin/mosquitto",
@@ -398,7 +410,7 @@ fn mosquitto() -> anyhow::Result<PathBuf> {
     .context("mosquitto, the peer, is missing: apt-get install mosquitto")
 }
 
-fn fresh_folder(name: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn fresh_folder(name: &str) -> anyhow::Result<PathBuf> {
     let folder = workshop().join(name);
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
@@ -407,7 +419,7 @@ fn fresh_folder(name: &str) -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
-fn free_port() -> anyhow::Result<u16> {
+pub(crate) fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 

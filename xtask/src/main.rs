@@ -2,6 +2,7 @@
 //! by the commands that build and run them.
 
 mod bench;
+mod bench_doors;
 mod bench_kafka;
 mod ci;
 mod console;
@@ -28,6 +29,7 @@ cargo xtask VERB
   bench [SCENARIO]  measure against mosquitto in the same run: a b c0 c1 c2 d0 d1 e f g, or all
                     (--rounds N, --seconds N, --no-build, --alone: without mosquitto)
                     b over minutes, with the checkpoints: bench b --alone --rounds 1 --seconds 180
+  bench doors       what TLS and WebSocket cost, against plain TCP and mosquitto (the same options)
   bench kafka       measure against a real Apache Kafka (--records N, --rounds N, --seconds N, --no-build)
   console [shots]   fetch the libraries of the console into the repository, by npm's lock file; or take
                     the pictures of docs/console anew
@@ -53,6 +55,9 @@ fn main() -> ExitCode {
         Some("fuzz") => fuzz::fuzz(rest),
         Some("bench") if rest.first().is_some_and(|first| first == "kafka") => {
             bench_kafka::bench(rest)
+        }
+        Some("bench") if rest.first().is_some_and(|first| first == "doors") => {
+            bench_doors::bench(rest)
         }
         Some("bench") => bench::bench(rest),
         Some("console") => console::console(rest),

@@ -14,7 +14,9 @@ pub fn soak(arguments: &[String]) -> anyhow::Result<()> {
         Some("downlink") => kill("test_downlink.py"),
         Some("sim") => simulate(),
         Some("recovery") => recovery(),
-        _ => bail!("cargo xtask soak NAME, where NAME is kill, kafka-kill, downlink, sim or recovery"),
+        _ => bail!(
+            "cargo xtask soak NAME, where NAME is kill, kafka-kill, downlink, sim or recovery"
+        ),
     }
 }
 

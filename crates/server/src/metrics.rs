@@ -12,14 +12,16 @@ use prometheus_client::registry::Registry;
 use crate::http::view::{Status, StreamRow};
 use crate::kafka::{ANSWER_BOUNDS_US, GroupValues, KafkaValues, TransactionValues};
 use crate::mirror::view::{MirrorPartitionRow, MirrorStreamRow, MirrorView};
-use crate::node::CounterValues;
-use crate::node::counters::FLUSH_BOUNDS_US;
+use crate::node::counters::{FLUSH_BOUNDS_US, ListenerValues};
+use crate::node::{CounterValues, ListenerRow};
 
 /// All figures of one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     /// What the node's threads count.
     pub counters: CounterValues,
+    /// What each listener for MQTT counts.
+    pub listeners: Vec<ListenerRow>,
     /// What the shards count, summed.
     pub shards: broker::ShardStats,
     /// What the Kafka front door counts.
@@ -150,6 +152,20 @@ pub const METRICS: &[Metric] = &[
         |s| labelled([("full", s.counters.reception.refused_full), ("timeout", s.counters.reception.timeouts), ("connect", s.counters.reception.refused_connect)])),
     each(Kind::Counter, "sluice_mqtt_connections_ended", "reason", "Connections that the node ended: `keep_alive`, `slow` (did not read what was sent), `malformed`, `takeover`.",
         |s| labelled([("keep_alive", s.counters.workers.keep_alive_timeouts), ("slow", s.counters.workers.slow_closes), ("malformed", s.shards.malformed), ("takeover", s.shards.takeovers)])),
+    each(Kind::Gauge, "sluice_listener_connections", "listener", "Connections of an MQTT listener open now, those without a CONNECT yet included.", |s| by_listener(s, |l| l.open)),
+    each(Kind::Counter, "sluice_listener_accepted", "listener", "Connections accepted by an MQTT listener.", |s| by_listener(s, |l| l.accepted)),
+    each(Kind::Counter, "sluice_listener_accept_waits", "listener", "Times an MQTT listener rested because connections came faster than connections_per_s.", |s| by_listener(s, |l| l.accept_waits)),
+    each(Kind::Counter, "sluice_listener_full", "listener", "Connections refused because the listener or the node had too many.", |s| by_listener(s, |l| l.refused_full)),
+    each(Kind::Counter, "sluice_listener_timeouts", "listener", "Connections that sent no whole CONNECT in time.", |s| by_listener(s, |l| l.timeouts)),
+    each(Kind::Counter, "sluice_listener_bad_connects", "listener", "Connections whose first packet was no acceptable CONNECT.", |s| by_listener(s, |l| l.refused_connect)),
+    each(Kind::Counter, "sluice_listener_not_admitted", "listener", "Connections whose CONNECT was whole and who were not let in.", |s| by_listener(s, |l| l.refused_admission)),
+    each(Kind::Counter, "sluice_listener_bad_proxy_headers", "listener", "Connections that did not begin with the PROXY header that was expected.", |s| by_listener(s, |l| l.refused_proxy)),
+    each(Kind::Counter, "sluice_listener_tls_handshakes", "listener", "TLS handshakes completed.", |s| by_listener(s, |l| l.handshakes)),
+    each(Kind::Counter, "sluice_listener_tls_handshakes_failed", "listener", "TLS handshakes that failed or took too long.", |s| by_listener(s, |l| l.handshakes_failed)),
+    each(Kind::Counter, "sluice_listener_upgrades", "listener", "Connections that became WebSocket connections.", |s| by_listener(s, |l| l.upgrades)),
+    each(Kind::Counter, "sluice_listener_upgrades_failed", "listener", "Requests for WebSocket that were refused.", |s| by_listener(s, |l| l.upgrades_failed)),
+    each(Kind::Counter, "sluice_listener_broken_frames", "listener", "Connections closed because they broke the rules of TLS or WebSocket.", |s| by_listener(s, |l| l.broken_frames)),
+    each(Kind::Counter, "sluice_listener_rate_waits", "listener", "Times a client was over bytes_in_per_s or messages_in_per_s and was not read for a while.", |s| by_listener(s, |l| l.rate_waits)),
     counter("sluice_mqtt_packets_received", "MQTT packets received.", |s| s.counters.workers.packets_in),
     counter("sluice_mqtt_packets_sent", "MQTT packets sent.", |s| s.counters.workers.packets_out),
     counter("sluice_mqtt_received_bytes", "Bytes received from MQTT clients.", |s| s.counters.workers.bytes_in),
@@ -380,6 +396,11 @@ fn by_downlink(
 ) -> Vec<(String, u64)> {
     let rows = snapshot.downlinks.iter();
     rows.map(|row| (row.name.clone(), read(row))).collect()
+}
+
+fn by_listener(snapshot: &Snapshot, read: fn(&ListenerValues) -> u64) -> Vec<(String, u64)> {
+    let figure = |row: &ListenerRow| (row.name.clone(), read(&row.counts));
+    snapshot.listeners.iter().map(figure).collect()
 }
 
 fn by_stream(snapshot: &Snapshot, read: fn(&StreamRow) -> u64) -> Vec<(String, u64)> {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use mqtt::{Connect, Packet, ReasonCode, Version, Will};
 
-use super::{ConnectArgs, OwnedProperties, PACKET_BYTES_MAX};
+use super::{ConnectArgs, OwnedProperties, PACKET_BYTES_MAX, Way, Wire};
 
 /// How long the broker may take for CONNACK.
 const CONNACK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -16,7 +16,7 @@ const READ_BYTES: usize = 64 * 1024;
 /// A connected client.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    stream: Wire<TcpStream>,
     version: Version,
     debug: bool,
     /// What was read and not consumed: `buffer[start..]`.
@@ -39,8 +39,9 @@ impl Connection {
         {
             bail!("-D and -x need MQTT 5: add -V 5");
         }
+        let way = Way::new(&args.host, args.port, &args.way)?;
         let mut connection = Self {
-            stream: dial(&args.host, args.port)?,
+            stream: dial(&way)?,
             version: args.protocol_version,
             debug: args.debug,
             buffer: Vec::new(),
@@ -52,7 +53,7 @@ impl Connection {
             session_present: false,
         };
         connection.introduce(args, properties)?;
-        connection.await_connack(args)?;
+        connection.await_connack(&way)?;
         Ok(connection)
     }
 
@@ -122,7 +123,7 @@ impl Connection {
             }
             let until = deadline.into_iter().chain(ping_at).min();
             let wait = until.map(|at| (at - now).max(Duration::from_millis(1)));
-            self.stream.set_read_timeout(wait)?;
+            self.stream.socket().set_read_timeout(wait)?;
             let length = self.buffer.len();
             self.buffer.resize(length + READ_BYTES, 0);
             let outcome = self.stream.read(&mut self.buffer[length..]);
@@ -176,7 +177,7 @@ impl Connection {
         }))
     }
 
-    fn await_connack(&mut self, args: &ConnectArgs) -> anyhow::Result<()> {
+    fn await_connack(&mut self, way: &Way) -> anyhow::Result<()> {
         let deadline = Some(Instant::now() + CONNACK_TIMEOUT);
         let answer = self.next(deadline, |packet| match packet {
             Packet::Connack(connack) => Ok((
@@ -187,7 +188,7 @@ impl Connection {
             )),
             other => Err(other.kind()),
         })?;
-        let address = format!("{}:{}", args.host, args.port);
+        let address = format!("{}:{}", way.host, way.port);
         match answer {
             None => bail!("{address} did not answer CONNECT within 10 s: is it an MQTT broker?"),
             Some(Err(kind)) => bail!("{address} answered CONNECT with {kind:?}"),
@@ -206,21 +207,19 @@ impl Connection {
     }
 }
 
-fn dial(host: &str, port: u16) -> anyhow::Result<TcpStream> {
+fn dial(way: &Way) -> anyhow::Result<Wire<TcpStream>> {
+    let (host, port) = (way.host.as_str(), way.port);
     let addresses = (host, port)
         .to_socket_addrs()
         .with_context(|| format!("the host {host} cannot be resolved"))?;
     let mut last = None;
     for address in addresses {
-        match TcpStream::connect(address) {
-            Ok(stream) => {
-                stream.set_nodelay(true)?;
-                return Ok(stream);
-            }
+        match way.dial(address) {
+            Ok(wire) => return Ok(wire),
             Err(error) => last = Some(error),
         }
     }
-    let error = last.map_or_else(|| anyhow::anyhow!("it has no address"), anyhow::Error::from);
+    let error = last.unwrap_or_else(|| anyhow::anyhow!("it has no address"));
     Err(error.context(format!(
         "no connection to {host}:{port}; start a broker with `sluice serve`"
     )))

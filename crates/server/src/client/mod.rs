@@ -4,10 +4,12 @@
 mod connection;
 mod options;
 mod properties;
+mod wire;
 
 pub use connection::Connection;
 pub use options::{ConnectArgs, qos};
 pub use properties::{OwnedProperties, Property};
+pub use wire::{Way, WayArgs, Wire};
 
 /// Largest packet that the client accepts: the protocol's own limit.
 const PACKET_BYTES_MAX: u32 = 268_435_455;

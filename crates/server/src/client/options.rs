@@ -3,18 +3,23 @@
 use clap::{ArgAction, Args};
 use mqtt::{QoS, Version};
 
+use super::WayArgs;
+
 /// How to reach the broker, and as whom.
 #[derive(Debug, Args)]
 pub struct ConnectArgs {
     /// Print help
     #[arg(long, action = ArgAction::HelpLong)]
     help: Option<bool>,
-    /// Broker's host
+    /// Broker's host, or mqtts://, ws:// or wss:// with host, port and path
     #[arg(short = 'h', long, default_value = "127.0.0.1")]
     pub host: String,
-    /// Broker's port
-    #[arg(short, long, default_value_t = 1883)]
-    pub port: u16,
+    /// Broker's port; by default 1883, 8883 for mqtts://, 8083 for ws://, 8084 for wss://
+    #[arg(short, long)]
+    pub port: Option<u16>,
+    /// TLS and WebSocket
+    #[command(flatten)]
+    pub way: WayArgs,
     /// Client identifier; absent: the broker assigns one (MQTT 5, 3.1.1) or one is made up (3.1)
     #[arg(short, long)]
     pub id: Option<String>,

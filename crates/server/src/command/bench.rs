@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 
+use crate::client::{Way, WayArgs};
 use crate::load::{self, Flow, Report, Span, Target};
 
 /// Put load on an MQTT broker and report rates, latency percentiles and, for a broker on this
@@ -17,12 +18,15 @@ pub struct BenchArgs {
     /// What to do
     #[arg(value_enum, default_value = "flow")]
     scenario: Scenario,
-    /// Broker's host
+    /// Broker's host, or mqtts://, ws:// or wss:// with host, port and path
     #[arg(short = 'H', long, default_value = "127.0.0.1")]
     host: String,
-    /// Broker's port
-    #[arg(short, long, default_value_t = 1883)]
-    port: u16,
+    /// Broker's port; by default 1883, 8883 for mqtts://, 8083 for ws://, 8084 for wss://
+    #[arg(short, long)]
+    port: Option<u16>,
+    /// TLS and WebSocket
+    #[command(flatten)]
+    way: WayArgs,
     /// User name
     #[arg(short, long)]
     username: Option<String>,
@@ -116,17 +120,19 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
 
 impl BenchArgs {
     fn target(&self) -> anyhow::Result<Target> {
-        let address: SocketAddr = (self.host.as_str(), self.port)
+        let way = Way::new(&self.host, self.port, &self.way)?;
+        let address: SocketAddr = (way.host.as_str(), way.port)
             .to_socket_addrs()
-            .with_context(|| format!("the host {} cannot be resolved", self.host))?
+            .with_context(|| format!("the host {} cannot be resolved", way.host))?
             .next()
-            .with_context(|| format!("the host {} has no address", self.host))?;
+            .with_context(|| format!("the host {} has no address", way.host))?;
         let credentials = self
             .username
             .clone()
             .map(|username| (username, self.password.clone().unwrap_or_default()));
         Ok(Target {
             address,
+            way,
             credentials,
             client_prefix: self.client_prefix.clone(),
             pid: self.pid,

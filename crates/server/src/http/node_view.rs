@@ -260,6 +260,12 @@ impl NodeView for ServedNode {
             let shards = self.node.shard_stats().await;
             exposition(Snapshot {
                 downlinks: self.downlinks(),
+                listeners: self
+                    .node
+                    .mqtt_listeners()
+                    .iter()
+                    .map(|it| it.row())
+                    .collect(),
                 counters: self.node.counters.snapshot(),
                 status: self.told(&shards),
                 shards,

@@ -1,13 +1,12 @@
 //! Short lives: connect, subscribe, publish at QoS 1, receive, disconnect, again and again.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use hdrhistogram::Histogram;
 
-use super::connection::{connect, publish, subscribe};
+use super::connection::{connect, dial, publish, subscribe};
 use super::payload::door_lock_report;
 use super::{Percentiles, Probe, Report, Span, Target};
 
@@ -67,10 +66,7 @@ fn run(
 
 /// CONNECT, SUBSCRIBE, PUBLISH at QoS 1, DISCONNECT; each step waits for its answer.
 fn live(target: &Target, client_id: &str, bytes: usize) -> anyhow::Result<()> {
-    let mut stream = TcpStream::connect(target.address)
-        .with_context(|| format!("no connection to {}", target.address))?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    let mut stream = dial(target)?;
     let credentials = target
         .credentials
         .as_ref()

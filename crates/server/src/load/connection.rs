@@ -2,12 +2,13 @@
 //! comes in into packets. Packets are encoded by hand here and nowhere else.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream as StdStream};
+use std::net::TcpStream as StdStream;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
 use super::Target;
+use crate::client::Wire;
 
 /// A packet that came in, as far as the generator cares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub enum Incoming<'a> {
 #[derive(Debug)]
 pub struct Connection {
     /// The socket; blocking during the handshake, non-blocking afterwards.
-    pub stream: mio::net::TcpStream,
+    pub stream: Wire<mio::net::TcpStream>,
     /// Bytes that the socket has not taken yet.
     pub out: Vec<u8>,
     rest: Vec<u8>,
@@ -47,7 +48,7 @@ impl Connection {
         client_id: &str,
         filter: Option<(&str, u8)>,
     ) -> anyhow::Result<Self> {
-        let mut stream = dial(target.address)?;
+        let mut stream = dial(target)?;
         let credentials = target
             .credentials
             .as_ref()
@@ -73,9 +74,9 @@ impl Connection {
                 bail!("the broker refused the subscription to {filter}");
             }
         }
-        stream.set_nonblocking(true)?;
+        stream.socket().set_nonblocking(true)?;
         Ok(Self {
-            stream: mio::net::TcpStream::from_std(stream),
+            stream: stream.over(mio::net::TcpStream::from_std),
             out: Vec::new(),
             rest: Vec::new(),
         })
@@ -94,7 +95,10 @@ impl Connection {
             }
         }
         self.out.drain(..sent);
-        Ok(())
+        match self.stream.flush() {
+            Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Reads until the socket has no more and calls `each` with every whole packet and the bytes to
@@ -122,19 +126,24 @@ impl Connection {
             }
             self.rest.clear();
             self.rest.extend_from_slice(&buffer[at..filled]);
-            if filled < buffer.len() {
+            if filled < buffer.len() && self.stream.is_plain() {
                 return Ok(());
             }
         }
     }
 }
 
-fn dial(address: SocketAddr) -> anyhow::Result<StdStream> {
-    let stream = StdStream::connect_timeout(&address, Duration::from_secs(10))
-        .with_context(|| format!("no connection to {address}: is the broker running there?"))?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-    Ok(stream)
+/// Connects through all layers; blocking, with a bound on each answer.
+pub fn dial(target: &Target) -> anyhow::Result<Wire<StdStream>> {
+    let mut wire = target.way.dial(target.address).with_context(|| {
+        format!(
+            "no connection to {}: is the broker running there?",
+            target.address
+        )
+    })?;
+    wire.socket()
+        .set_read_timeout(Some(Duration::from_secs(30)))?;
+    Ok(wire)
 }
 
 fn scan(bytes: &[u8]) -> Option<(Incoming<'_>, usize)> {

@@ -138,7 +138,7 @@ impl<'a> Run<'a> {
         for (index, connection) in connections.iter_mut().enumerate() {
             let interest = Interest::READABLE | Interest::WRITABLE;
             poll.registry()
-                .register(&mut connection.stream, Token(index), interest)?;
+                .register(connection.stream.socket(), Token(index), interest)?;
         }
         let timer = ticking_timer(PACE)?;
         if flow.rate.is_some() {

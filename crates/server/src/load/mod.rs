@@ -1,6 +1,6 @@
 //! The load generator behind `sluice bench`: one thread, one epoll, packets encoded beforehand, so
 //! that the generator costs little beside the broker that it measures. It knows MQTT 3.1.1 on the
-//! wire and `/proc`; it shares no code with the broker, so that it also measures other brokers.
+//! wire and `/proc`; of the broker it shares no packet, so that it also measures other brokers.
 
 mod churn;
 mod connection;
@@ -19,11 +19,15 @@ pub use report::{Percentiles, Report};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::client::Way;
+
 /// What every scenario needs to know.
 #[derive(Debug, Clone)]
 pub struct Target {
     /// Where the broker listens.
     pub address: SocketAddr,
+    /// What its connections travel through.
+    pub way: Way,
     /// User name and password of every connection, when the broker asks for them.
     pub credentials: Option<(String, String)>,
     /// Begins every client id; two generators against one broker need different ones.

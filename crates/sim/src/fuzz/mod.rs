@@ -2,6 +2,7 @@
 //! and must keep its own promises. A failing input is printed in full, so that it becomes a test.
 
 mod batch;
+mod door;
 mod kafka;
 mod mqtt;
 mod recovery;
@@ -25,6 +26,9 @@ pub struct Target {
 /// All targets.
 pub const TARGETS: &[Target] = &[
     mqtt::TARGET,
+    door::PROXY,
+    door::UPGRADE,
+    door::WEBSOCKET,
     kafka::TARGET,
     batch::TARGET,
     recovery::TARGET,
