@@ -57,15 +57,17 @@ async function down() {
     $("downlinks-section").hidden = false;
     const rows = api.rows(await api.get("/downlinks", {}, { signal: gone }));
     downlinks ??= table($("downlinks"), [
-      { title: "Name", mono: true, cell: (row) => row.name ?? row.stream ?? row.source },
-      { title: "From", mono: true, cell: (row) => row.source ?? row.stream ?? row.kafka_topic ?? "" },
-      { title: "To the topic", mono: true, grow: true, cell: (row) => row.topic ?? "" },
-      { title: "State", cell: state },
-      { title: "Published", num: true, cell: (row) => maybe(row.published ?? row.records, count) },
-      { title: "Refused", num: true, cell: (row) => maybe(row.refused ?? row.dead_letters ?? row.errors, count) },
-      { title: "Behind", num: true, cell: (row) => maybe(row.lag_records ?? row.lag, count) },
-      { title: "Last", cell: (row) => time(row.last_ms, { short: true }) },
-    ], { empty: "No downlinks are configured.", key: (row) => row.name ?? row.stream });
+      { title: "Name", mono: true, cell: (row) => row.name },
+      { title: "From", mono: true, class: "whole", cell: (row) => row.source },
+      { title: "To the topic", mono: true, grow: true, cell: (row) => row.topic },
+      { title: "State", cell: (row) => h("span", { title: row.why ?? "" }, state(row)) },
+      { title: "Published", num: true, cell: (row) => maybe(row.published, count) },
+      { title: "Refused", num: true, cell: (row) => maybe(row.refused, count) },
+      { title: "Expired", num: true, cell: (row) => maybe(row.expired, count) },
+      { title: "Lost", num: true, cell: (row) => maybe(row.lost, (lost) => (lost > 0 ? pill(count(lost), "bad") : "0")) },
+      { title: "Behind", num: true, cell: (row) => maybe(row.lag_records, count) },
+      { title: "Since", cell: (row) => time(row.since_ms, { short: true }) },
+    ], { empty: "No downlinks are configured.", key: (row) => row.name });
     downlinks.show(rows);
   } catch (error) {
     if (gone.aborted) return;
