@@ -67,6 +67,8 @@ pub struct Outbox {
     pub reauthentications: Vec<Reauthentication>,
     /// What became of deposits, in their order.
     pub deposits: Vec<Result<Deposited, mqtt::ReasonCode>>,
+    /// While packets are traced: where each frame begins that was put since the last look.
+    traced: Option<Vec<(ConnId, usize)>>,
     buffers: Vec<Buffer>,
     dirty: Vec<ConnId>,
     spare: Vec<Vec<u8>>,
@@ -95,6 +97,7 @@ impl Outbox {
             posts: Vec::new(),
             reauthentications: Vec::new(),
             deposits: Vec::new(),
+            traced: None,
             buffers: Vec::new(),
             dirty: Vec::new(),
             spare: Vec::new(),
@@ -125,7 +128,38 @@ impl Outbox {
                 buffer.bytes = spare;
             }
         }
+        if let Some(traced) = &mut self.traced {
+            traced.push((conn, buffer.bytes.len()));
+        }
         &mut buffer.bytes
+    }
+
+    /// Remembers frames for [`Outbox::take_traced`] from now on, or no longer.
+    pub fn trace(&mut self, on: bool) {
+        if on != self.traced.is_some() {
+            self.traced = on.then(Vec::new);
+        }
+    }
+
+    /// Copies of the frames put since the last call, while they are traced; to be asked before any of
+    /// them is sent.
+    pub fn take_traced(&mut self) -> Vec<(ConnId, Vec<u8>)> {
+        let Some(starts) = self.traced.as_mut().map(std::mem::take) else {
+            return Vec::new();
+        };
+        let frame = |(number, &(conn, start)): (usize, &(ConnId, usize))| {
+            let buffer = self
+                .buffers
+                .get(conn.slot())
+                .filter(|it| it.conn == conn.0)?;
+            let mut later = starts[number + 1..].iter();
+            let next = later.find(|(other, _)| *other == conn).map(|(_, at)| *at);
+            let bytes = buffer
+                .bytes
+                .get(start..next.unwrap_or(buffer.bytes.len()))?;
+            Some((conn, bytes.to_vec()))
+        };
+        starts.iter().enumerate().filter_map(frame).collect()
     }
 
     /// Packets put into send buffers since the last call.

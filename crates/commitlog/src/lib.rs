@@ -24,6 +24,7 @@ pub use partitioner::{murmur2, partition_for_key};
 pub use segment::{Rewritten, SegmentRewrite};
 
 mod aborted;
+mod backup;
 mod catalogue;
 mod checkpoint;
 mod compaction;
@@ -43,6 +44,7 @@ mod tail;
 mod watermark;
 
 pub use aborted::AbortedRange;
+pub use backup::JournalExtents;
 pub use checkpoint::Checkpoint;
 pub use compaction::Compaction;
 pub use entry::{Append, Entry, Op, Refusal, Staged};

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::command::{bench, check, consume, ctl, import, publish, serve, subscribe, token, user};
 
@@ -30,6 +31,11 @@ enum Verb {
     User(user::UserArgs),
     Token(token::TokenArgs),
     Ctl(ctl::CtlArgs),
+    /// Print the completions of a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
 }
 
 /// Runs what the command line says; an error is told on standard error.
@@ -46,6 +52,11 @@ pub fn main() -> ExitCode {
         Verb::User(args) => user::run(&args),
         Verb::Token(args) => token::run(&args),
         Verb::Ctl(args) => ctl::run(&args),
+        Verb::Completions { shell } => {
+            let mut out = std::io::stdout().lock();
+            clap_complete::generate(shell, &mut Cli::command(), "sluice", &mut out);
+            Ok(ExitCode::SUCCESS)
+        }
     };
     result.unwrap_or_else(|error| {
         eprintln!("sluice: {error:#}");
@@ -55,8 +66,6 @@ pub fn main() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

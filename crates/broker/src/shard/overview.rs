@@ -302,6 +302,18 @@ impl Shard {
         places.into_iter().map(|(_, slot)| self.row(slot)).collect()
     }
 
+    /// Client id and address of a connection.
+    pub fn connection(&self, conn: crate::input::ConnId) -> Option<(&str, Option<SocketAddr>)> {
+        let connection = self.conns.get(conn)?;
+        let session = self.sessions.get(connection.session)?;
+        Some((&session.client_id, connection.peer))
+    }
+
+    /// Places what follows by other hooks; the turn that is being filled has to be told too.
+    pub fn set_hooks(&mut self, hooks: std::sync::Arc<crate::hooks::HookTable>) {
+        self.hooks = hooks;
+    }
+
     /// All there is to know of one client.
     pub fn client(&self, client_id: &str) -> Option<ClientDetails> {
         let slot = self.sessions.find(client_id)?;

@@ -17,6 +17,8 @@ use crate::http::problem::Problem;
 
 /// Longest wait for the node.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait for what takes long, such as a backup.
+const LONG_TIMEOUT: Duration = Duration::from_hours(2);
 /// Longest silence of a stream of events; the node says every 15 seconds that it is there.
 const EVENTS_TIMEOUT: Duration = Duration::from_secs(60);
 /// Largest answer that is read.
@@ -100,7 +102,25 @@ impl ApiArgs {
     /// # Errors
     /// When nobody answers, or with a problem document's detail.
     pub fn ask(&self, method: &str, path: &str, sent: Option<&str>) -> anyhow::Result<String> {
-        let (mut stream, address) = self.send(method, path, sent, TIMEOUT)?;
+        self.ask_within(method, path, sent, TIMEOUT)
+    }
+
+    /// As [`ApiArgs::ask`], for what takes long.
+    ///
+    /// # Errors
+    /// As [`ApiArgs::ask`].
+    pub fn ask_long(&self, method: &str, path: &str, sent: Option<&str>) -> anyhow::Result<String> {
+        self.ask_within(method, path, sent, LONG_TIMEOUT)
+    }
+
+    fn ask_within(
+        &self,
+        method: &str,
+        path: &str,
+        sent: Option<&str>,
+        timeout: Duration,
+    ) -> anyhow::Result<String> {
+        let (mut stream, address) = self.send(method, path, sent, timeout)?;
         let mut answer = Vec::new();
         std::io::Read::by_ref(&mut stream)
             .take(ANSWER_BYTES_MAX)

@@ -1,9 +1,12 @@
-//! `sluice ctl`: asks a running node over its HTTP interface and prints tables for people or JSON
-//! for programs. The HTTP client is as small as the question: one GET, one answer.
+//! `sluice ctl`: asks a running node over its HTTP interface, and tells it what to do; prints tables
+//! for people or JSON for programs.
 
+mod act;
 mod downlinks;
 mod groups;
 mod mirror;
+mod tables;
+mod trace;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -11,14 +14,19 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::api::{ApiArgs, escaped};
-use super::table::{dash, rounded, table};
-use crate::config::units::{show_bytes, show_millis};
+use crate::auth::UserRow;
 use crate::downlink::DownlinkRow;
-use crate::http::view::{ClientRow, GroupRow, HookRow, Status, StreamRow};
+use crate::http::AuditRow;
+use crate::http::view::{
+    ClientDetails, ClientRow, GroupRow, HookRow, RetainedMessage, RetainedRow, Status, StreamRow,
+    SubscriptionRow,
+};
 
-/// Ask a running node
+/// Ask a running node, and tell it what to do
 #[derive(Debug, Args)]
 pub struct CtlArgs {
     #[command(flatten)]
@@ -33,23 +41,20 @@ pub struct CtlArgs {
 /// What is asked.
 #[derive(Debug, Subcommand)]
 enum Question {
-    /// The node in a few figures
+    /// The node in a few figures, and what is wrong with it
     Status,
+    /// Listeners
+    Listeners,
     /// Clients, with a connection or without
+    #[command(args_conflicts_with_subcommands = true)]
     Clients {
-        /// Only clients whose id or user name contains this text
-        #[arg(long)]
-        contains: Option<String>,
-        /// Only clients with a connection
-        #[arg(long, conflicts_with = "offline")]
-        connected: bool,
-        /// Only clients without a connection
-        #[arg(long)]
-        offline: bool,
-        /// Most rows; absent: all
-        #[arg(long)]
-        limit: Option<u32>,
+        #[command(subcommand)]
+        what: Option<Clients>,
+        #[command(flatten)]
+        which: ClientsArgs,
     },
+    /// Subscriptions of all clients
+    Subscriptions(Filtered),
     /// Streams and how far they are
     Streams {
         /// A row for each partition
@@ -58,20 +63,6 @@ enum Question {
         /// The node's own streams too
         #[arg(long)]
         all: bool,
-    },
-    /// Hooks
-    Hooks,
-    /// The mirror into an Apache Kafka cluster and how far behind it is
-    Mirror {
-        /// A row for each partition: what the cluster has, and lag
-        #[arg(long)]
-        partitions: bool,
-    },
-    /// Downlinks: what became of their records and how far behind they are
-    Downlinks {
-        /// A row for each partition
-        #[arg(long)]
-        partitions: bool,
     },
     /// Consumer groups and how far behind they are
     Groups {
@@ -85,78 +76,349 @@ enum Question {
         #[arg(long)]
         members: bool,
     },
+    /// Hooks
+    Hooks {
+        #[command(subcommand)]
+        what: Option<Hooks>,
+    },
+    /// The mirror into an Apache Kafka cluster and how far behind it is
+    Mirror {
+        /// A row for each partition
+        #[arg(long)]
+        partitions: bool,
+    },
+    /// Downlinks: records of streams that become messages for devices
+    Downlinks {
+        /// A row for each partition
+        #[arg(long)]
+        partitions: bool,
+    },
+    /// Retained messages
+    Retained {
+        #[command(subcommand)]
+        what: Option<Retained>,
+    },
+    /// Users (see also: sluice user)
+    Users(Filtered),
+    /// Who is kept out
+    Bans {
+        #[command(subcommand)]
+        what: Option<Bans>,
+    },
+    /// What clients do, live, until Ctrl-C
+    Trace(trace::TraceArgs),
+    /// Publish a message
+    Publish(act::PublishArgs),
+    /// Levels of the program's own log lines, and the lines themselves
+    Log {
+        #[command(subcommand)]
+        what: Log,
+    },
+    /// What was changed over the API, by whom
+    Audit {
+        /// The last so many changes
+        #[arg(long, default_value = "100")]
+        last: u32,
+    },
+    /// The configuration in force
+    Config,
+    /// Copy the data directory of the running node into an empty directory on its machine
+    Backup {
+        /// The directory; made if absent
+        dir: std::path::PathBuf,
+    },
+    /// Make a data directory from a backup; the node that shall use it must not run
+    Restore {
+        /// The backup
+        backup: std::path::PathBuf,
+        /// The data directory; empty or absent
+        to: std::path::PathBuf,
+    },
+}
+
+/// What is done with clients.
+#[derive(Debug, Subcommand)]
+enum Clients {
+    /// List them
+    List(ClientsArgs),
+    /// One client with its session
+    Show {
+        /// Its client id
+        client_id: String,
+    },
+    /// End the connection of a client
+    Kick {
+        /// Its client id
+        client_id: String,
+    },
+}
+
+/// Which clients.
+#[derive(Debug, Args)]
+struct ClientsArgs {
+    /// Only clients whose id or user name contains this text
+    #[arg(long)]
+    contains: Option<String>,
+    /// Only clients with a connection
+    #[arg(long, conflicts_with = "offline")]
+    connected: bool,
+    /// Only clients without a connection
+    #[arg(long)]
+    offline: bool,
+    /// Sort by client_id, username, connected_ms, owed, inflight or subscriptions; - in front turns
+    /// the order round
+    #[arg(long, allow_hyphen_values = true)]
+    sort: Option<String>,
+    /// Most rows; absent: all
+    #[arg(long)]
+    limit: Option<usize>,
+}
+
+/// Which rows.
+#[derive(Debug, Args)]
+struct Filtered {
+    /// Only rows that contain this text
+    #[arg(long)]
+    contains: Option<String>,
+    /// Most rows; absent: all
+    #[arg(long)]
+    limit: Option<usize>,
+}
+
+/// What is done with hooks.
+#[derive(Debug, Subcommand)]
+enum Hooks {
+    /// List them
+    List,
+    /// Read the hooks of the configuration file anew
+    Reload,
+    /// Let a hook write again
+    Enable {
+        /// Its name, as the list shows it
+        name: String,
+    },
+    /// Let a hook write nothing until it is enabled or the node is started again
+    Disable {
+        /// Its name, as the list shows it
+        name: String,
+    },
+}
+
+/// What is done with retained messages.
+#[derive(Debug, Subcommand)]
+enum Retained {
+    /// List them
+    List {
+        /// Only topics that match this MQTT filter
+        filter: Option<String>,
+    },
+    /// Show one
+    Show {
+        /// Its topic
+        topic: String,
+    },
+    /// Take one away
+    Delete {
+        /// Its topic
+        topic: String,
+    },
+}
+
+/// What is done with bans.
+#[derive(Debug, Subcommand)]
+enum Bans {
+    /// List them
+    List,
+    /// Keep somebody out
+    Add(act::BanArgs),
+    /// Let somebody in again
+    Delete {
+        /// Id of the ban, as the list shows it
+        id: String,
+    },
+}
+
+/// What is done with the log.
+#[derive(Debug, Subcommand)]
+enum Log {
+    /// Show the levels, or set one until the next start
+    Level {
+        /// off, error, warn, info, debug or trace
+        level: Option<String>,
+        /// The module it is about, such as server::kafka
+        #[arg(long)]
+        module: Option<String>,
+    },
+    /// The last lines and those that come, until Ctrl-C
+    Tail,
 }
 
 /// Asks and prints.
 pub fn run(args: &CtlArgs) -> anyhow::Result<ExitCode> {
-    let printed = printed(args)?;
+    let printed = match &args.question {
+        Question::Trace(which) => return trace::run(&args.api, args.json, which),
+        Question::Log { what: Log::Tail } => return trace::log(&args.api, args.json),
+        question => printed(args, question)?,
+    };
     let mut out = std::io::stdout().lock();
     out.write_all(printed.as_bytes())
         .context("cannot write the answer")?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn printed(args: &CtlArgs) -> anyhow::Result<String> {
+fn printed(args: &CtlArgs, question: &Question) -> anyhow::Result<String> {
     let api = &args.api;
-    Ok(match &args.question {
-        Question::Status => {
-            let answer = api.told("/api/v1/status")?;
-            shown(args, &answer, status)?
+    match question {
+        Question::Status => one::<Status>(args, "/api/v1/status", tables::status),
+        Question::Listeners => all(args, "/api/v1/listeners", None, tables::listeners),
+        Question::Clients { what, which } => clients(args, what.as_ref(), which),
+        Question::Subscriptions(which) => {
+            let path = format!("/api/v1/subscriptions{}", filter(which.contains.as_deref()));
+            all::<SubscriptionRow>(args, &path, which.limit, tables::subscriptions)
         }
-        Question::Downlinks { partitions } => {
-            let rows: Vec<DownlinkRow> = api.pages("/api/v1/downlinks", None)?;
-            shown(args, &rows, |rows| {
-                if *partitions {
-                    downlinks::partition_table(rows)
-                } else {
-                    downlinks::table_of(rows)
-                }
-            })?
+        Question::Streams {
+            partitions,
+            all: own,
+        } => {
+            let show = |rows: &[StreamRow]| tables::streams(rows, *partitions, *own);
+            all(args, "/api/v1/streams", None, show)
         }
         Question::Groups {
             contains,
             partitions,
             members,
         } => {
-            let query = filter(contains.as_deref());
-            let groups: Vec<GroupRow> = api.pages(&format!("/api/v1/groups{query}"), None)?;
-            shown(args, &groups, |groups| {
+            let path = format!("/api/v1/groups{}", filter(contains.as_deref()));
+            all::<GroupRow>(args, &path, None, |rows| match (partitions, members) {
+                (true, _) => groups::partition_table(rows),
+                (false, true) => groups::member_table(rows),
+                (false, false) => groups::group_table(rows),
+            })
+        }
+        Question::Hooks { what } => hooks(args, what.as_ref()),
+        Question::Mirror { partitions } => one(args, "/api/v1/mirror", |view| {
+            mirror::shown(view, *partitions)
+        }),
+        Question::Downlinks { partitions } => {
+            all::<DownlinkRow>(args, "/api/v1/downlinks", None, |rows| {
                 if *partitions {
-                    groups::partition_table(groups)
-                } else if *members {
-                    groups::member_table(groups)
+                    downlinks::partition_table(rows)
                 } else {
-                    groups::group_table(groups)
+                    downlinks::table_of(rows)
                 }
-            })?
+            })
         }
-        Question::Mirror { partitions } => {
-            let view = api.told("/api/v1/mirror")?;
-            shown(args, &view, |view| mirror::shown(view, *partitions))?
+        Question::Retained { what } => retained(args, what.as_ref()),
+        Question::Users(which) => {
+            let path = format!("/api/v1/users{}", filter(which.contains.as_deref()));
+            all::<UserRow>(args, &path, which.limit, tables::users)
         }
-        Question::Hooks => {
-            let rows: Vec<HookRow> = api.pages("/api/v1/hooks", None)?;
-            shown(args, &rows, |rows| hooks(rows))?
-        }
-        Question::Streams { partitions, all } => {
-            let rows: Vec<StreamRow> = api.pages("/api/v1/streams", None)?;
-            shown(args, &rows, |rows| streams(rows, *partitions, *all))?
-        }
-        Question::Clients {
-            contains,
-            connected,
-            offline,
-            limit,
-        } => {
-            let mut path = format!("/api/v1/clients{}", filter(contains.as_deref()));
-            if *connected || *offline {
-                let mark = if path.contains('?') { '&' } else { '?' };
-                let _ = write!(path, "{mark}connected={connected}");
+        Question::Bans { what } => match what {
+            None | Some(Bans::List) => all(args, "/api/v1/bans", None, tables::values),
+            Some(Bans::Add(ban)) => act::ban(api, ban),
+            Some(Bans::Delete { id }) => {
+                api.ask("DELETE", &format!("/api/v1/bans/{}", escaped(id)), None)?;
+                Ok(format!("ban {id} deleted\n"))
             }
-            let rows: Vec<ClientRow> = api.pages(&path, limit.map(|limit| limit as usize))?;
-            shown(args, &rows, |rows| client_table(rows))?
+        },
+        Question::Publish(message) => act::publish(api, args.json, message),
+        Question::Log { what } => act::log_level(api, args.json, what),
+        Question::Audit { last } => {
+            let path = format!("/api/v1/audit?offset=-{last}");
+            let rows: Vec<AuditRow> = api.pages(&path, Some(*last as usize))?;
+            shown(args, &rows, |rows| tables::audit(rows))
         }
-    })
+        Question::Config => {
+            let config: crate::http::ConfigView = api.told("/api/v1/config")?;
+            shown(args, &config, |config| config.toml.clone())
+        }
+        Question::Backup { dir } => act::backup(api, args.json, dir),
+        Question::Restore { backup, to } => act::restore(backup, to),
+        Question::Trace(_) => Ok(String::new()),
+    }
+}
+
+fn clients(args: &CtlArgs, what: Option<&Clients>, which: &ClientsArgs) -> anyhow::Result<String> {
+    let of = |client_id: &str| format!("/api/v1/clients/{}", escaped(client_id));
+    let which = match what {
+        None => which,
+        Some(Clients::List(which)) => which,
+        Some(Clients::Show { client_id }) => {
+            return one::<ClientDetails>(args, &of(client_id), tables::client);
+        }
+        Some(Clients::Kick { client_id }) => {
+            args.api.ask("DELETE", &of(client_id), None)?;
+            return Ok(format!("the connection of {client_id} is ended\n"));
+        }
+    };
+    let mut path = "/api/v1/clients?".to_owned();
+    if let Some(text) = &which.contains {
+        let _ = write!(path, "filter={}&", escaped(text));
+    }
+    if let Some(sort) = &which.sort {
+        let _ = write!(path, "sort={}&", escaped(sort));
+    }
+    if which.connected || which.offline {
+        let _ = write!(path, "connected={}&", which.connected);
+    }
+    let path = path.trim_end_matches(['?', '&']);
+    all::<ClientRow>(args, path, which.limit, tables::clients)
+}
+
+fn hooks(args: &CtlArgs, what: Option<&Hooks>) -> anyhow::Result<String> {
+    let of = |name: &str, verb: &str| format!("/api/v1/hooks/{}/{verb}", escaped(name));
+    let (path, done) = match what {
+        None | Some(Hooks::List) => {
+            return all::<HookRow>(args, "/api/v1/hooks", None, tables::hooks);
+        }
+        Some(Hooks::Reload) => (
+            "/api/v1/hooks/reload".to_owned(),
+            "the hooks of the file are in force".to_owned(),
+        ),
+        Some(Hooks::Enable { name }) => (of(name, "enable"), format!("{name} is enabled")),
+        Some(Hooks::Disable { name }) => (of(name, "disable"), format!("{name} is disabled")),
+    };
+    args.api.ask("POST", &path, None)?;
+    Ok(format!("{done}\n"))
+}
+
+fn retained(args: &CtlArgs, what: Option<&Retained>) -> anyhow::Result<String> {
+    let of = |topic: &str| format!("/api/v1/retained/{}", escaped(topic));
+    match what {
+        None => all::<RetainedRow>(args, "/api/v1/retained", None, tables::retained),
+        Some(Retained::List { filter: topics }) => {
+            let path = format!("/api/v1/retained{}", filter(topics.as_deref()));
+            all::<RetainedRow>(args, &path, None, tables::retained)
+        }
+        Some(Retained::Show { topic }) => {
+            one::<RetainedMessage>(args, &of(topic), tables::retained_message)
+        }
+        Some(Retained::Delete { topic }) => {
+            args.api.ask("DELETE", &of(topic), None)?;
+            Ok(format!("the retained message on {topic} is taken away\n"))
+        }
+    }
+}
+
+/// One question, one answer.
+fn one<T: DeserializeOwned + Serialize>(
+    args: &CtlArgs,
+    path: &str,
+    show: impl FnOnce(&T) -> String,
+) -> anyhow::Result<String> {
+    let answer = args.api.told(path)?;
+    shown(args, &answer, show)
+}
+
+/// All rows of a list.
+fn all<T: DeserializeOwned + Serialize>(
+    args: &CtlArgs,
+    path: &str,
+    limit: Option<usize>,
+    show: impl FnOnce(&[T]) -> String,
+) -> anyhow::Result<String> {
+    let rows: Vec<T> = args.api.pages(path, limit)?;
+    shown(args, &rows, |rows| show(rows))
 }
 
 /// A query for rows that contain a text.
@@ -165,7 +427,7 @@ fn filter(text: Option<&str>) -> String {
 }
 
 /// An answer as JSON, where that is asked for, or as `show` shows it.
-fn shown<T: serde::Serialize>(
+fn shown<T: Serialize>(
     args: &CtlArgs,
     answer: &T,
     show: impl FnOnce(&T) -> String,
@@ -174,174 +436,4 @@ fn shown<T: serde::Serialize>(
         return Ok(format!("{}\n", serde_json::to_string(answer)?));
     }
     Ok(show(answer))
-}
-
-fn status(status: &Status) -> String {
-    let health = match &status.why {
-        Some(why) => format!("{}: {why}", status.health),
-        None => status.health.clone(),
-    };
-    let free = status.disk_free_bytes.map_or("unknown".to_owned(), rounded);
-    let journal = format!(
-        "{} of {} used",
-        rounded(status.journal_used_bytes),
-        rounded(status.journal_bytes)
-    );
-    let uptime = show_millis(status.uptime_s * 1_000);
-    let rows = [
-        (
-            "node",
-            format!("{} (sluice {})", status.node, status.version),
-        ),
-        ("cluster id", status.cluster_id.clone()),
-        ("health", health),
-        ("up", uptime),
-        ("workers", status.workers.to_string()),
-        ("connections", status.connections.to_string()),
-        ("sessions", status.sessions.to_string()),
-        ("subscriptions", status.subscriptions.to_string()),
-        ("retained", status.retained.to_string()),
-        ("owed", status.owed.to_string()),
-        ("appended", status.appended_lsn.to_string()),
-        ("flushed", status.flushed_lsn.to_string()),
-        ("journal", journal),
-        ("disk free", free),
-    ];
-    let mut out = String::new();
-    for (name, value) in rows {
-        let _ = writeln!(out, "{name:<14} {value}");
-    }
-    out
-}
-
-fn hooks(answer: &[HookRow]) -> String {
-    let rows = answer.iter().map(|hook| {
-        let filter = hook.filter.clone().unwrap_or_else(|| "-".to_owned());
-        vec![
-            hook.event.clone(),
-            filter,
-            hook.stream.clone(),
-            hook.key.clone(),
-            hook.payload.clone(),
-        ]
-    });
-    table(&["EVENT", "FILTER", "STREAM", "KEY", "PAYLOAD"], &[], rows)
-}
-
-fn streams(answer: &[StreamRow], partitions: bool, all: bool) -> String {
-    let shown = answer.iter().filter(|stream| all || !stream.internal);
-    if partitions {
-        let rows = shown.flat_map(|stream| {
-            stream
-                .partitions
-                .iter()
-                .enumerate()
-                .map(|(number, partition)| {
-                    vec![
-                        stream.name.clone(),
-                        number.to_string(),
-                        partition.log_start.to_string(),
-                        partition.end.to_string(),
-                        partition.flushed.to_string(),
-                        rounded(partition.size_bytes),
-                    ]
-                })
-        });
-        return table(
-            &["STREAM", "PARTITION", "START", "END", "FLUSHED", "SIZE"],
-            &[1, 2, 3, 4, 5],
-            rows,
-        );
-    }
-    let rows = shown.map(|stream| {
-        vec![
-            stream.name.clone(),
-            stream.partitions.len().to_string(),
-            stream.ack.clone(),
-            stream.storage.clone(),
-            keeps(stream),
-            stream.records.to_string(),
-            rounded(stream.size_bytes),
-        ]
-    });
-    table(
-        &[
-            "STREAM",
-            "PARTITIONS",
-            "ACK",
-            "STORAGE",
-            "KEEPS",
-            "RECORDS",
-            "SIZE",
-        ],
-        &[1, 5, 6],
-        rows,
-    )
-}
-
-fn keeps(stream: &StreamRow) -> String {
-    if stream.compaction {
-        return "latest of each key".to_owned();
-    }
-    let mut keeps = Vec::new();
-    keeps.extend(stream.retention_ms.map(show_millis));
-    keeps.extend(stream.retention_bytes.map(show_bytes));
-    if keeps.is_empty() {
-        "all".to_owned()
-    } else {
-        keeps.join(", ")
-    }
-}
-
-fn client_table(clients: &[ClientRow]) -> String {
-    let rows = clients.iter().map(|client| {
-        vec![
-            client.client_id.clone(),
-            dash(&client.username),
-            if client.connected {
-                "online"
-            } else {
-                "offline"
-            }
-            .to_owned(),
-            dash(client.peer.as_deref().unwrap_or_default()),
-            client
-                .keep_alive_s
-                .map_or_else(|| dash(""), |seconds| format!("{seconds}s")),
-            dash(&client.protocol),
-            client.subscriptions.to_string(),
-            client.inflight.to_string(),
-            client.owed.to_string(),
-        ]
-    });
-    let heads = [
-        "CLIENT",
-        "USER",
-        "STATE",
-        "PEER",
-        "KEEPALIVE",
-        "MQTT",
-        "SUBSCRIPTIONS",
-        "INFLIGHT",
-        "OWED",
-    ];
-    table(&heads, &[4, 6, 7, 8], rows)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_stream_keeps() {
-        let mut stream = StreamRow {
-            retention_ms: Some(604_800_000),
-            ..StreamRow::default()
-        };
-        assert_eq!(keeps(&stream), "1w");
-        stream.retention_bytes = Some(1 << 30);
-        assert_eq!(keeps(&stream), "1w, 1GB");
-        stream.compaction = true;
-        assert_eq!(keeps(&stream), "latest of each key");
-    }
 }

@@ -5,6 +5,7 @@ pub mod bench;
 pub mod check;
 pub mod consume;
 pub mod ctl;
+pub mod daemon;
 pub mod import;
 pub mod publish;
 pub mod serve;

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::{self, Fault};
-use crate::http::node_view::ServedNode;
+use crate::http::node_view::{Reload, ServedNode};
 use crate::http::view::ListenerRow;
 use crate::kafka::ListenerFacts;
 use crate::settings::{
@@ -31,7 +31,7 @@ use crate::{http, kafka, logging, node::Node};
 const USUAL_FILE: &str = "sluice.toml";
 
 /// Serve: MQTT in, the log inside, Kafka clients out (also without a verb)
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
     /// Configuration file; without it ./sluice.toml if there is one
     #[arg(short, long, value_name = "FILE")]
@@ -66,6 +66,9 @@ pub struct ServeArgs {
     /// Log lines as text or json
     #[arg(long, value_name = "FORMAT", value_parser = word::<LogFormat>)]
     log_format: Option<LogFormat>,
+    /// Run in the background: return once the node is ready, or with what keeps it from that
+    #[arg(long)]
+    daemon: bool,
     /// Start although data that was once flushed is damaged; what follows the damage is lost
     #[arg(long)]
     accept_loss: bool,
@@ -85,6 +88,9 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
     };
+    if args.daemon {
+        return super::daemon::start(&settings.node.data_dir);
+    }
     logging::start(&settings.logging);
     raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -92,7 +98,16 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         .thread_name("sluice-door")
         .build()
         .context("cannot start the threads of the runtime")?;
-    runtime.block_on(serve(settings))?;
+    let again = args.clone();
+    let reload = move || match self::settings(&again) {
+        Ok(Ok(settings)) => Ok(settings),
+        Ok(Err(faults)) => {
+            let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+            Err(faults.join("; "))
+        }
+        Err(error) => Err(format!("{error:#}")),
+    };
+    runtime.block_on(serve(settings, Arc::new(reload)))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -171,7 +186,7 @@ fn flags(args: &ServeArgs) -> Flags {
     }
 }
 
-async fn serve(settings: Settings) -> anyhow::Result<()> {
+async fn serve(settings: Settings, reload: Reload) -> anyhow::Result<()> {
     // Before anything starts, so that no signal is missed and a second one does not kill.
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
@@ -205,7 +220,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     for (listener, socket) in &http {
         bound.push((listener.clone(), socket.local_addr()?));
     }
-    let view = ServedNode::new(Arc::clone(&node), front_door, listener_rows(&bound));
+    let view = ServedNode::new(Arc::clone(&node), front_door, listener_rows(&bound), reload);
     let rows = node.settings.http.page_rows_max;
     let api = http::Api::new(Arc::new(view), rows, stopped.clone());
     doors.spawn(http::live::keep_sampling(Arc::clone(&api)));

@@ -1,4 +1,4 @@
-//! Lists that need no file of their own: listeners, streams, hooks, groups, Kafka connections.
+//! Lists that need no file of their own: listeners, streams, groups, Kafka connections.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -6,7 +6,7 @@ use axum::http::{Method, StatusCode};
 
 use super::list::{self, ListQuery, Page};
 use super::problem::Problem;
-use super::view::{GroupRow, HookRow, ListenerRow, StreamRow};
+use super::view::{GroupRow, ListenerRow, StreamRow};
 use super::{Asked, Routes, Shared};
 use crate::auth::Role;
 use crate::kafka::ConnectionRow;
@@ -15,7 +15,6 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(Method::GET, "/api/v1/listeners", Role::Viewer, listeners);
     routes.add(Method::GET, "/api/v1/streams", Role::Viewer, streams);
     routes.add(Method::GET, "/api/v1/streams/{name}", Role::Viewer, stream);
-    routes.add(Method::GET, "/api/v1/hooks", Role::Viewer, hooks);
     routes.add(Method::GET, "/api/v1/groups", Role::Viewer, groups);
     routes.add(Method::GET, "/api/v1/groups/{id}", Role::Viewer, group);
     routes.add(Method::GET, "/api/v1/kafka", Role::Viewer, connections);
@@ -59,17 +58,6 @@ pub(super) async fn stream(
     let mut streams = api.view.streams().into_iter();
     let found = streams.find(|stream| stream.name == name);
     found.map(Json).ok_or_else(|| unknown("stream", &name))
-}
-
-/// The hooks.
-#[utoipa::path(get, path = "/api/v1/hooks", tag = "hooks", params(ListQuery),
-    responses((status = 200, body = Page<HookRow>)))]
-pub(super) async fn hooks(
-    State(api): State<Shared>,
-    Asked(query): Asked<ListQuery>,
-) -> Result<Json<Page<HookRow>>, Problem> {
-    let limit = api.page_rows(query.limit)?;
-    list::page(api.view.hooks(), &query, limit).map(Json)
 }
 
 /// The consumer groups with their members, offsets and lag, by id.

@@ -3,15 +3,17 @@
 //! MQTT and no Kafka.
 
 mod audit;
+pub mod backup;
 mod clients;
 mod events;
 mod gate;
+mod hooks;
 pub mod limits;
 pub mod list;
 mod lists;
 pub mod live;
 mod local;
-mod logs;
+pub mod logs;
 pub mod node_view;
 mod openapi;
 pub mod problem;
@@ -23,6 +25,7 @@ mod running;
 mod serving;
 mod time;
 mod tokens;
+mod trace;
 pub mod users;
 pub mod view;
 
@@ -44,6 +47,7 @@ pub use self::audit::AuditRow;
 use self::gate::Gate;
 pub use self::gate::{Caller, Door, PeerAddress};
 use self::problem::Problem;
+pub use self::running::ConfigView;
 pub use self::serving::{converse, serve};
 pub use self::time::rfc3339;
 pub use self::tokens::{MadeToken, NewToken};
@@ -62,6 +66,8 @@ pub struct Api {
     /// Streams of events that are open.
     events: Arc<Semaphore>,
     samples: live::Samples,
+    /// Held while a backup is made.
+    backing_up: Semaphore,
     stop: watch::Receiver<bool>,
 }
 
@@ -77,6 +83,7 @@ impl Api {
             reading: Arc::new(Semaphore::new(limits::RECORD_READS_MAX)),
             events: Arc::new(Semaphore::new(limits::EVENT_STREAMS_MAX)),
             samples: live::Samples::default(),
+            backing_up: Semaphore::new(1),
             stop,
         })
     }
@@ -196,6 +203,9 @@ fn everything(routes: &mut Routes) {
     publish::routes(routes);
     logs::routes(routes);
     running::routes(routes);
+    hooks::routes(routes);
+    trace::routes(routes);
+    backup::routes(routes);
     users::routes(routes);
     tokens::routes(routes);
 }

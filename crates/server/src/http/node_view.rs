@@ -1,5 +1,6 @@
 //! A running node as the HTTP interface shows it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use commitlog::{Append, BatchBuilder, Entry, LogReader};
@@ -14,7 +15,11 @@ use super::view::{
 };
 use crate::kafka::FrontDoor;
 use crate::metrics::{Snapshot, exposition};
-use crate::node::{AUDIT, ClientPage, Deposit, DepositError, Deposited, Health, Node};
+use crate::node::{
+    AUDIT, Backup, ClientPage, Deposit, DepositError, Deposited, Health, HookChangeError, Node,
+    TraceQuery, Tracing,
+};
+use crate::settings::Settings;
 use crate::settings::Word as _;
 
 /// A node and its Kafka front door, which counts for itself.
@@ -24,15 +29,25 @@ pub struct ServedNode {
     listeners: Vec<ListenerRow>,
     /// Turns of those who publish: what waits for the log is bounded by them.
     publishing: tokio::sync::Semaphore,
+    reload: Reload,
 }
+
+/// Reads the configuration file anew; says what is wrong with it.
+pub type Reload = Arc<dyn Fn() -> Result<Settings, String> + Send + Sync>;
 
 /// Most requests that publish at a time.
 const PUBLISHING_MAX: usize = 4;
 
 impl ServedNode {
     /// The view of a node that listens there.
-    pub fn new(node: Arc<Node>, front_door: Arc<FrontDoor>, listeners: Vec<ListenerRow>) -> Self {
+    pub fn new(
+        node: Arc<Node>,
+        front_door: Arc<FrontDoor>,
+        listeners: Vec<ListenerRow>,
+        reload: Reload,
+    ) -> Self {
         Self {
+            reload,
             node,
             front_door,
             listeners,
@@ -80,6 +95,10 @@ impl ServedNode {
             ));
         }
         let reserve = self.node.settings.log.disk_reserve_bytes;
+        let hooks = self.node.hook_states().into_iter();
+        for hook in hooks.filter(|hook| !hook.enabled) {
+            problems.push(format!("The hook {} is switched off.", hook.name));
+        }
         if free_bytes.is_some_and(|free| free < reserve) {
             problems.push(
                 "The disk is full: free space is below the reserve, and publishes are refused."
@@ -130,7 +149,16 @@ impl NodeView for ServedNode {
     }
 
     fn listeners(&self) -> Vec<ListenerRow> {
-        self.listeners.clone()
+        let mut rows = self.listeners.clone();
+        for facts in self.node.mqtt_listeners() {
+            let counted = facts.row();
+            let address = counted.address.to_string();
+            if let Some(row) = rows.iter_mut().find(|row| row.bind == address) {
+                row.name = counted.name;
+                row.connections = Some(counted.counts.open);
+            }
+        }
+        rows
     }
 
     fn clients(&self, query: broker::ClientQuery) -> Telling<'_, ClientPage> {
@@ -207,7 +235,17 @@ impl NodeView for ServedNode {
     }
 
     fn hooks(&self) -> Vec<HookRow> {
-        hook_rows(self.node.hooks())
+        let row = |state: crate::node::HookState| HookRow {
+            name: state.name,
+            enabled: state.enabled,
+            matched: None,
+            event: state.hook.event.word().to_owned(),
+            filter: state.hook.filter,
+            stream: state.hook.stream,
+            key: state.hook.key,
+            payload: state.hook.payload.word().to_owned(),
+        };
+        self.node.hook_states().into_iter().map(row).collect()
     }
 
     fn users(&self) -> &crate::auth::Users {
@@ -242,6 +280,28 @@ impl NodeView for ServedNode {
             let _turn = self.publishing.acquire().await;
             self.node.deposit(messages).await
         })
+    }
+
+    fn switch_hook(&self, name: String, on: bool) -> Telling<'_, Result<(), HookChangeError>> {
+        Box::pin(async move { self.node.switch_hook(&name, on).await })
+    }
+
+    fn reload_hooks(&self) -> Telling<'_, Result<(), HookChangeError>> {
+        Box::pin(async {
+            let read = Arc::clone(&self.reload);
+            let settings = tokio::task::spawn_blocking(move || read()).await;
+            let settings = settings.map_err(|error| HookChangeError::Invalid(error.to_string()))?;
+            let settings = settings.map_err(HookChangeError::Invalid)?;
+            self.node.reload_hooks(&settings).await
+        })
+    }
+
+    fn trace(&self, query: TraceQuery) -> Option<Tracing> {
+        Some(self.node.traces.follow(query))
+    }
+
+    fn backup(&self, dir: PathBuf) -> Telling<'_, Result<Backup, String>> {
+        Box::pin(async move { self.node.backup(&dir).await })
     }
 
     fn audit(&self, row: AuditRow) -> Telling<'_, ()> {
@@ -377,30 +437,6 @@ impl ServedNode {
         let appended = self.node.append(entry).await;
         appended.map(|_| ()).map_err(|error| error.to_string())
     }
-}
-
-/// The hooks with their names.
-fn hook_rows(hooks: &[crate::settings::HookSettings]) -> Vec<HookRow> {
-    let mut rows: Vec<HookRow> = Vec::with_capacity(hooks.len());
-    for hook in hooks {
-        let plain = format!("{}:{}", hook.event.word(), hook.stream);
-        let alike = |row: &&HookRow| row.event == hook.event.word() && row.stream == hook.stream;
-        let name = match rows.iter().filter(alike).count() {
-            0 => plain,
-            before => format!("{plain}:{}", before + 1),
-        };
-        rows.push(HookRow {
-            name,
-            enabled: true,
-            matched: None,
-            event: hook.event.word().to_owned(),
-            filter: hook.filter.clone(),
-            stream: hook.stream.clone(),
-            key: hook.key.clone(),
-            payload: hook.payload.word().to_owned(),
-        });
-    }
-    rows
 }
 
 fn subscription(row: &broker::SubscriptionRow) -> SubscriptionRow {

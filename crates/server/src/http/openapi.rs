@@ -5,7 +5,10 @@ use axum::Json;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 
-use super::{clients, lists, live, logs, publish, records, retained, running, tokens, users};
+use super::{
+    backup, clients, hooks, lists, live, logs, publish, records, retained, running, tokens, trace,
+    users,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -15,11 +18,14 @@ use super::{clients, lists, live, logs, publish, records, retained, running, tok
     ),
     paths(
         document, super::status,
-        lists::listeners, lists::streams, lists::stream, lists::hooks, lists::groups, lists::group,
+        lists::listeners, lists::streams, lists::stream, lists::groups, lists::group,
         lists::connections,
         clients::clients, clients::client, clients::kick, clients::subscriptions,
         retained::messages, retained::message,
         retained::delete,
+        hooks::hooks, hooks::reload, hooks::enable, hooks::disable,
+        trace::trace,
+        backup::backup,
         records::records,
         live::live, live::history, live::tail,
         publish::publish, publish::publish_batch,

@@ -22,6 +22,7 @@ struct Told {
     users: Users,
     tokens: Tokens,
     audited: Mutex<Vec<AuditRow>>,
+    traces: crate::node::Traces,
 }
 
 fn told<T: Send + 'static>(answer: T) -> Telling<'static, T> {
@@ -164,6 +165,31 @@ impl NodeView for Told {
         told(messages.iter().map(taken).collect())
     }
 
+    fn switch_hook(
+        &self,
+        name: String,
+        _on: bool,
+    ) -> Telling<'_, Result<(), crate::node::HookChangeError>> {
+        let known = name == "message.publish:message_state";
+        told(
+            known
+                .then_some(())
+                .ok_or(crate::node::HookChangeError::Unknown),
+        )
+    }
+
+    fn reload_hooks(&self) -> Telling<'_, Result<(), crate::node::HookChangeError>> {
+        told(Ok(()))
+    }
+
+    fn trace(&self, query: crate::node::TraceQuery) -> Option<crate::node::Tracing> {
+        Some(self.traces.follow(query))
+    }
+
+    fn backup(&self, _dir: std::path::PathBuf) -> Telling<'_, Result<crate::node::Backup, String>> {
+        told(Err("the disk is full".to_owned()))
+    }
+
     fn audit(&self, row: AuditRow) -> Telling<'_, ()> {
         self.audited.lock().unwrap().push(row);
         told(())
@@ -194,6 +220,7 @@ impl Server {
             users: crate::auth::in_memory(),
             tokens: crate::auth::tokens_in_memory(),
             audited: Mutex::default(),
+            traces: crate::node::Traces::default(),
         });
         let (stop, stopped) = watch::channel(false);
         let api = Api::new(Arc::clone(&view) as Arc<dyn NodeView>, 2, stopped.clone());

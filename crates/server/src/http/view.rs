@@ -61,6 +61,18 @@ pub trait NodeView: Send + Sync + 'static {
         &self,
         messages: Vec<crate::node::Deposit>,
     ) -> Telling<'_, Vec<Result<crate::node::Deposited, crate::node::DepositError>>>;
+    /// Switches a hook on or off.
+    fn switch_hook(
+        &self,
+        name: String,
+        on: bool,
+    ) -> Telling<'_, Result<(), crate::node::HookChangeError>>;
+    /// Reads the hooks of the configuration file anew.
+    fn reload_hooks(&self) -> Telling<'_, Result<(), crate::node::HookChangeError>>;
+    /// Begins to trace; `None` where there is nothing to trace.
+    fn trace(&self, query: crate::node::TraceQuery) -> Option<crate::node::Tracing>;
+    /// Copies the data directory.
+    fn backup(&self, dir: std::path::PathBuf) -> Telling<'_, Result<crate::node::Backup, String>>;
     /// Writes down a change.
     fn audit(&self, row: super::AuditRow) -> Telling<'_, ()>;
     /// The metrics in the exposition format.

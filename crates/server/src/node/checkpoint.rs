@@ -12,6 +12,7 @@ use broker::RetainedIndex;
 use commitlog::{Entry, Error, LogReader, Lsn, PartitionId};
 use tracing::{debug, warn};
 
+use super::backup;
 use super::clock::wall_ms;
 use super::counters::Counters;
 use super::door::{LogDoor, Request};
@@ -65,6 +66,8 @@ pub struct Parts {
     pub mirror: Arc<Board>,
     /// Pulled while the journal is about to be full: no time for rests.
     pub brake: Arc<Brake>,
+    /// Backups to be finished.
+    pub jobs: Receiver<backup::Job>,
     /// The node's counters.
     pub counters: Arc<Counters>,
     /// Longest time between two checkpoints, seconds.
@@ -170,12 +173,31 @@ impl Keeper {
                 }
                 Ok(())
             });
+            while let Ok(job) = self.parts.jobs.try_recv() {
+                let made = self.back_up(job.copier, stopped);
+                let _ = job.answer.send(made);
+            }
             if let Err(failure) = result {
                 // A failure here has latched the log; the log thread reports what that means.
                 warn!(error = %failure, "the log's slow work failed");
             }
             self.sweep_retained();
         }
+    }
+
+    /// Ends a backup: between two checkpoints, since these remove files and use the journal again.
+    fn back_up(
+        &mut self,
+        copier: backup::Copier,
+        stopped: &Receiver<()>,
+    ) -> Result<backup::Backup, String> {
+        self.checkpoint(stopped)
+            .map_err(|error| error.to_string())?;
+        let extents = self.parts.door.call(|log| log.journal_extents());
+        let Some(Some(extents)) = extents else {
+            return Err("the log is about to close".to_owned());
+        };
+        copier.finish(&extents).map_err(|error| error.to_string())
     }
 
     fn fill_percent(&self) -> u64 {

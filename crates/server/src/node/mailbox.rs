@@ -105,6 +105,13 @@ pub enum Ask {
         /// Whether there was such a connection.
         answer: oneshot::Sender<bool>,
     },
+    /// What follows is placed by other hooks.
+    Hooks {
+        /// The hooks.
+        table: Arc<broker::HookTable>,
+        /// Told when they are in force.
+        answer: oneshot::Sender<()>,
+    },
     /// Somebody publishes who has no MQTT connection.
     Deposit {
         /// What.

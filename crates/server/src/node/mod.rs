@@ -2,6 +2,7 @@
 //! which Kafka front door, HTTP and `main` reach them. It knows no Kafka and no HTTP.
 
 mod appender;
+mod backup;
 mod bell;
 mod checkpoint;
 mod clock;
@@ -11,6 +12,7 @@ mod disk;
 mod door;
 mod flush_thread;
 mod gathering;
+mod hooks;
 mod log_thread;
 mod mailbox;
 mod mirrored;
@@ -22,6 +24,7 @@ mod retention;
 mod rings;
 mod startup;
 mod sys;
+mod trace;
 mod transport;
 mod users;
 mod worker;
@@ -43,9 +46,10 @@ use tracing::{info, warn};
 use crate::auth::{Tokens, Users};
 use crate::mirror::Board;
 use crate::mirror::view::MirrorView;
-use crate::settings::{HookSettings, Settings};
+use crate::settings::Settings;
 
 pub use appender::{Appender, Flushing, Submitted};
+pub use backup::{Backup, restore_backup};
 pub use bell::Bell;
 pub use clock::wall_ms;
 pub use counters::{CounterValues, Counters};
@@ -53,9 +57,11 @@ pub use deposit::{Deposit, DepositError, Deposited};
 pub use disk::FileDisk;
 pub use door::{AppendError, Appended, Health};
 use door::{LogDoor, Request, Standing};
+pub use hooks::{HookChangeError, HookState};
 use mailbox::{Ask, Mailbox};
 pub use reception::{ListenerFacts, ListenerRow};
 pub use startup::DOWNLINKS;
+pub use trace::{TraceLine, TraceQuery, Traces, Tracing};
 
 /// The stream of all changes that were made over the HTTP API.
 pub const AUDIT: &str = "__sluice.audit";
@@ -86,6 +92,11 @@ pub struct Node {
     pub downlinks: Arc<[Arc<crate::downlink::Board>]>,
     mailboxes: Vec<Arc<Mailbox>>,
     retained: Arc<RwLock<RetainedIndex>>,
+    /// Who traces packets.
+    pub traces: Arc<Traces>,
+    hooks: hooks::Hooks,
+    readers: readers::Readers,
+    backups: backup::Jobs,
     door: LogDoor,
     standing: Arc<Standing>,
     stop: watch::Sender<bool>,
@@ -159,11 +170,6 @@ impl Node {
     /// The listeners for MQTT, with what each counts, in the order of the configuration.
     pub fn mqtt_listeners(&self) -> &[Arc<ListenerFacts>] {
         &self.listeners
-    }
-
-    /// The hooks, as configured.
-    pub fn hooks(&self) -> &[HookSettings] {
-        &self.settings.hooks
     }
 
     /// Whether the node takes appends.

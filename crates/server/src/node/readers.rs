@@ -47,7 +47,7 @@ pub struct Readers {
 
 struct Source {
     log: LogReader,
-    hooks: Arc<HookTable>,
+    hooks: RwLock<Arc<HookTable>>,
     retained: Arc<RwLock<RetainedIndex>>,
 }
 
@@ -61,7 +61,7 @@ impl Readers {
     ) -> io::Result<Self> {
         let source = Arc::new(Source {
             log,
-            hooks,
+            hooks: RwLock::new(hooks),
             retained,
         });
         let (jobs, queue) = channel();
@@ -74,6 +74,12 @@ impl Readers {
                 .spawn(move || run(&source, &queue, &mailboxes))?;
         }
         Ok(Self { source, jobs })
+    }
+
+    /// Other hooks are about to be in force; their streams' records are messages too.
+    pub fn set_hooks(&self, hooks: Arc<HookTable>) {
+        let held = self.source.hooks.write();
+        *held.unwrap_or_else(PoisonError::into_inner) = hooks;
     }
 
     /// The messages, if all of them are in memory.
@@ -141,6 +147,11 @@ fn whole(
 }
 
 impl Source {
+    fn kind(&self, partition: commitlog::PartitionId) -> Option<broker::StreamKind> {
+        let hooks = self.hooks.read().unwrap_or_else(PoisonError::into_inner);
+        hooks.kind(partition)
+    }
+
     fn find(&self, request: &RetainedRequest) -> RetainedPage {
         let retained = self.retained.read().unwrap_or_else(PoisonError::into_inner);
         retained.find(
@@ -222,7 +233,7 @@ impl Source {
         let mut reached = 0;
         let Some(kind) = wanted
             .first()
-            .and_then(|(first, _)| self.hooks.kind(first.partition))
+            .and_then(|(first, _)| self.kind(first.partition))
         else {
             return u64::MAX;
         };

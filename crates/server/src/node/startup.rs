@@ -18,17 +18,20 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use super::backup;
 use super::checkpoint;
 use super::clock::{Clock, wall_ms};
 use super::counters::Counters;
 use super::disk::{DirectoryLock, FileDisk, lock_directory};
 use super::door::{LogDoor, Standing};
 use super::flush_thread::Flusher;
+use super::hooks::Hooks;
 use super::log_thread::{self, LogThread};
 use super::mailbox::Mailbox;
 use super::readers::Readers;
 use super::reception::{ListenerFacts, Reception};
 use super::rings::{self, Brake, TurnOrder, TurnSender, Wake};
+use super::trace::Traces;
 use super::worker::{self, Worker};
 use super::{Appender, Node, Threads, random, restore, sys, users};
 use crate::mirror::Board;
@@ -166,6 +169,10 @@ fn prepare(
         downlinks,
         mailboxes: running.mailboxes.clone(),
         retained: running.retained,
+        traces: running.traces,
+        hooks: Hooks::of(&settings.hooks),
+        readers: running.readers,
+        backups: running.backups,
         door: running.door,
         standing: running.standing,
         stop,
@@ -337,6 +344,9 @@ fn cluster_id(disk: &FileDisk) -> io::Result<String> {
 
 /// All threads, and what others need to reach them.
 struct Running {
+    traces: Arc<Traces>,
+    readers: Readers,
+    backups: backup::Jobs,
     reader: LogReader,
     counters: Arc<Counters>,
     mailboxes: Vec<Arc<Mailbox>>,
@@ -409,6 +419,8 @@ impl Running {
             counters: Arc::clone(&counters),
         });
         let clock = Clock::start();
+        let traces = Arc::new(Traces::default());
+        let (backups, jobs) = channel();
         let mut workers = Vec::with_capacity(shards.len());
         for (index, (shard, Ends { poll, turns })) in shards.into_iter().zip(ends).enumerate() {
             workers.push(Worker::new(worker::Parts {
@@ -424,6 +436,7 @@ impl Running {
                 counters: Arc::clone(&counters),
                 listeners: Arc::clone(listeners),
                 clock,
+                traces: Arc::clone(&traces),
                 packet_size_max: broker.packet_size_max,
                 output_high_bytes: broker.send_buffer_bytes_max as usize,
                 output_low_bytes: broker.output_low_bytes(),
@@ -444,12 +457,16 @@ impl Running {
             retained: Arc::clone(&retained),
             mirror: Arc::clone(mirror),
             brake,
+            jobs,
             counters: Arc::clone(&counters),
             interval_s: settings.log.checkpoint_s,
             fill_percent: settings.log.checkpoint_fill_percent,
             retention_s: settings.log.retention_check_s,
         })?;
         Ok(Self {
+            traces,
+            readers,
+            backups,
             reader,
             counters,
             mailboxes,

@@ -5,6 +5,7 @@ mod deposits;
 mod mail;
 mod receive;
 mod send;
+mod tracing;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
@@ -13,11 +14,11 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
+use ::tracing::error;
 use broker::{Carried, ConnId, Input, Now, Outbox, Refusal, Shard, ShardMessage};
 use commitlog::{LogReader, Lsn, PartitionId, Room};
 use mio::{Events, Poll, Token};
 use tokio::sync::oneshot;
-use tracing::error;
 
 use super::clock::Clock;
 use super::counters::{Counters, WorkerCounters};
@@ -26,6 +27,7 @@ use super::mailbox::{Letters, Mailbox, Snapshot};
 use super::readers::{Readers, Wanted};
 use super::reception::ListenerFacts;
 use super::rings::{TurnOrder, TurnSender};
+use super::trace::Traces;
 use super::transport::Sockets;
 
 /// Bytes that one connection may have read in a turn; the worker's shared read buffer.
@@ -76,6 +78,8 @@ pub struct Parts {
     pub listeners: Arc<[Arc<ListenerFacts>]>,
     /// The node's clock.
     pub clock: Clock,
+    /// Who traces packets.
+    pub traces: Arc<Traces>,
     /// Largest packet taken.
     pub packet_size_max: u32,
     /// Bytes waiting for a connection at which the shard holds its deliveries back.
@@ -248,6 +252,7 @@ impl Worker {
         self.now = self.parts.clock.now();
         self.turn_start = Instant::now();
         self.counters().turns.add_own(1);
+        self.parts.out.trace(self.parts.traces.is_armed());
         self.read_mail();
         for event in events {
             if event.token() != WAKE {

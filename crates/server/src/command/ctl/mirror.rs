@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::config::units::show_millis;
 use crate::mirror::view::MirrorView;
 
-use super::{rounded, table};
+use super::super::table::{rounded, table};
 
 /// State first, then a row for each stream, or for each partition.
 pub(super) fn shown(view: &MirrorView, partitions: bool) -> String {

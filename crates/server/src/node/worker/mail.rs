@@ -1,9 +1,11 @@
 //! What a worker does with its mail: commits, posts of other shards, new connections, questions.
 
+use std::sync::Arc;
+
+use ::tracing::error;
 use broker::{Input, Returned};
 use mio::net::TcpStream;
 use mio::{Interest, Token};
-use tracing::error;
 
 use super::{LINGER_MS, Worker};
 use crate::node::mailbox::{Answer, Ask, News, Snapshot};
@@ -136,6 +138,12 @@ impl Worker {
                 self.carriers.insert(parcel.token, answer);
                 self.input(Input::Downlink(&parcel));
                 self.cut_turn_if_large();
+            }
+            Ask::Hooks { table, answer } => {
+                self.send_turn();
+                self.parts.out.turn.set_hooks(Arc::clone(&table));
+                self.parts.shard.set_hooks(table);
+                let _ = answer.send(());
             }
             Ask::Snapshot { answer } => {
                 self.snapshots.push((self.parts.shard.shards_at(), answer));

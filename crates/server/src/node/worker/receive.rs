@@ -3,13 +3,15 @@
 
 use std::cmp::Reverse;
 
+use ::tracing::debug;
 use broker::{CloseCause, ConnId, Input, Now, Outbox, Shard};
 use mio::event::Event;
 use mqtt::Packet;
-use tracing::debug;
 
 use super::send::discard;
+use super::tracing;
 use super::{KEEP_ALIVE_CHECK_MS, OUTPUT_PAUSE_BYTES, READ_BYTES, Worker};
+use crate::node::trace::Traces;
 use crate::node::transport::{Flow, ReadEnd};
 
 /// What one connection may have handled in a turn before others get theirs: so much of
@@ -123,6 +125,7 @@ impl Worker {
             out: &mut self.parts.out,
             now: self.now,
             max: self.parts.packet_size_max,
+            traces: &self.parts.traces,
         };
         let (used, outcome) = handler.packets(conn, version, socket.unread(), budget);
         socket.consume(used);
@@ -169,6 +172,7 @@ impl Worker {
             out: &mut self.parts.out,
             now: self.now,
             max: self.parts.packet_size_max,
+            traces: &self.parts.traces,
         };
         let bytes = &self.scratch[..have + came];
         let (used, outcome) = handler.packets(conn, version, bytes, budget);
@@ -233,6 +237,7 @@ impl Worker {
             out: &mut self.parts.out,
             now: self.now,
             max: self.parts.packet_size_max,
+            traces: &self.parts.traces,
         };
         let (used, outcome) = handler.packets(conn, version, &self.plain, budget);
         if used < self.plain.len() || have > 0 {
@@ -428,6 +433,7 @@ struct Handler<'a> {
     out: &'a mut Outbox,
     now: Now,
     max: u32,
+    traces: &'a Traces,
 }
 
 impl Handler<'_> {
@@ -448,6 +454,7 @@ impl Handler<'_> {
                 Ok(Some((packet, len))) => {
                     used += len;
                     budget.spend(&packet);
+                    tracing::inbound(self.traces, self.shard, conn, &packet);
                     let input = Input::Packet {
                         conn,
                         packet: &packet,

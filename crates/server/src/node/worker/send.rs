@@ -35,6 +35,7 @@ impl Worker {
     }
 
     pub(super) fn send_dirty(&mut self) {
+        self.trace_outbound();
         self.parts.out.take_dirty(&mut self.dirty);
         let mut dirty = std::mem::take(&mut self.dirty);
         for conn in dirty.drain(..) {

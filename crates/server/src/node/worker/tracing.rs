@@ -1,0 +1,35 @@
+//! Tells packets to whoever traces; where nobody does, nothing is looked at.
+
+use broker::{ConnId, Shard};
+use mqtt::Packet;
+
+use super::Worker;
+use crate::node::trace::Traces;
+
+/// A packet of a client goes by.
+pub(super) fn inbound(traces: &Traces, shard: &Shard, conn: ConnId, packet: &Packet<'_>) {
+    if !traces.is_armed() {
+        return;
+    }
+    if let Some((client_id, peer)) = shard.connection(conn) {
+        traces.tell(client_id, peer.map(|peer| peer.ip()), true, packet);
+    }
+}
+
+impl Worker {
+    /// Packets to clients that were put since the last look; before any of them is sent.
+    pub(super) fn trace_outbound(&mut self) {
+        for (conn, bytes) in self.parts.out.take_traced() {
+            let Some((client_id, peer)) = self.parts.shard.connection(conn) else {
+                continue;
+            };
+            let Some(socket) = self.sockets.get_mut(conn) else {
+                continue;
+            };
+            if let Ok(Some((packet, _))) = mqtt::decode(&bytes, socket.version, u32::MAX) {
+                let address = peer.map(|peer| peer.ip());
+                self.parts.traces.tell(client_id, address, false, &packet);
+            }
+        }
+    }
+}
