@@ -53,7 +53,7 @@ fn connect(settings: &Settings) -> ExitCode {
     match crate::mirror::check_connection(mirror, &mut |step| println!("  cluster    {step}")) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!("{}: {why}", mirror.brokers);
+            eprintln!("cluster: {why}");
             ExitCode::FAILURE
         }
     }

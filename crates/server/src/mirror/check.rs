@@ -36,7 +36,7 @@ pub fn check_connection(
     let consumer = cluster.consumer().map_err(said)?;
     let metadata = metadata(&consumer, &cluster.ears)?;
     told(&format!(
-        "{} answers, {} brokers",
+        "{} answers, brokers: {}",
         settings.brokers,
         metadata.brokers().len()
     ));

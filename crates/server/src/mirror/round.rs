@@ -265,7 +265,9 @@ impl Shard {
         loop {
             let drained = link.native.drain(STEP);
             take_failures(link, round);
-            if !round.failed.is_empty() {
+            // Without a transaction the others are let go on: to give them up would need a new
+            // producer, and the round is sent again from what failed in any case.
+            if !round.failed.is_empty() && (drained || self.parts.settings.exactly_once) {
                 return Ok(Step::Abort(failure_words(round)));
             }
             if drained {
@@ -389,19 +391,16 @@ impl Shard {
 
     /// Aborts the round; the next begins where this one did, without what failed.
     fn give_up(&mut self, link: &mut Link, round: &mut Round, why: &str) -> Result<(), Trouble> {
-        let board = &self.parts.node.mirror;
-        board.transaction(false);
-        link.native.purge();
+        let exactly_once = self.parts.settings.exactly_once;
+        self.parts.node.mirror.transaction(false);
+        if exactly_once || round.stalled {
+            link.native.purge();
+        }
         let start = Instant::now();
-        let mut undelivered: BTreeMap<usize, u64> = BTreeMap::new();
         let aborted = loop {
-            link.native.serve(|mark, code| {
-                let stream = link.lanes.all[lane_of(mark)].stream;
-                *undelivered.entry(stream).or_default() += 1;
-                note(round, &link.lanes.all, mark, code);
-            });
-            if !self.parts.settings.exactly_once {
-                break link.native.drain(Duration::ZERO);
+            take_failures(link, round);
+            if !exactly_once {
+                break !round.stalled && link.native.drain(Duration::ZERO);
             }
             match link.native.producer().abort_transaction(STEP / 5) {
                 Ok(()) => break true,
@@ -412,18 +411,21 @@ impl Shard {
             }
         };
         let failed = std::mem::take(&mut round.failed);
-        for lane in &mut link.lanes.all {
-            lane.rewind();
+        for (at, lane) in link.lanes.all.iter_mut().enumerate() {
+            if exactly_once || round.stalled || failed.contains_key(&at) {
+                lane.rewind();
+            }
         }
+        // Without a transaction the other lanes have what they sent.
+        self.settle(link);
         for (at, failure) in &failed {
             self.parts.node.mirror.error(&format!("{:?}", failure.code));
             self.judge(link, *at, *failure, round.stalled, why)?;
         }
-        if !self.parts.settings.exactly_once {
+        if !aborted {
             // What was given up in flight may be there all the same: a new producer begins anew.
             return Err(Trouble::Waiting(why.to_owned()));
         }
-        debug_assert!(aborted, "the loop ends with an aborted transaction");
         Ok(())
     }
 

@@ -186,9 +186,12 @@ impl Shard {
             }
             self.init(&native)?;
         }
-        let found = cluster::committed(&consumer, &self.ears, topic, slots)?;
+        let mut found = cluster::committed(&consumer, &self.ears, topic, slots)?;
         self.check(&found)?;
         self.check_ends(&found)?;
+        if !self.parts.settings.exactly_once {
+            self.remember(&mut found);
+        }
         let lanes = Lanes::new(
             self.parts.node.log.clone(),
             Arc::clone(&self.parts.settings),
@@ -282,6 +285,17 @@ impl Shard {
             }
         }
         Ok(())
+    }
+
+    /// Without transactions positions are committed now and then: this process knows better.
+    fn remember(&self, found: &mut cluster::Found) {
+        let board = &self.parts.node.mirror;
+        for (partition, _) in board.pins() {
+            if let Some(next) = board.mirrored_to(partition) {
+                let known = found.positions.entry(partition).or_default();
+                *known = next.max(*known);
+            }
+        }
     }
 
     /// Writes whose the positions are, so that a process that was fenced can tell.
