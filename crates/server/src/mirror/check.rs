@@ -33,7 +33,7 @@ pub fn check_connection(
         ears: Ears::default(),
     };
     one_reachable(&settings.brokers)?;
-    let consumer = cluster.consumer().map_err(said)?;
+    let consumer = cluster.consumer().map_err(|trouble| said(&trouble))?;
     let metadata = metadata(&consumer, &cluster.ears)?;
     told(&format!(
         "{} answers, brokers: {}",
@@ -55,7 +55,8 @@ pub fn check_connection(
     let targets = settings.streams.iter();
     let targets = targets.map(|mirrored| (mirrored.topic.as_str(), Some(&mirrored.stream)));
     for (topic, stream) in targets.chain([positions]) {
-        let state = topic_state(&consumer, &cluster.ears, topic, STEP).map_err(said)?;
+        let state =
+            topic_state(&consumer, &cluster.ears, topic, STEP).map_err(|trouble| said(&trouble))?;
         match state {
             TopicState::Ready(partitions) => {
                 told(&format!("topic {topic} has {partitions} partitions"));
@@ -83,7 +84,7 @@ pub fn check_connection(
     }
     if let Some(slots) = slots {
         let topic = &settings.positions_topic;
-        committed(&consumer, &cluster.ears, topic, slots).map_err(said)?;
+        committed(&consumer, &cluster.ears, topic, slots).map_err(|trouble| said(&trouble))?;
         told("the positions can be read");
     }
     if settings.exactly_once {
@@ -93,7 +94,7 @@ pub fn check_connection(
     Ok(())
 }
 
-fn said(trouble: Trouble) -> String {
+fn said(trouble: &Trouble) -> String {
     trouble.why().to_owned()
 }
 
@@ -117,10 +118,10 @@ fn reachable(address: &str) -> Result<(), String> {
         match TcpStream::connect_timeout(&socket, STEP) {
             Ok(_) => return Ok(()),
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-                why = "nothing listens there: wrong port, or the broker is down".to_owned();
+                "nothing listens there: wrong port, or the broker is down".clone_into(&mut why);
             }
             Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
-                why = "no answer in time (firewall, or the wrong address)".to_owned();
+                "no answer in time (firewall, or the wrong address)".clone_into(&mut why);
             }
             Err(error) => why = error.to_string(),
         }
@@ -161,7 +162,7 @@ fn transactions(settings: &MirrorSettings, identity: &str) -> Result<(), String>
         identity: &id,
         ears: Ears::default(),
     };
-    let config = cluster.producer(0).map_err(said)?;
+    let config = cluster.producer(0).map_err(|trouble| said(&trouble))?;
     let native = Native::new(&config, cluster.ears.clone()).map_err(|error| error.to_string())?;
     let Err(error) = native.producer().init_transactions(STEP) else {
         return Ok(());
@@ -172,5 +173,5 @@ fn transactions(settings: &MirrorSettings, identity: &str) -> Result<(), String>
             "not authorised: the user may not write the transactional id {id}-0; allow the prefix {identity}-"
         ));
     }
-    Err(said(Trouble::of("transactions", &error, &cluster.ears)))
+    Err(said(&Trouble::of("transactions", &error, &cluster.ears)))
 }

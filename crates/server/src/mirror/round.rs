@@ -84,9 +84,7 @@ impl Shard {
                 self.give_up(link, &mut round, "nothing to send")?;
             }
             let moved = self.settle(link);
-            return self
-                .bury_refused(link, &round)
-                .map(|buried| moved || buried);
+            return Ok(self.bury_refused(link, &round) || moved);
         }
         let ended = if self.parts.settings.exactly_once {
             self.end(link, &mut round)?
@@ -98,7 +96,7 @@ impl Shard {
                 self.stands(State::Connected, None);
                 self.parts.node.mirror.transaction(true);
                 self.settle(link);
-                self.bury_refused(link, &round)?;
+                self.bury_refused(link, &round);
                 Ok(true)
             }
             Step::Abort(why) => {
@@ -126,12 +124,12 @@ impl Shard {
         Ok(())
     }
 
-    fn bury_refused(&mut self, link: &mut Link, round: &Round) -> Result<bool, Trouble> {
+    fn bury_refused(&mut self, link: &mut Link, round: &Round) -> bool {
         let Some(lane) = round.refused else {
-            return Ok(false);
+            return false;
         };
-        self.bury(link, lane, "larger than message.max.bytes of the client")?;
-        Ok(true)
+        self.bury(link, lane, "larger than message.max.bytes of the client");
+        true
     }
 
     /// Hands over what is there, lane by lane, up to a round's bounds.
@@ -420,7 +418,7 @@ impl Shard {
         self.settle(link);
         for (at, failure) in &failed {
             self.parts.node.mirror.error(&format!("{:?}", failure.code));
-            self.judge(link, *at, *failure, round.stalled, why)?;
+            self.judge(link, *at, *failure, round.stalled, why);
         }
         if !aborted {
             // What was given up in flight may be there all the same: a new producer begins anew.
@@ -430,14 +428,7 @@ impl Shard {
     }
 
     /// What to do about a lane whose records failed.
-    fn judge(
-        &mut self,
-        link: &mut Link,
-        at: usize,
-        failure: Failure,
-        stalled: bool,
-        why: &str,
-    ) -> Result<(), Trouble> {
+    fn judge(&mut self, link: &mut Link, at: usize, failure: Failure, stalled: bool, why: &str) {
         let stream = link.lanes.all[at].stream;
         match failure.code {
             Code::PurgeQueue | Code::PurgeInflight if stalled => {
@@ -468,11 +459,10 @@ impl Shard {
             }
             code => self.rest(stream, &format!("the topic does not take records: {code}")),
         }
-        Ok(())
     }
 
     /// Puts the record at a lane's position into the dead-letter stream and goes on behind it.
-    fn bury(&mut self, link: &mut Link, at: usize, reason: &str) -> Result<(), Trouble> {
+    fn bury(&mut self, link: &mut Link, at: usize, reason: &str) {
         let settings = &self.parts.settings;
         let node = &self.parts.node;
         let lane = &link.lanes.all[at];
@@ -481,7 +471,7 @@ impl Shard {
         let into = node.log.stream(&settings.dead_letter);
         let Some(into) = into.and_then(|meta| meta.partitions.first().copied()) else {
             self.rest(stream, "the dead-letter stream is gone");
-            return Ok(());
+            return;
         };
         let origin = Origin {
             stream: &mirrored.stream,
@@ -494,10 +484,10 @@ impl Shard {
         });
         let (offset, entry) = match found {
             Ok(Some(found)) => found,
-            Ok(None) => return Ok(()),
+            Ok(None) => return,
             Err(error) => {
                 self.rest(stream, &format!("the log cannot be read: {error}"));
-                return Ok(());
+                return;
             }
         };
         let kept = self.parts.runtime.block_on(async {
@@ -512,7 +502,7 @@ impl Shard {
                 stream,
                 "a refused record could not be put into the dead-letter stream",
             );
-            return Ok(());
+            return;
         }
         warn!(
             stream = mirrored.stream,
@@ -529,7 +519,6 @@ impl Shard {
         lane.skip(offset);
         node.mirrored(lane.id, lane.position);
         node.mirrored_moved();
-        Ok(())
     }
 }
 
