@@ -3,8 +3,10 @@
 
 use anyhow::bail;
 
+use crate::kafka;
 use crate::prepare::{prepare, python};
 use crate::process::{command, root, run, target};
+use crate::test::{build_program, pytest_mirror};
 
 /// Runs one long check.
 pub fn soak(arguments: &[String]) -> anyhow::Result<()> {
@@ -12,26 +14,46 @@ pub fn soak(arguments: &[String]) -> anyhow::Result<()> {
         Some("kill") => kill("test_kill.py"),
         Some("kafka-kill") => kill("test_kafka_kill.py"),
         Some("downlink") => kill("test_downlink.py"),
+        Some("mirror") => mirror(),
         Some("sim") => simulate(),
         Some("recovery") => recovery(),
         _ => bail!(
-            "cargo xtask soak NAME, where NAME is kill, kafka-kill, downlink, sim or recovery"
+            "cargo xtask soak NAME, where NAME is kill, kafka-kill, downlink, mirror, sim or recovery"
         ),
     }
 }
 
-/// Clients under load, `kill -9` at 20 random moments: publishers and offline subscribers, or Kafka
-/// producers, transactions and members of groups, or 10,000 commands on their way to devices.
+/// Clients under load, `kill -9` at 20 random moments, or as many as `SLUICE_KILLS` says: publishers
+/// and offline subscribers, or Kafka producers, transactions and members of groups, or 10,000
+/// commands on their way to devices.
 fn kill(tests: &str) -> anyhow::Result<()> {
     prepare()?;
-    run(command("cargo", &["build", "--package", "server"]))?;
+    run(build_program())?;
     let mut pytest = command(python(), &["-m", "pytest", "-q", "-s", "-rA"]);
     pytest.arg(root().join("tests/clients").join(tests));
     pytest
         .env("SLUICE_BIN", target().join("debug/sluice"))
-        .env("SLUICE_KILLS", "20")
+        .env("SLUICE_KILLS", kills())
         .env("SLUICE_COMMANDS", "10000");
     run(pytest)
+}
+
+/// The mirror into three nodes of Apache Kafka: 20 kills of Sluice, each node killed in turn, two
+/// minutes without the cluster.
+fn mirror() -> anyhow::Result<()> {
+    prepare()?;
+    kafka::prepare()?;
+    run(build_program())?;
+    let mut pytest = pytest_mirror();
+    pytest
+        .args(["-s", "-rA"])
+        .env("SLUICE_KILLS", kills())
+        .env("SLUICE_OUTAGE_SECONDS", "120");
+    run(pytest)
+}
+
+fn kills() -> String {
+    std::env::var("SLUICE_KILLS").unwrap_or_else(|_| "20".into())
 }
 
 /// Thousands of seeds of the simulator.

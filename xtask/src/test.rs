@@ -11,9 +11,9 @@ pub fn test() -> anyhow::Result<()> {
     prepare()?;
     let mut outcomes = vec![suite(
         "cargo test --workspace",
-        command("cargo", &["test", "--workspace", "--no-fail-fast"]),
+        cargo(&["test", "--workspace", "--no-fail-fast"]),
     )?];
-    run(command("cargo", &["build", "--package", "server"]))?;
+    run(build_program())?;
     outcomes.push(suite(
         "whole program: mosquitto, Paho, kill -9",
         pytest("not kafka"),
@@ -30,6 +30,10 @@ pub fn test() -> anyhow::Result<()> {
         "whole program: the console in Chromium",
         node("tests/console", "console.test.mjs"),
     )?);
+    outcomes.push(suite(
+        "whole program: mirror into Apache Kafka",
+        pytest_mirror(),
+    )?);
     table(&outcomes);
     if outcomes.iter().any(|outcome| !outcome.good) {
         bail!("some suites failed; the table above names them");
@@ -37,13 +41,35 @@ pub fn test() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Cargo with the feature that tests need besides the default ones: lints, tests and the program
+/// under test share it, so that each dependency is built once.
+pub fn cargo(arguments: &[&str]) -> std::process::Command {
+    let mut cargo = command("cargo", arguments);
+    cargo.args(["--features", "server/kafka-tls"]);
+    cargo
+}
+
+/// Builds `target/debug/sluice`.
+pub fn build_program() -> std::process::Command {
+    cargo(&["build", "--package", "server"])
+}
+
 /// The tests with that mark, against the debug binary.
 pub fn pytest(mark: &str) -> std::process::Command {
+    pytest_in("tests/clients", mark)
+}
+
+/// The tests of the mirror, against the debug binary and clusters of their own.
+pub fn pytest_mirror() -> std::process::Command {
+    pytest_in("tests/mirror", "mirror")
+}
+
+fn pytest_in(folder: &str, mark: &str) -> std::process::Command {
     let mut pytest = command(
         python(),
         &["-m", "pytest", "-q", "-ra", "--strict-markers", "-m", mark],
     );
-    pytest.arg(root().join("tests/clients"));
+    pytest.arg(root().join(folder));
     pytest.env("SLUICE_BIN", target().join("debug/sluice"));
     if let Ok(xtask) = std::env::current_exe() {
         pytest.env("XTASK_BIN", xtask);

@@ -1,0 +1,104 @@
+"""Apache Kafka nodes behind proxies, started and stopped by `xtask kafka`."""
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from proxy import Proxy
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 240
+
+
+def xtask(*arguments):
+    """Runs a verb of `xtask kafka` and returns what it said."""
+    program = os.environ.get("XTASK_BIN", str(ROOT / "target/debug/xtask"))
+    done = subprocess.run(
+        [program, "kafka", *arguments], capture_output=True, text=True, timeout=START_SECONDS, check=False,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, f"xtask kafka {arguments}: {done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+class Cluster:
+    """Nodes of Apache Kafka. Clients are told the proxies' addresses; tests read past them."""
+
+    def __init__(self, name, nodes, *flags):
+        self.name, self.nodes = name, nodes
+        self.proxies = [Proxy() for _ in range(nodes)]
+        advertised = ",".join(str(proxy.port) for proxy in self.proxies)
+        said = xtask("up", "--nodes", str(nodes), "--name", name, "--advertised", advertised, *flags)
+        real = next(line.split()[-1] for line in said.splitlines() if " answers at " in line)
+        for proxy, address in zip(self.proxies, real.split(","), strict=True):
+            proxy.to = int(address.rsplit(":", 1)[1])
+        self.bootstrap = ",".join(f"127.0.0.1:{proxy.port}" for proxy in self.proxies)
+        self.folder = ROOT / "target/xtask/kafka" / name
+        self.doors = dict(line.split() for line in (self.folder / "doors").read_text().splitlines())
+
+    def admin(self):
+        return AdminClient({"bootstrap.servers": self.bootstrap})
+
+    def set(self, mode, seconds=0.0):
+        for proxy in self.proxies:
+            proxy.set(mode, seconds)
+
+    def kill(self, node):
+        xtask("kill", str(node), "--name", self.name)
+
+    def start(self, node):
+        """Starts the node and waits until all partitions have all their replicas in sync again."""
+        xtask("start", str(node), "--name", self.name)
+
+    def wait_in_sync(self, seconds=120):
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                found = self.admin().list_topics(timeout=10)
+                partitions = [p for topic in found.topics.values() for p in topic.partitions.values()]
+                if len(found.brokers) == self.nodes and all(len(p.isrs) == len(p.replicas) for p in partitions):
+                    return
+            except Exception as fault:  # the node that was asked may be the one that is down
+                found = fault
+            assert time.monotonic() < end, f"the cluster does not come together: {found}"
+            time.sleep(0.3)
+
+    def create(self, topic, partitions=4, **config):
+        new = NewTopic(topic, partitions, self.nodes, config={k.replace("_", "."): str(v) for k, v in config.items()})
+        for future in self.admin().create_topics([new]).values():
+            future.result(30)
+
+    def read(self, topic, isolation="read_committed"):
+        """Every record of a topic as (partition, offset, key, value, headers)."""
+        consumer = Consumer({
+            "bootstrap.servers": self.bootstrap, "group.id": "reader", "enable.auto.commit": False,
+            "isolation.level": isolation, "enable.partition.eof": True,
+        })
+        try:
+            found = consumer.list_topics(topic, timeout=30).topics[topic]
+            assert not found.error, found.error
+            left = set(found.partitions)
+            consumer.assign([TopicPartition(topic, p, 0) for p in left])
+            records, end = [], time.monotonic() + 120
+            while left:
+                for message in consumer.consume(5000, 1):
+                    if message.error():
+                        if message.error().name() == "_PARTITION_EOF":
+                            left.discard(message.partition())
+                        continue
+                    records.append(
+                        (message.partition(), message.offset(), message.key(), message.value(), message.headers())
+                    )
+                assert time.monotonic() < end, f"the end of {topic} is not reached: {left}"
+            return records
+        finally:
+            consumer.close()
+
+    def down(self):
+        for proxy in self.proxies:
+            proxy.close()
+        xtask("down", "--name", self.name)

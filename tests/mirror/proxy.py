@@ -1,0 +1,96 @@
+"""A TCP proxy of one address: it passes, refuses, swallows, delays and cuts, by request. It needs no
+privileges and knows nothing of what it carries."""
+
+import asyncio
+import contextlib
+import socket
+import threading
+
+
+class Proxy:
+    """Listens from the first moment on; `to` may be set once it is known. Modes:
+
+    pass     what comes is sent on
+    refuse   nobody listens: connections are refused, those that there were are cut
+    swallow  connections stay and are taken, nothing is sent on in either direction, as when a cable is out
+    delay    each piece is sent on `seconds` after it came
+    """
+
+    def __init__(self):
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.port = listener.getsockname()[1]
+        self.to = None
+        self.mode, self.seconds = "pass", 0.0
+        self.pairs = set()
+        self.loop = asyncio.new_event_loop()
+        self.changed = asyncio.Event()
+        self.server = None
+        threading.Thread(target=self.loop.run_forever, daemon=True).start()
+        self._call(self._listen(listener))
+
+    def set(self, mode, seconds=0.0):
+        """From now on, for connections that there are too."""
+        self._call(self._set(mode, seconds))
+
+    def cut(self):
+        """Ends all connections; new ones are treated as the mode says."""
+        self._call(self._cut())
+
+    def close(self):
+        self._call(self._set("refuse", 0.0))
+        self.loop.call_soon_threadsafe(self.loop.stop)
+
+    def _call(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(10)
+
+    async def _listen(self, listener):
+        self.server = await asyncio.start_server(self._serve, sock=listener)
+
+    async def _set(self, mode, seconds):
+        assert mode in ("pass", "refuse", "swallow", "delay"), mode
+        self.mode, self.seconds = mode, seconds
+        if mode == "refuse":
+            if self.server:
+                self.server.close()
+                self.server = None
+            await self._cut()
+        elif self.server is None:
+            self.server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    async def _cut(self):
+        for writer in list(self.pairs):
+            writer.transport.abort()
+
+    async def _serve(self, reader, writer):
+        self.pairs.add(writer)
+        try:
+            while self.mode == "swallow":
+                await self.changed.wait()
+            try:
+                there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self.to)
+            except OSError:
+                return
+            self.pairs.add(there_writer)
+            try:
+                await asyncio.gather(
+                    self._pump(reader, there_writer), self._pump(there_reader, writer)
+                )
+            finally:
+                self.pairs.discard(there_writer)
+                there_writer.transport.abort()
+        finally:
+            self.pairs.discard(writer)
+            writer.transport.abort()
+
+    async def _pump(self, reader, writer):
+        with contextlib.suppress(OSError):
+            while piece := await reader.read(65536):
+                while self.mode == "swallow":
+                    await self.changed.wait()
+                if self.mode == "delay":
+                    await asyncio.sleep(self.seconds)
+                writer.write(piece)
+                await writer.drain()
+        writer.transport.abort()

@@ -1,0 +1,96 @@
+"""The cluster refuses, swallows, is slow, or refuses one record: devices keep their PUBACK, the backlog
+stays on disk and drains by itself."""
+
+import time
+import uuid
+
+import pytest
+
+from conftest import OUTAGE_SECONDS
+from fleet import Fleet
+from test_mirror_kills import judged
+
+pytestmark = pytest.mark.mirror
+
+
+@pytest.mark.parametrize("how", ["refuse", "swallow"])
+def test_the_cluster_is_unreachable(three, mirroring, how):
+    topic = f"{how}-{uuid.uuid4().hex[:6]}"
+    node = mirroring(three, topic, mirror="[mirror.client]\n\"socket.timeout.ms\" = 3000").start()
+    node.wait_state("connected")
+    fleet = Fleet(node.mqtt).start()
+    fleet.wait_more(200)
+    three.set(how)
+    end = time.monotonic() + OUTAGE_SECONDS
+    try:
+        while time.monotonic() < end:
+            # Devices notice nothing.
+            fleet.wait_more(50, 10)
+        view = node.view()
+        assert [row["lag_records"] for row in view["streams"] if row["stream"] == "message_state"][0] > 0
+    finally:
+        three.set("pass")
+    fleet.wait_more(200)
+    fleet.end()
+    node.wait_drained(180)
+    judged(fleet, three, topic, f"{OUTAGE_SECONDS:.0f} s of {how}")
+
+
+def test_the_cluster_is_slow(three, mirroring):
+    topic = f"slow-{uuid.uuid4().hex[:6]}"
+    node = mirroring(three, topic).start()
+    node.wait_state("connected")
+    fleet = Fleet(node.mqtt, 4).start()
+    three.set("delay", 0.2)
+    try:
+        fleet.wait_more(500)
+    finally:
+        three.set("pass")
+    three.proxies[0].cut()
+    fleet.wait_more(100)
+    fleet.end()
+    node.wait_drained()
+    judged(fleet, three, topic, "each piece 0.2 s late, then cut")
+
+
+def test_a_record_that_is_too_large_goes_to_the_dead_letters(three, mirroring):
+    topic = f"large-{uuid.uuid4().hex[:6]}"
+    three.create(topic, 4, max_message_bytes=2000)
+    node = mirroring(three, topic).start()
+    node.wait_state("connected")
+    fleet = Fleet(node.mqtt, 2).start()
+    fleet.wait_more(50)
+    sent = node.run(
+        "pub", "-p", str(node.mqtt), "-i", "large", "-q", "1", "-t", "devices/large/state", "-m", "x" * 5000
+    )
+    assert sent.returncode == 0, sent.stderr
+    fleet.wait_more(100)
+    fleet.end()
+    node.wait_drained()
+    judged(fleet, three, topic, "beside one record that is too large")
+    letters = node.run("consume", "-b", f"127.0.0.1:{node.kafka}", "mirror_dead_letter", "--from-beginning")
+    assert "large" in letters.stdout, letters
+
+
+def test_ack_kafka_waits_for_all_replicas(three, mirroring):
+    topic = f"gated-{uuid.uuid4().hex[:6]}"
+    three.create(topic, 4, min_insync_replicas=3)
+    node = mirroring(three, topic, mirror='ack_timeout = "2min"', ack="kafka").start()
+    node.wait_state("connected")
+    fleet = Fleet(node.mqtt, 4, 0.01).start()
+    fleet.wait_more(40)
+    three.kill(3)
+    try:
+        # What was in sync before the kill may still be answered; then nothing is.
+        deadline, before = time.monotonic() + 60, -1
+        while fleet.acked() != before:
+            assert time.monotonic() < deadline, "PUBACKs go on without the third replica"
+            before = fleet.acked()
+            time.sleep(4)
+    finally:
+        three.start(3)
+    three.wait_in_sync()
+    fleet.wait_more(40)
+    fleet.end()
+    node.wait_drained()
+    judged(fleet, three, topic, "ack = kafka, one of three replicas gone for a while")
