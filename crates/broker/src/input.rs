@@ -85,6 +85,8 @@ pub struct Admitted {
     pub client_id: Option<Box<str>>,
     /// The user name that stands in for its own.
     pub username: Option<Box<str>>,
+    /// Its own user name counts for nothing: nobody has proved it, and rules name users.
+    pub unnamed: bool,
     /// What it may do; `None`: everything.
     pub access: Option<Arc<Access>>,
     /// What was found out for its will.
@@ -126,7 +128,7 @@ pub enum Input<'a> {
         /// As whom it came in, and what it may do.
         admitted: &'a Admitted,
     },
-    /// What the host found out of what [`crate::Shard::questions`] asked; the packet follows.
+    /// What the host found out of what [`crate::Shard::inquiry`] asked; the packet follows.
     Permitted {
         /// Whose packet.
         conn: ConnId,

@@ -196,6 +196,69 @@ table!(
     MirrorStreamTable { stream: String, topic: String, partitions: i64, compression: String }
 );
 table!(
+    /// `[[authenticator]]`
+    AuthenticatorTable {
+        name: String,
+        kind: String,
+        token_in: String,
+        algorithms: Vec<String>,
+        secret_file: String,
+        secret_env: String,
+        public_key: String,
+        jwks: String,
+        refresh: Span,
+        issuer: String,
+        audience: String,
+        user_name_claim: String,
+        client_id_claim: String,
+        acl_claim: String,
+        require: BTreeMap<String, String>,
+        url: String,
+        timeout: Span,
+        requests_max: i64,
+        ca: String,
+        authorization_file: String,
+        authorization_env: String,
+        user_name: String,
+        client_id: String,
+    }
+);
+table!(
+    /// `[authorization]`
+    AuthorizationTable {
+        rule: Vec<RuleTable>,
+        no_match: String,
+        denied_publish: String,
+        super_users: Vec<String>,
+        url: String,
+        timeout: Span,
+        requests_max: i64,
+        ca: String,
+        authorization_file: String,
+        authorization_env: String,
+        cache: Span,
+    }
+);
+table!(
+    /// `[[authorization.rule]]`
+    RuleTable {
+        effect: String,
+        user: String,
+        client_id: String,
+        address: Vec<String>,
+        action: String,
+        filter: Vec<String>,
+    }
+);
+table!(
+    /// `[flapping]`
+    FlappingTable { connects_max: i64, window: Span, ban: Span }
+);
+table!(
+    /// `[overload]`
+    OverloadTable { memory_max: Size }
+);
+table!(
     /// `[http]`
     HttpTable { page_rows_max: i64 }
 );
@@ -209,6 +272,7 @@ table!(
         kind: String,
         bind: String,
         anonymous: bool,
+        authenticators: Vec<String>,
         advertised: String,
         authentication: String,
         sasl_mechanisms: Vec<String>,
@@ -295,6 +359,14 @@ pub struct File {
     pub kafka: KafkaTable,
     /// `[mirror]`; absent: nothing is mirrored.
     pub mirror: Option<MirrorTable>,
+    /// `[[authenticator]]`
+    pub authenticator: Option<Vec<AuthenticatorTable>>,
+    /// `[authorization]`
+    pub authorization: AuthorizationTable,
+    /// `[flapping]`
+    pub flapping: FlappingTable,
+    /// `[overload]`
+    pub overload: OverloadTable,
     /// `[http]`
     pub http: HttpTable,
     /// `[logging]`

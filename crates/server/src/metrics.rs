@@ -9,6 +9,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use crate::auth::admission::AuthValues;
 use crate::http::view::{Status, StreamRow};
 use crate::kafka::{ANSWER_BOUNDS_US, GroupValues, KafkaValues, TransactionValues};
 use crate::mirror::view::{MirrorPartitionRow, MirrorStreamRow, MirrorView};
@@ -36,6 +37,8 @@ pub struct Snapshot {
     pub streams: Vec<StreamRow>,
     /// The mirror.
     pub mirror: MirrorView,
+    /// Who came in, and who did not.
+    pub auth: AuthValues,
     /// The node.
     pub status: Status,
 }
@@ -175,6 +178,16 @@ pub const METRICS: &[Metric] = &[
     counter("sluice_mqtt_messages_acked", "QoS 1 and 2 deliveries that their receiver has acknowledged.", |s| s.shards.acked),
     each(Kind::Counter, "sluice_mqtt_messages_dropped", "reason", "Messages that did not reach a receiver.",
         |s| broker::DropReason::ALL.iter().zip(s.shards.dropped).map(|(reason, count)| (reason.as_str().to_owned(), count)).collect()),
+    counter("sluice_mqtt_subscribes_denied", "Filters of SUBSCRIBE, or of sessions that came back, that their client may not subscribe to.", |s| s.shards.subscribes_denied),
+    counter("sluice_mqtt_credentials_ended", "Connections ended because their credentials did.", |s| s.shards.credentials_ended),
+    each(Kind::Counter, "sluice_auth_accepted", "authenticator", "Clients that an authenticator let in.", |s| s.auth.accepted.clone()),
+    each(Kind::Counter, "sluice_auth_refused", "reason", "Clients that did not come in: `overload` (memory_max), `banned`, `no_credentials`, `wrong_credentials`, `too_many_attempts`, `no_answer` (of a callout or a set of keys), `method` (of enhanced authentication), `flapping`.",
+        |s| s.auth.refused.clone()),
+    counter("sluice_auth_flapping_bans", "Client ids banned for a while because they came and went too often.", |s| s.auth.flapped),
+    gauge("sluice_auth_bans", "Bans in force, and those that ended of late.", |s| s.auth.bans),
+    each(Kind::Counter, "sluice_callout_answers", "callout", "Requests to an HTTP service that were answered: `authorization`, or the name of an authenticator.", |s| s.auth.answered.clone()),
+    each(Kind::Counter, "sluice_callout_failures", "callout", "Requests that were not answered in time or at all; they count as no.", |s| s.auth.unanswered.clone()),
+    each(Kind::Counter, "sluice_callout_answers_milliseconds", "callout", "Time that answered requests took, in milliseconds.", |s| s.auth.answered_ms.clone()),
     counter("sluice_mqtt_events_lost", "Wills and event records that a full disk refused and that found no room to wait.", |s| s.shards.events_lost),
     gauge("sluice_mqtt_sessions", "Sessions, with a connection or without.", |s| s.shards.sessions),
     gauge("sluice_mqtt_subscriptions", "Subscriptions of all sessions.", |s| s.shards.subscriptions),

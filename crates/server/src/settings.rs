@@ -5,6 +5,7 @@ mod access;
 mod build;
 mod downlinks;
 mod effective;
+mod keys;
 mod listeners;
 mod meant;
 mod mirror;
@@ -24,6 +25,11 @@ pub use self::access::{
 };
 pub use self::build::{Flags, build};
 pub use self::downlinks::{DownlinkSettings, DownlinkSource, leading_to};
+pub use self::keys::{
+    AuthenticatorKind, AuthenticatorSettings, AuthorizationSettings, CalloutSettings,
+    CertificateField, CertificateSettings, FlappingSettings, JwtKeys, JwtSettings, KeySettings,
+    SecretSource,
+};
 pub use self::mirror::{
     BUILD_WITH_MIRROR, BUILD_WITH_TLS, MirrorCompression, MirrorSasl, MirrorSettings, MirrorStart,
     MirrorTls, MirroredStream, Secret, refused_property,
@@ -51,6 +57,8 @@ pub struct Settings {
     pub kafka: KafkaSettings,
     /// The mirror; `None`: nothing is mirrored.
     pub mirror: Option<MirrorSettings>,
+    /// Who comes in by MQTT and what each may do.
+    pub keys: KeySettings,
     /// The HTTP interface.
     pub http: HttpSettings,
     /// The program's own log lines.
@@ -267,6 +275,8 @@ pub struct ListenerSettings {
     pub anonymous: bool,
     /// The address that Kafka clients of this listener are told; `None`: that of [`KafkaSettings`].
     pub advertised: Option<HostPort>,
+    /// Names of the authenticators that MQTT clients are asked by; none: nobody is asked.
+    pub authenticators: Vec<String>,
     /// The SASL mechanisms, one of which a client must log in by; none: nobody logs in.
     pub sasl: Vec<SaslMechanism>,
     /// TLS; `None`: bytes travel in the clear.

@@ -137,11 +137,8 @@ fn overlap(a: &str, b: &str) -> bool {
             (None, None) => return true,
             (Some("#"), other) | (other, Some("#")) => return !(first && hidden(other)),
             (None, Some(_)) | (Some(_), None) => return false,
-            (Some("+"), other) | (other, Some("+")) => {
-                if first && hidden(other) {
-                    return false;
-                }
-            }
+            (Some("+"), other) | (other, Some("+")) if first && hidden(other) => return false,
+            (Some("+"), _) | (_, Some("+")) => {}
             (x, y) if x != y => return false,
             _ => {}
         }

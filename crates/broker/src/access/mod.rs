@@ -6,7 +6,7 @@ mod permits;
 mod rules;
 
 pub use filter::{FilterError, RuleFilter};
-pub use permits::{Permit, Question};
+pub use permits::{Inquiry, Permit, Question};
 pub(crate) use permits::{Permits, Verdict};
 pub use rules::{Action, Actions, Effect, Name, Net, Rule, RuleSet, Subject};
 

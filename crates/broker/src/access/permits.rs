@@ -14,6 +14,19 @@ pub struct Question {
     pub topic: Box<str>,
 }
 
+/// What the host is asked before it hands in a packet, and about whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inquiry {
+    /// The client id.
+    pub client_id: Arc<str>,
+    /// The user name, `""` where there is none.
+    pub username: Box<str>,
+    /// Where it comes from.
+    pub address: Option<std::net::IpAddr>,
+    /// At least one.
+    pub questions: Vec<Question>,
+}
+
 /// The answer to a [`Question`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Permit {

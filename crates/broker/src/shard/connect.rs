@@ -28,7 +28,8 @@ pub(super) struct Arrival<'a> {
 impl Arrival<'_> {
     /// The user name that counts.
     fn username(&self) -> Option<&str> {
-        self.admitted.username.as_deref().or(self.connect.username)
+        let own = self.connect.username.filter(|_| !self.admitted.unnamed);
+        self.admitted.username.as_deref().or(own)
     }
 }
 

@@ -4,7 +4,7 @@
 use super::Shard;
 use super::publish::dropped;
 use super::timers::Due;
-use crate::access::{Action, Permit, Question, Subject, Verdict};
+use crate::access::{Action, Inquiry, Permit, Permits, Question, Subject, Verdict};
 use crate::input::{ConnId, Now, Reauthenticated};
 use crate::outbox::{Outbox, Reauthentication};
 use crate::settings::DeniedPublish;
@@ -46,13 +46,10 @@ impl Shard {
     }
 
     /// What the host has to find out before it gives the shard this packet; usually nothing.
-    pub fn questions(&mut self, conn: ConnId, packet: &Packet<'_>, now: Now) -> Vec<Question> {
-        let asks = |permits: &&crate::access::Permits| permits.asks();
-        let Some(connection) = self.conns.get(conn) else {
-            return Vec::new();
-        };
-        if connection.permits.as_deref().filter(asks).is_none() {
-            return Vec::new();
+    pub fn inquiry(&mut self, conn: ConnId, packet: &Packet<'_>, now: Now) -> Option<Inquiry> {
+        let connection = self.conns.get(conn)?;
+        if !connection.permits.as_deref().is_some_and(Permits::asks) {
+            return None;
         }
         let wanted: Vec<(Action, Box<str>)> = match packet {
             Packet::Publish(publish) => {
@@ -73,8 +70,9 @@ impl Shard {
                     .map(|(filter, _)| (Action::Subscribe, bare(filter).into()))
                     .collect()
             }
-            _ => return Vec::new(),
+            _ => return None,
         };
+        let (slot, peer) = (connection.session, connection.peer);
         let mut questions: Vec<Question> = Vec::new();
         for (action, topic) in wanted {
             let question = Question { action, topic };
@@ -84,7 +82,13 @@ impl Shard {
                 questions.push(question);
             }
         }
-        questions
+        let session = &self.sessions[slot];
+        (!questions.is_empty()).then(|| Inquiry {
+            client_id: session.client_id.clone(),
+            username: session.username().into(),
+            address: peer.map(|peer| peer.ip()),
+            questions,
+        })
     }
 
     /// The host has found out what it was asked; the packet follows.

@@ -64,3 +64,62 @@ pub const DELAY_WAIT_MAX: Duration = Duration::from_secs(10);
 
 const _: () = assert!(SCRAM_ITERATIONS >= 4_096 && SCRAM_ITERATIONS <= 16_384);
 const _: () = assert!(DELAY_MAX.as_millis() <= DELAY_WAIT_MAX.as_millis());
+
+/// Longest secret in a file or variable, in bytes.
+pub const SECRET_BYTES_MAX: u64 = 64 * 1_024;
+
+/// Longest answer of an HTTP service, in bytes.
+pub const CALLOUT_ANSWER_BYTES_MAX: usize = 64 * 1_024;
+
+/// Most rules, and filters in them, of one token or answer.
+pub const CLAIM_RULES_MAX: usize = 256;
+
+/// Longest token, in bytes.
+pub const TOKEN_BYTES_MAX: usize = 16 * 1_024;
+
+/// Largest set of keys, in bytes, and most keys in it.
+pub const KEY_SET_BYTES_MAX: usize = 1_024 * 1_024;
+/// See [`KEY_SET_BYTES_MAX`].
+pub const KEY_SET_KEYS_MAX: usize = 1_000;
+
+/// Least time between two reads of a set of keys because of a key that is not known.
+pub const KEY_SET_REST: Duration = Duration::from_secs(10);
+
+/// How long a read of a set of keys may take.
+pub const KEY_SET_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How far the clock of who made a token may be ahead, in seconds.
+pub const CLOCK_SKEW_S: u64 = 60;
+
+/// Most bans of a node; a further one is refused, and one that would be made by itself is not.
+pub const BANS_MAX: usize = 100_000;
+
+/// Longest value or reason of a ban, in bytes.
+pub const BAN_TEXT_BYTES_MAX: usize = 1_024;
+
+/// Client ids whose connections are counted to find those that come and go too often; when there
+/// are more, who was seen longest ago is forgotten.
+pub const FLAPPING_CLIENTS_MAX: usize = 100_000;
+
+/// Exchanges of enhanced authentication by connected clients that are under way on one worker.
+pub const REAUTHENTICATIONS_MAX: usize = 10_000;
+
+/// Packets that wait for a callout on one worker; who sends a further one is denied.
+pub const ASKING_MAX: usize = 10_000;
+
+/// Longest that it may take to judge who knocks, the turns of slowed attempts and all callouts
+/// included.
+pub const ADMISSION_MAX: Duration = Duration::from_secs(90);
+
+/// Connections that wait for one callout at one time, those whose request is under way included; a
+/// further one is not let in. Listeners have room for more, so that a dead callout stops nobody else.
+pub const CALLOUT_WAITING_MAX: usize = 1_024;
+
+/// Iterations of an imported PBKDF2 hash: who logs in with it makes the node compute them.
+pub const IMPORTED_ITERATIONS_MAX: u32 = 1_000_000;
+
+/// Longest salt of an imported hash, in bytes.
+pub const IMPORTED_SALT_BYTES_MAX: usize = 256;
+
+/// Longest imported hash, in bytes.
+pub const IMPORTED_HASH_BYTES_MAX: usize = 128;

@@ -1,18 +1,31 @@
 //! Who comes in: principals, the users of the node with their passwords and SCRAM keys, and how
 //! guessing is slowed down. It knows neither MQTT nor Kafka; both doors ask it.
 
+pub mod admission;
 pub mod attempts;
+pub mod bans;
+pub mod callout;
+mod claims;
+pub mod enhanced;
+mod flapping;
+pub mod imported;
+pub mod jwt;
 pub mod limits;
+mod overload;
 pub mod password;
 mod principal;
 pub mod scram;
+mod secret;
 pub mod tokens;
 mod user;
 mod users;
 mod verified;
 
+pub use admission::{Auth, Entry, Exchange, Knock};
+pub use bans::{Ban, BanError, BanKind, Bans};
 pub use password::Password;
 pub use principal::Principal;
+pub use secret::Secret;
 pub use tokens::{Role, Token, TokenError, TokenRow, Tokens};
 pub use user::{User, UserRow, bad_name};
 #[cfg(test)]

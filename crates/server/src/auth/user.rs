@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::imported::Imported;
 use super::limits;
 use super::password::{Password, PasswordHash, SALT_BYTES};
 use super::principal::ANONYMOUS;
@@ -19,8 +20,12 @@ pub struct User {
     pub created_ms: u64,
     /// When its password was set, ms since 1970.
     pub changed_ms: u64,
-    /// For passwords in the clear.
-    pub argon2id: PasswordHash,
+    /// For passwords in the clear; absent where another broker made the hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub argon2id: Option<PasswordHash>,
+    /// The hash that another broker made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<Imported>,
     /// For SCRAM-SHA-256; absent where only a hash was known when the user was made.
     pub scram_sha_256: Option<ScramRecord>,
     /// For SCRAM-SHA-512.
@@ -75,9 +80,40 @@ impl User {
         Self {
             created_ms: now_ms,
             changed_ms: now_ms,
-            argon2id: PasswordHash::make(password, salts[0]),
+            argon2id: Some(PasswordHash::make(password, salts[0])),
+            imported: None,
             scram_sha_256: keys(Hash::Sha256, &salts[1]),
             scram_sha_512: keys(Hash::Sha512, &salts[2]),
+        }
+    }
+
+    /// The record of a hash that another broker made.
+    pub fn of_imported(imported: Imported, now_ms: u64) -> Self {
+        Self {
+            created_ms: now_ms,
+            changed_ms: now_ms,
+            argon2id: None,
+            imported: Some(imported),
+            scram_sha_256: None,
+            scram_sha_512: None,
+        }
+    }
+
+    /// Whether `password` is the one. Takes as long as its hash.
+    pub fn matches(&self, password: &str) -> bool {
+        match (&self.argon2id, &self.imported) {
+            (Some(hash), _) => hash.matches(password),
+            (None, Some(imported)) => imported.matches(password),
+            (None, None) => false,
+        }
+    }
+
+    /// What is another with each password: salt, and hash where a salt may be missing.
+    pub fn mark(&self) -> Vec<u8> {
+        let imported = self.imported.as_ref();
+        match &self.argon2id {
+            Some(hash) => hash.salt().to_vec(),
+            None => imported.map_or(Vec::new(), |one| [one.salt(), one.hash()].concat()),
         }
     }
 
@@ -130,7 +166,12 @@ impl User {
         // What serde says could quote a part of a key.
         let user: Self =
             serde_json::from_slice(json).map_err(|_| "the record is damaged".to_owned())?;
-        if user.argon2id.sound() {
+        let sound = match (&user.argon2id, &user.imported) {
+            (Some(hash), None) => hash.sound(),
+            (None, Some(imported)) => imported.sound(),
+            _ => false,
+        };
+        if sound {
             Ok(user)
         } else {
             Err("the hash has parameters that cannot be computed here".to_owned())

@@ -13,6 +13,7 @@ use std::time::Instant;
 use tokio::sync::Semaphore;
 
 use super::attempts::Attempts;
+use super::imported::Imported;
 use super::limits;
 use super::password::{Password, SALT_BYTES};
 use super::scram::{Hash, Keys};
@@ -183,6 +184,48 @@ impl Users {
         .await
     }
 
+    /// Adds a user with a hash that another broker made, or replaces one.
+    ///
+    /// # Errors
+    /// There is one and it is not to be replaced, something is out of bounds, or the table cannot be
+    /// written.
+    pub async fn import(
+        &self,
+        name: &str,
+        hash: Imported,
+        replace: bool,
+    ) -> Result<(), ChangeError> {
+        if let Some(what) = bad_name(name) {
+            return Err(ChangeError::Invalid(what));
+        }
+        if !hash.sound() {
+            let what = "the hash is damaged, or asks for too much".to_owned();
+            return Err(ChangeError::Invalid(what));
+        }
+        let _changing = self.changing.lock().await;
+        let known = self.user(name);
+        if known.is_some() && !replace {
+            return Err(ChangeError::Exists);
+        }
+        let most = limits::USERS_MAX;
+        let rows = self
+            .rows
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len();
+        if known.is_none() && rows >= most {
+            let what = format!("a node has at most {most} users");
+            return Err(ChangeError::Invalid(what));
+        }
+        let mut user = User::of_imported(hash, self.ledger.now_ms());
+        user.created_ms = known.map_or(user.created_ms, |known| known.created_ms);
+        let written = self.ledger.write(name, Some(user.encode())).await;
+        written.map_err(ChangeError::Unwritten)?;
+        let mut rows = self.rows.write().unwrap_or_else(PoisonError::into_inner);
+        rows.insert(name.to_owned(), Arc::new(user));
+        Ok(())
+    }
+
     /// Gives a user another password; from now on only that one counts.
     ///
     /// # Errors
@@ -237,7 +280,7 @@ impl Users {
         };
         let known = self.user(name);
         let user = known.clone().unwrap_or_else(|| self.nobody());
-        let found = mark(&self.secret, name, user.argon2id.salt(), password);
+        let found = mark(&self.secret, name, &user.mark(), password);
         if lock(&self.verified).contains(&found, Instant::now()) {
             attempt.succeeded();
             return Ok(());
@@ -246,7 +289,7 @@ impl Users {
             return Err(Denied::Wrong);
         }
         let text = password.to_owned();
-        let matches = match self.hash(move || user.argon2id.matches(&text)).await {
+        let matches = match self.hash(move || user.matches(&text)).await {
             Ok(matches) => matches,
             Err(denied) => {
                 // It was not looked at, for which this client is not to blame.

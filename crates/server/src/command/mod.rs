@@ -13,3 +13,4 @@ pub mod subscribe;
 pub mod table;
 pub mod token;
 pub mod user;
+mod user_import;

@@ -11,6 +11,7 @@ use clap::{Args, Subcommand};
 
 use super::api::{ApiArgs, escaped};
 use super::table::table;
+use super::user_import::ImportArgs;
 use crate::auth::{Password, UserRow};
 use crate::config::units::show_millis;
 use crate::http::users::{NewPassword, NewUser};
@@ -47,6 +48,8 @@ enum What {
         /// Its name
         name: String,
     },
+    /// Import the users of another broker, with the hashes of their passwords
+    Import(ImportArgs),
     /// List the users
     List {
         /// Print JSON
@@ -91,6 +94,7 @@ pub fn run(args: &UserArgs) -> anyhow::Result<ExitCode> {
             args.api.ask("DELETE", &of(name), None)?;
             println!("user {name} deleted");
         }
+        What::Import(import) => super::user_import::run(&args.api, import)?,
         What::List { json } => {
             let users: Vec<UserRow> = args.api.pages("/api/v1/users", None)?;
             if *json {

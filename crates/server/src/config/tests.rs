@@ -112,7 +112,7 @@ fn serde_names<'de, T: Deserialize<'de>>() -> BTreeSet<String> {
 
 #[test]
 fn the_table_of_keys_says_what_serde_accepts() {
-    let accepted: [(&str, BTreeSet<String>); 16] = [
+    let accepted: [(&str, BTreeSet<String>); 21] = [
         ("", serde_names::<File>()),
         ("node", serde_names::<NodeTable>()),
         ("log", serde_names::<LogTable>()),
@@ -122,6 +122,11 @@ fn the_table_of_keys_says_what_serde_accepts() {
         ("kafka.quota", serde_names::<QuotaTable>()),
         ("mirror", serde_names::<MirrorTable>()),
         ("mirror.stream", serde_names::<MirrorStreamTable>()),
+        ("authenticator", serde_names::<AuthenticatorTable>()),
+        ("authorization", serde_names::<AuthorizationTable>()),
+        ("authorization.rule", serde_names::<RuleTable>()),
+        ("flapping", serde_names::<FlappingTable>()),
+        ("overload", serde_names::<OverloadTable>()),
         ("http", serde_names::<HttpTable>()),
         ("logging", serde_names::<LoggingTable>()),
         ("listener", serde_names::<ListenerTable>()),

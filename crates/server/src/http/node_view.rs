@@ -332,6 +332,7 @@ impl NodeView for ServedNode {
                 kafka: self.front_door.counters().values(),
                 groups: self.front_door.groups().values(),
                 transactions: self.front_door.transactions().values(),
+                auth: self.node.auth.values(),
                 streams: self.streams(),
                 mirror: self.node.mirror_view(),
             })

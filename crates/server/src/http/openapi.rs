@@ -31,7 +31,7 @@ use super::{
         publish::publish, publish::publish_batch,
         logs::lines, logs::level, logs::set_level,
         running::mirror, running::downlinks, running::config, running::audit,
-        users::users, users::add, users::change, users::delete,
+        users::users, users::add, users::import_all, users::change, users::delete,
         tokens::tokens, tokens::add, tokens::delete,
     ),
     modifiers(&Bearer),

@@ -13,6 +13,7 @@ use super::audit::Note;
 use super::list::{self, Cell, ListQuery, Listed, Page};
 use super::problem::Problem;
 use super::{Asked, Routes, Shared};
+use crate::auth::imported::Imported;
 use crate::auth::{ChangeError, Password, Role, UserRow};
 
 /// A user to be added.
@@ -33,6 +34,39 @@ pub struct NewPassword {
     pub password: String,
 }
 
+/// Longest request to import users, in bytes.
+const IMPORT_BYTES_MAX: usize = 1 << 20;
+
+/// Users of another broker.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImportUsers {
+    /// The users.
+    pub users: Vec<ImportedUser>,
+    /// Whether users that are there are replaced.
+    #[serde(default)]
+    pub replace: bool,
+}
+
+/// A user of another broker.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImportedUser {
+    /// Its name.
+    pub name: String,
+    /// The hash of its password.
+    pub hash: Imported,
+}
+
+/// What became of them.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct ImportAnswer {
+    /// How many were added or replaced.
+    pub imported: u64,
+    /// Each of the others, and why it was not.
+    pub refused: Vec<String>,
+}
+
 impl Listed for UserRow {
     const FIELDS: &'static [&'static str] = &["name", "created_ms", "changed_ms"];
 
@@ -48,6 +82,14 @@ impl Listed for UserRow {
 pub(super) fn routes(routes: &mut Routes) {
     routes.add(Method::GET, "/api/v1/users", Role::Admin, users);
     routes.add(Method::POST, "/api/v1/users", Role::Admin, add);
+    let import = "/api/v1/users/import";
+    routes.add_with(
+        Method::POST,
+        import,
+        Role::Admin,
+        IMPORT_BYTES_MAX,
+        import_all,
+    );
     let one = "/api/v1/users/{name}";
     routes.add(Method::PUT, one, Role::Admin, change);
     routes.add(Method::DELETE, one, Role::Admin, delete);
@@ -88,6 +130,34 @@ pub(super) async fn add(
     let row = api.view.users().add(&user.name, password).await?;
     let note = Note(format!("user {}", row.name));
     let mut answer = (StatusCode::CREATED, Json(row)).into_response();
+    answer.extensions_mut().insert(note);
+    Ok(answer)
+}
+
+/// Adds users with hashes that other brokers made.
+#[utoipa::path(post, path = "/api/v1/users/import", tag = "access", request_body = ImportUsers,
+    responses((status = 200, body = ImportAnswer), (status = 400, body = Problem)))]
+pub(super) async fn import_all(
+    State(api): State<Shared>,
+    body: Result<Json<ImportUsers>, JsonRejection>,
+) -> Result<Response, Problem> {
+    let Json(said) =
+        body.map_err(|_| bad("the body is JSON with `users`, each a `name` and a `hash`"))?;
+    let mut answer = ImportAnswer::default();
+    for user in said.users {
+        match api
+            .view
+            .users()
+            .import(&user.name, user.hash, said.replace)
+            .await
+        {
+            Ok(()) => answer.imported += 1,
+            Err(ChangeError::Unwritten(why)) => return Err(ChangeError::Unwritten(why).into()),
+            Err(error) => answer.refused.push(format!("user {}: {error}", user.name)),
+        }
+    }
+    let note = Note(format!("{} users imported", answer.imported));
+    let mut answer = Json(answer).into_response();
     answer.extensions_mut().insert(note);
     Ok(answer)
 }

@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
 
+use broker::access::Permit;
 use broker::{
-    Carried, ClientDetails, ClientQuery, ClientRow, Commit, Messages, OwnedMessage, Parcel,
+    Carried, ClientDetails, ClientQuery, ClientRow, Commit, ConnId, Messages, OwnedMessage, Parcel,
     Refusal, RetainedPage, ShardMessage, ShardStats, SubscriptionQuery, SubscriptionRow,
 };
 use commitlog::{Entry, Lsn, PartitionId};
@@ -33,6 +34,8 @@ pub struct Letters {
     pub answers: Vec<Answer>,
     /// From the node's handle.
     pub asks: Vec<Ask>,
+    /// What callouts answered, for connections whose next packet waits for it.
+    pub permits: Vec<(ConnId, Vec<Permit>)>,
 }
 
 /// What became of turns.

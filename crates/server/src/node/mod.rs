@@ -43,7 +43,7 @@ use serde::Serialize;
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
-use crate::auth::{Tokens, Users};
+use crate::auth::{Auth, Ban, BanError, BanKind, Tokens, Users};
 use crate::mirror::Board;
 use crate::mirror::view::MirrorView;
 use crate::settings::Settings;
@@ -90,6 +90,8 @@ pub struct Node {
     listeners: Arc<[Arc<ListenerFacts>]>,
     /// How the downlinks stand, in the order of the settings.
     pub downlinks: Arc<[Arc<crate::downlink::Board>]>,
+    /// Who comes in by MQTT and what each may do; bans are in it.
+    pub auth: Arc<Auth>,
     mailboxes: Vec<Arc<Mailbox>>,
     retained: Arc<RwLock<RetainedIndex>>,
     /// Who traces packets.
@@ -333,6 +335,41 @@ impl Node {
         self.mailboxes[worker as usize]
             .put(|letters| letters.asks.push(Ask::Downlink { parcel, answer }));
         result.await.ok()
+    }
+
+    /// Bans somebody, and ends the connections that the ban concerns.
+    ///
+    /// # Errors
+    /// See [`crate::auth::Bans::add`].
+    pub async fn ban(&self, ban: Ban) -> Result<Ban, BanError> {
+        let ban = self.auth.bans.add(ban).await?;
+        if ban.kind == BanKind::ClientId {
+            self.kick(&ban.value).await;
+            return Ok(ban);
+        }
+        let mut query = ClientQuery {
+            connected: Some(true),
+            ..ClientQuery::default()
+        };
+        loop {
+            query.limit = PAGE_ROWS_MAX;
+            let page = self.clients(query.clone()).await;
+            for client in &page.clients {
+                let unknown = std::net::Ipv4Addr::UNSPECIFIED.into();
+                let address = client.peer.map_or(unknown, |peer| peer.ip());
+                let bans = &self.auth.bans;
+                if bans
+                    .admits(address, &client.client_id, &client.username)
+                    .is_err()
+                {
+                    self.kick(&client.client_id).await;
+                }
+            }
+            match page.next {
+                Some(next) => query.after = Some(next),
+                None => return Ok(ban),
+            }
+        }
     }
 
     /// Closes the connection of a client; false when it has none.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::thread::JoinHandle;
 
 use anyhow::{Context as _, anyhow};
@@ -34,6 +34,7 @@ use super::rings::{self, Brake, TurnOrder, TurnSender, Wake};
 use super::trace::Traces;
 use super::worker::{self, Worker};
 use super::{Appender, Node, Threads, random, restore, sys, users};
+use crate::auth::Auth;
 use crate::mirror::Board;
 use crate::settings::{ListenerSettings, Settings};
 use crate::tls;
@@ -154,10 +155,17 @@ fn prepare(
     let downlinks = boards.map(|downlink| Arc::new(crate::downlink::Board::new(downlink)));
     let downlinks = downlinks.collect();
     let users = users::open(&running.reader, appender.clone())?;
-    let tokens = users::open_tokens(&running.reader, appender)?;
+    let tokens = users::open_tokens(&running.reader, appender.clone())?;
+    let users = Arc::new(users);
+    let bans = Arc::new(users::open_bans(&running.reader, appender)?);
+    let auth = Auth::new(&settings.keys, Arc::clone(&users), bans)
+        .map_err(|what| anyhow!("clients cannot be asked who they are: {what}"))?;
+    // No connection is with a worker before reception serves.
+    let _ = running.auth.set(Arc::clone(&auth));
     let stopping = stop.subscribe();
     let node = Arc::new(Node {
-        users: Arc::new(users),
+        users,
+        auth,
         tokens: Arc::new(tokens),
         log: running.reader,
         counters: Arc::clone(&running.counters),
@@ -184,7 +192,9 @@ fn prepare(
             _lock: lock,
         })),
     });
+    node.auth.start();
     let reception = Reception::new(
+        Arc::clone(&node.auth),
         running.mailboxes,
         running.counters,
         &settings.mqtt,
@@ -271,7 +281,7 @@ pub const DOWNLINKS: &str = "__sluice.downlinks";
 const AUDIT_RETENTION_MS: u64 = 90 * 24 * 3_600_000;
 
 /// The streams that the node keeps for itself.
-fn internal_streams() -> [StreamSettings; 9] {
+fn internal_streams() -> [StreamSettings; 10] {
     let table = |name| StreamSettings {
         ack: Ack::Append,
         compact: true,
@@ -302,6 +312,7 @@ fn internal_streams() -> [StreamSettings; 9] {
         table(DOWNLINKS),
         flushed(users::USERS),
         flushed(users::TOKENS),
+        flushed(users::BANS),
         audit,
         sys,
     ]
@@ -348,6 +359,7 @@ struct Running {
     readers: Readers,
     backups: backup::Jobs,
     reader: LogReader,
+    auth: Arc<OnceLock<Arc<Auth>>>,
     counters: Arc<Counters>,
     mailboxes: Vec<Arc<Mailbox>>,
     retained: Arc<RwLock<RetainedIndex>>,
@@ -421,6 +433,7 @@ impl Running {
         let clock = Clock::start();
         let traces = Arc::new(Traces::default());
         let (backups, jobs) = channel();
+        let auth = Arc::new(OnceLock::new());
         let mut workers = Vec::with_capacity(shards.len());
         for (index, (shard, Ends { poll, turns })) in shards.into_iter().zip(ends).enumerate() {
             workers.push(Worker::new(worker::Parts {
@@ -435,6 +448,8 @@ impl Running {
                 patient: patient_partitions(&reader),
                 counters: Arc::clone(&counters),
                 listeners: Arc::clone(listeners),
+                auth: Arc::clone(&auth),
+                runtime: tokio::runtime::Handle::current(),
                 clock,
                 traces: Arc::clone(&traces),
                 packet_size_max: broker.packet_size_max,
@@ -468,6 +483,7 @@ impl Running {
             readers,
             backups,
             reader,
+            auth,
             counters,
             mailboxes,
             retained,

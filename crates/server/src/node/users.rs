@@ -8,7 +8,7 @@ use commitlog::batch::BatchBuilder;
 use commitlog::{Append, Entry, LogReader, PartitionId, table};
 
 use super::{Appender, Submitted, random, wall_ms};
-use crate::auth::{Ledger, Token, Tokens, User, Users};
+use crate::auth::{Ban, Bans, Ledger, Token, Tokens, User, Users};
 
 /// The table.
 pub(super) const USERS: &str = "__sluice.users";
@@ -40,6 +40,16 @@ pub(super) fn open(log: &LogReader, appender: Appender) -> anyhow::Result<Users>
 pub(super) fn open_tokens(log: &LogReader, appender: Appender) -> anyhow::Result<Tokens> {
     let (rows, table) = read(log, appender, TOKENS, Token::decode)?;
     Ok(Tokens::new(rows, Box::new(table)))
+}
+
+/// The table of bans.
+pub(super) const BANS: &str = "__sluice.bans";
+
+/// Reads the bans.
+pub(super) fn open_bans(log: &LogReader, appender: Appender) -> anyhow::Result<Bans> {
+    let (rows, table) = read(log, appender, BANS, Ban::decode)?;
+    let bans = rows.into_iter().map(|(_, ban)| ban);
+    Ok(Bans::new(bans, Box::new(table)))
 }
 
 /// The rows of a table and what writes it.

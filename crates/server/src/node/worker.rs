@@ -1,6 +1,7 @@
 //! One worker: a thread with its own epoll, its sockets, its shard and its end of the ring to the
 //! log. It moves bytes and decides nothing that a client could see, except keep alive.
 
+mod asking;
 mod deposits;
 mod mail;
 mod receive;
@@ -10,8 +11,8 @@ mod tracing;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use ::tracing::error;
@@ -19,6 +20,9 @@ use broker::{Carried, ConnId, Input, Now, Outbox, Refusal, Shard, ShardMessage};
 use commitlog::{LogReader, Lsn, PartitionId, Room};
 use mio::{Events, Poll, Token};
 use tokio::sync::oneshot;
+
+use crate::auth::Auth;
+use crate::auth::enhanced::Exchange;
 
 use super::clock::Clock;
 use super::counters::{Counters, WorkerCounters};
@@ -76,6 +80,10 @@ pub struct Parts {
     pub counters: Arc<Counters>,
     /// The listeners by which connections come.
     pub listeners: Arc<[Arc<ListenerFacts>]>,
+    /// Who judges what clients may do; there before the first of them is.
+    pub auth: Arc<OnceLock<Arc<Auth>>>,
+    /// Where callouts wait for their answers.
+    pub runtime: tokio::runtime::Handle,
     /// The node's clock.
     pub clock: Clock,
     /// Who traces packets.
@@ -107,6 +115,10 @@ pub struct Worker {
     lingering: VecDeque<(ConnId, u64)>,
     /// Who waits for a snapshot, and how far the last one was when they asked.
     snapshots: Vec<(Lsn, Sender<Snapshot>)>,
+    /// Connections whose next packet waits for a callout.
+    asking: usize,
+    /// Exchanges of clients that authenticate again.
+    exchanges: HashMap<ConnId, Exchange>,
     giving_up: Vec<Sender<()>>,
     draining: Vec<(u64, oneshot::Sender<()>)>,
     /// Messages published without a connection that wait for the log.
@@ -148,6 +160,8 @@ impl Worker {
             drained: Vec::new(),
             lingering: VecDeque::new(),
             snapshots: Vec::new(),
+            asking: 0,
+            exchanges: HashMap::new(),
             giving_up: Vec::new(),
             draining: Vec::new(),
             carriers: HashMap::new(),
@@ -359,6 +373,7 @@ impl Worker {
     /// answer may ask again; each answer makes progress, so this ends.
     fn serve_requests(&mut self) {
         while !out_is_quiet(&self.parts.out) {
+            self.reauthenticate();
             let posts = std::mem::take(&mut self.parts.out.posts);
             self.deliver_posts(posts);
             for request in std::mem::take(&mut self.parts.out.reads) {
@@ -409,5 +424,8 @@ impl Worker {
 }
 
 fn out_is_quiet(out: &Outbox) -> bool {
-    out.posts.is_empty() && out.reads.is_empty() && out.retained.is_empty()
+    out.posts.is_empty()
+        && out.reads.is_empty()
+        && out.retained.is_empty()
+        && out.reauthentications.is_empty()
 }

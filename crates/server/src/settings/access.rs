@@ -257,7 +257,7 @@ impl Builder {
         }
     }
 
-    fn pattern(&mut self, path: &str, text: &str) -> Pattern {
+    pub(super) fn pattern(&mut self, path: &str, text: &str) -> Pattern {
         let inner = text.strip_suffix('*').unwrap_or(text);
         if text.is_empty() || inner.contains('*') {
             self.fault(

@@ -100,6 +100,10 @@ impl Builder {
             mqtt: above.file.mqtt.over(below.file.mqtt),
             kafka: above.file.kafka.over(below.file.kafka),
             mirror: above.file.mirror,
+            authenticator: above.file.authenticator.or(below.file.authenticator),
+            authorization: above.file.authorization.over(below.file.authorization),
+            flapping: above.file.flapping.over(below.file.flapping),
+            overload: above.file.overload.over(below.file.overload),
             http: above.file.http.over(below.file.http),
             logging: above.file.logging.over(below.file.logging),
             listener: above.file.listener.or(below.file.listener),
@@ -137,6 +141,7 @@ impl Builder {
             mqtt: self.mqtt(),
             kafka: self.kafka(asked),
             mirror,
+            keys: self.keys(),
             http: HttpSettings {
                 page_rows_max: self.integer(
                     "http.page_rows_max",

@@ -29,7 +29,9 @@ impl ListenerSettings {
     /// Whether nobody comes in through this listener without saying who it is.
     pub fn asks(&self) -> bool {
         let certificate = |tls: &TlsSettings| tls.client_certificate == ClientCertificate::Required;
-        !self.sasl.is_empty() || self.tls.as_ref().is_some_and(certificate)
+        !self.sasl.is_empty()
+            || !self.authenticators.is_empty()
+            || self.tls.as_ref().is_some_and(certificate)
     }
 
     /// Whether Kafka clients are asked who they are here, even if they need not say.
@@ -46,6 +48,7 @@ impl ListenerSettings {
             bind,
             anonymous: false,
             advertised: None,
+            authenticators: Vec::new(),
             sasl: Vec::new(),
             tls: None,
             name: None,
@@ -131,6 +134,7 @@ impl Builder {
             };
             let listener = ListenerSettings {
                 anonymous: flags.anonymous,
+                authenticators: self.listener_authenticators("", *kind, (None, flags.anonymous)),
                 ..ListenerSettings::plain(*kind, bind, option)
             };
             if let Some(what) = refusal(&listener, "add `--anonymous`") {
@@ -194,6 +198,11 @@ impl Builder {
         Some(ListenerSettings {
             anonymous,
             advertised: self.advertised(&format!("{path}.advertised"), table.advertised.as_deref()),
+            authenticators: self.listener_authenticators(
+                path,
+                kind,
+                (table.authenticators.as_ref(), anonymous),
+            ),
             sasl,
             tls,
             ..self.door(path, table, ListenerSettings::plain(kind, bind, place))

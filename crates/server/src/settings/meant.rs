@@ -29,6 +29,7 @@ impl Settings {
                 || broker::BrokerSettings::default().mirror_ack_ms_max,
                 |mirror| mirror.ack_timeout_ms,
             ),
+            denied_publish: self.keys.authorization.denied_publish,
             ..broker::BrokerSettings::default()
         }
     }

@@ -1,10 +1,13 @@
 //! Words and small grammars in values: enums as the file spells them, stream names, MQTT filters.
 
+use broker::DeniedPublish;
+
+use super::keys::{ActionWord, AuthenticatorWord, TokenPlace};
 use super::listeners::Authentication;
 use super::{
-    Ack, CertificatePrincipal, ClientCertificate, Effect, HookEvent, KafkaOperation, Level,
-    ListenerKind, LogFormat, MirrorCompression, MirrorStart, PayloadEncoding, ResourceKind,
-    SaslMechanism, SharedStrategy, Storage,
+    Ack, CertificateField, CertificatePrincipal, ClientCertificate, Effect, HookEvent,
+    KafkaOperation, Level, ListenerKind, LogFormat, MirrorCompression, MirrorStart,
+    PayloadEncoding, ResourceKind, SaslMechanism, SharedStrategy, Storage,
 };
 
 /// Streams whose names begin so are the node's own.
@@ -68,6 +71,17 @@ words!(SaslMechanism {
     ScramSha256 = "SCRAM-SHA-256",
     ScramSha512 = "SCRAM-SHA-512",
 });
+words!(AuthenticatorWord { Users = "users", Jwt = "jwt", Http = "http", Certificate = "certificate" });
+words!(ActionWord { Publish = "publish", Subscribe = "subscribe", All = "all" });
+words!(TokenPlace { Password = "password", UserName = "user_name" });
+words!(CertificateField {
+    Subject = "subject",
+    CommonName = "common_name",
+    SanDns = "san_dns",
+    SanEmail = "san_email",
+    SanUri = "san_uri",
+});
+words!(DeniedPublish { Drop = "drop", Disconnect = "disconnect" });
 words!(Authentication { None = "none", Sasl = "sasl" });
 words!(ClientCertificate { None = "none", Optional = "optional", Required = "required" });
 words!(CertificatePrincipal { Subject = "subject", CommonName = "common_name" });

@@ -3,6 +3,7 @@
 
 mod files;
 pub mod limits;
+mod names;
 mod subject;
 
 use std::collections::HashMap;
@@ -20,6 +21,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 pub use tokio_rustls::server::TlsStream;
+
+pub use self::names::{NameOf, name_of};
 
 use self::files::Stamp;
 

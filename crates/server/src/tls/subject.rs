@@ -54,9 +54,7 @@ enum Kind {
 
 /// The subject of a certificate.
 pub(super) fn read(certificate: &[u8]) -> Option<Subject> {
-    let mut certificate = Der(certificate);
-    let mut certificate = Der(certificate.expect(SEQUENCE)?);
-    let mut fields = Der(certificate.expect(SEQUENCE)?);
+    let mut fields = tbs(certificate)?;
     if fields.0.first() == Some(&VERSION) {
         fields.next()?;
     }
@@ -78,6 +76,13 @@ pub(super) fn read(certificate: &[u8]) -> Option<Subject> {
         }
     }
     Some(Subject { parts })
+}
+
+/// The fields of the part of a certificate that is signed.
+pub(super) fn tbs(certificate: &[u8]) -> Option<Der<'_>> {
+    let mut certificate = Der(certificate);
+    let mut certificate = Der(certificate.expect(SEQUENCE)?);
+    Some(Der(certificate.expect(SEQUENCE)?))
 }
 
 fn attribute(mut pair: Der<'_>) -> Option<Attribute> {
@@ -185,11 +190,11 @@ fn text(tag: u8, value: &[u8]) -> Option<String> {
 }
 
 /// What is left of a piece of DER.
-struct Der<'a>(&'a [u8]);
+pub(super) struct Der<'a>(pub(super) &'a [u8]);
 
 impl<'a> Der<'a> {
     /// The next value: its tag and content.
-    fn next(&mut self) -> Option<(u8, &'a [u8])> {
+    pub(super) fn next(&mut self) -> Option<(u8, &'a [u8])> {
         let (&tag, rest) = self.0.split_first()?;
         let (&short, mut rest) = rest.split_first()?;
         let length = match short {
@@ -208,7 +213,7 @@ impl<'a> Der<'a> {
         Some((tag, content))
     }
 
-    fn expect(&mut self, wanted: u8) -> Option<&'a [u8]> {
+    pub(super) fn expect(&mut self, wanted: u8) -> Option<&'a [u8]> {
         self.next()
             .filter(|(tag, _)| *tag == wanted)
             .map(|(_, content)| content)

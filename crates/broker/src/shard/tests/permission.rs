@@ -188,11 +188,11 @@ fn what_nobody_has_answered_is_asked_and_denied() {
     let a = world.connect("a", &limited(v5(), Otherwise::Ask));
     let now = world.now;
     let asked = publish("other", QoS::AtLeastOnce, "x");
-    let questions = world.shards[0].questions(a, &asked, now);
-    assert_eq!(questions.len(), 1);
-    assert_eq!(&*questions[0].topic, "other");
+    let inquiry = world.shards[0].inquiry(a, &asked, now).unwrap();
+    assert_eq!(inquiry.questions.len(), 1);
+    assert_eq!(&*inquiry.questions[0].topic, "other");
     let own = publish("d/a/x", QoS::AtLeastOnce, "x");
-    assert!(world.shards[0].questions(a, &own, now).is_empty());
+    assert!(world.shards[0].inquiry(a, &own, now).is_none());
     world.send(a, &asked);
     assert_eq!(world.got(a), ["PUBACK 10 not_authorized"]);
     let permits = || vec![permit(Action::Publish, "other", true, 60_000)];
@@ -202,10 +202,10 @@ fn what_nobody_has_answered_is_asked_and_denied() {
     });
     world.send(a, &asked);
     assert_eq!(world.got(a), ["PUBACK 10 no_matching_subscribers"]);
-    assert!(world.shards[0].questions(a, &asked, world.now).is_empty());
+    assert!(world.shards[0].inquiry(a, &asked, world.now).is_none());
     world.each(|| Input::PermitsSettled { conn: a });
     world.pass(60_000);
-    assert_eq!(world.shards[0].questions(a, &asked, world.now).len(), 1);
+    assert!(world.shards[0].inquiry(a, &asked, world.now).is_some());
 }
 
 #[test]

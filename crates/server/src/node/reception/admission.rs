@@ -1,12 +1,18 @@
-//! The one place where a connection is let in or not: between its whole CONNECT and the worker.
+//! The one place where a connection is let in or not: between its whole CONNECT and the worker. Who
+//! may come in is `auth`'s; here its questions travel to the client and back.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 
-use mqtt::{Connect, ReasonCode};
+use mqtt::{Connect, Packet, ReasonCode, Version};
 
 use super::listener::ListenerFacts;
 use super::opening::Opening;
+use crate::auth::{Auth, Entry, Exchange, Knock};
+
+/// Longest AUTH packet read from a client that is not in yet, in bytes.
+const AUTH_BYTES_MAX: u32 = 16 * 1_024;
 
 /// Who asks to come in.
 #[derive(Debug, Clone, Copy)]
@@ -17,29 +23,82 @@ pub struct Caller<'a> {
     pub peer: SocketAddr,
     /// The certificate that it showed, DER.
     pub certificate: Option<&'a [u8]>,
+    /// Its client id, or the one that was chosen for it.
+    pub client_id: &'a str,
 }
 
 /// What is decided.
 #[derive(Debug)]
 pub enum Admission {
     /// It may come in.
-    Accepted(Admitted),
+    Accepted(Box<Entry>),
     /// It may not, and is told this.
     Refused(ReasonCode),
     /// It is gone.
     Gone,
 }
 
-/// What the worker learns about a client that was let in.
-#[derive(Debug, Clone, Default)]
-pub struct Admitted {}
-
 /// Decides. `opening` is there for those who are asked more than once [MQTT-4.12]: what it reads
 /// and writes are MQTT packets, whatever they travel through.
 pub async fn admit(
-    _opening: &mut Opening,
-    _caller: Caller<'_>,
-    _connect: &Connect<'_>,
+    auth: &Auth,
+    opening: &mut Opening,
+    caller: Caller<'_>,
+    connect: &Connect<'_>,
 ) -> Admission {
-    Admission::Accepted(Admitted::default())
+    let knock = Knock {
+        authenticators: &caller.listener.settings.authenticators,
+        peer: caller.peer,
+        certificate: caller.certificate,
+        client_id: caller.client_id,
+    };
+    let mut talk = Talk {
+        opening,
+        method: connect.properties.authentication_method,
+        gone: false,
+    };
+    match auth.admit(&knock, connect, &mut talk).await {
+        Ok(entry) => Admission::Accepted(Box::new(entry)),
+        Err(_) if talk.gone => Admission::Gone,
+        Err(reason) => Admission::Refused(reason),
+    }
+}
+
+/// A client that is asked by AUTH packets.
+struct Talk<'a> {
+    opening: &'a mut Opening,
+    method: Option<&'a str>,
+    gone: bool,
+}
+
+impl Exchange for Talk<'_> {
+    fn exchange(
+        &mut self,
+        packet: Vec<u8>,
+    ) -> Pin<Box<dyn Future<Output = Option<Vec<u8>>> + Send + '_>> {
+        Box::pin(async move {
+            if self.opening.send(&packet).await.is_err() {
+                self.gone = true;
+                return None;
+            }
+            loop {
+                match mqtt::decode(&self.opening.bytes, Version::V5, AUTH_BYTES_MAX) {
+                    Ok(None) => {}
+                    Ok(Some((Packet::Auth(auth), used))) => {
+                        let goes_on = auth.reason == ReasonCode::ContinueAuthentication;
+                        // [MQTT-4.12.0-2], [MQTT-4.12.0-5]
+                        let data = auth.data.unwrap_or_default().to_vec();
+                        let right = goes_on && auth.method == self.method;
+                        self.opening.bytes.drain(..used);
+                        return right.then_some(data);
+                    }
+                    Ok(Some(_)) | Err(_) => return None,
+                }
+                if self.opening.fill().await.is_err() {
+                    self.gone = true;
+                    return None;
+                }
+            }
+        })
+    }
 }

@@ -18,7 +18,7 @@ use tokio::sync::{AcquireError, watch};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
-use self::admission::{Admission, Admitted, Caller};
+use self::admission::{Admission, Caller};
 use self::limits::{ACCEPT_REST, CONNECT_BYTES_MAX};
 pub use self::listener::{ListenerFacts, ListenerRow, Place, give_back};
 use self::opening::{Opening, Stopped};
@@ -26,6 +26,7 @@ use super::counters::Counters;
 use super::mailbox::Mailbox;
 use super::random;
 use super::transport::Wrapping;
+use crate::auth::{Auth, Entry};
 use crate::tls::{HandshakeError, Handshakes};
 
 /// A connection on its way to its home worker.
@@ -43,11 +44,13 @@ pub struct Arrival {
     /// The id chosen for a client that named none.
     pub assigned_client_id: Option<String>,
     /// What admission found.
-    pub admitted: Admitted,
+    pub admitted: Box<Entry>,
 }
 
 /// What all listeners share.
 pub struct Reception {
+    /// Who judges whom to let in.
+    pub auth: Arc<Auth>,
     /// One for each worker.
     pub mailboxes: Vec<Arc<Mailbox>>,
     /// The node's counters.
@@ -65,12 +68,14 @@ pub struct Reception {
 impl Reception {
     /// Ready to `serve` listeners until `stopping` turns true.
     pub fn new(
+        auth: Arc<Auth>,
         mailboxes: Vec<Arc<Mailbox>>,
         counters: Arc<Counters>,
         settings: &crate::settings::MqttSettings,
         stopping: watch::Receiver<bool>,
     ) -> Self {
         Self {
+            auth,
             mailboxes,
             counters,
             connections_max: u64::from(settings.connections_max),
@@ -227,27 +232,29 @@ impl Reception {
         if self.is_full(&place) {
             self.counters.reception.refused_full.add(1);
             place.counters.refused_full.add(1);
-            let answer = refusal(version, ReasonCode::ServerBusy);
+            let answer = refusal(version, ReasonCode::QuotaExceeded);
             return opening.end_with(&answer).await;
         }
         opening.bytes = bytes[used..].to_vec();
         let certificate = opening.certificate().map(<[u8]>::to_vec);
+        // Whether an empty id is allowed at all has been judged where CONNECT was decoded.
+        let assigned_client_id = connect.client_id.is_empty().then(random::client_id);
+        let client_id = assigned_client_id.as_deref().unwrap_or(connect.client_id);
         let caller = Caller {
             listener: &place,
             peer,
             certificate: certificate.as_deref(),
+            client_id,
         };
-        let admitted = match admission::admit(&mut opening, caller, &connect).await {
-            Admission::Accepted(admitted) => admitted,
+        let admitted = match admission::admit(&self.auth, &mut opening, caller, &connect).await {
+            Admission::Accepted(entry) => entry,
             Admission::Refused(reason) => {
                 place.counters.refused_admission.add(1);
                 return opening.end_with(&refusal(version, reason)).await;
             }
             Admission::Gone => return,
         };
-        // Whether an empty id is allowed at all has been judged where CONNECT was decoded.
-        let assigned_client_id = connect.client_id.is_empty().then(random::client_id);
-        let client_id = assigned_client_id.as_deref().unwrap_or(connect.client_id);
+        let client_id = admitted.admitted.client_id.as_deref().unwrap_or(client_id);
         let worker = usize::from(broker::home_of(client_id)) % self.mailboxes.len();
         bytes.truncate(used);
         bytes.append(&mut opening.bytes);

@@ -42,6 +42,8 @@ pub struct Socket {
     pub readable: bool,
     /// On the worker's ready list.
     pub queued: bool,
+    /// Its next packet waits for a callout: it is not read from.
+    pub asking: bool,
     /// The peer has closed, or the connection broke: nothing more comes.
     pub ended: bool,
     /// The shard has forgotten it: what is read is thrown away, what waits is sent, then it goes.
@@ -219,6 +221,7 @@ impl Sockets {
             heard_s: 0,
             readable: false,
             queued: false,
+            asking: false,
             ended: false,
             closing: false,
             blocked: false,

@@ -8,6 +8,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Token};
 
 use super::{LINGER_MS, Worker};
+use crate::auth::Entry;
 use crate::node::mailbox::{Answer, Ask, News, Snapshot};
 use crate::node::reception::Arrival;
 
@@ -21,6 +22,9 @@ impl Worker {
             .take(&mut letters, || self.parts.log.flushed_to());
         for message in letters.posts.drain(..) {
             self.input(Input::Post(message));
+        }
+        for (conn, permits) in letters.permits.drain(..) {
+            self.permitted(conn, permits);
         }
         self.handled += letters.news.len() as u32;
         for news in letters.news.drain(..) {
@@ -228,7 +232,7 @@ impl Worker {
             place,
             bytes,
             assigned_client_id,
-            admitted: _,
+            admitted,
         } = arrival;
         let max = self.parts.packet_size_max;
         let Ok(Some((connect, used))) = mqtt::decode_connect(&bytes, max) else {
@@ -267,6 +271,12 @@ impl Worker {
         self.counters().connections.set(self.sockets.len() as u64);
         self.counters().packets_in.add_own(1);
         self.counters().bytes_in.add_own(bytes.len() as u64);
+        let Entry {
+            mut admitted,
+            expires_wall_ms,
+        } = *admitted;
+        let left = |at: u64| self.now.mono_ms + at.saturating_sub(self.now.wall_ms);
+        admitted.expires_ms = expires_wall_ms.map(left);
         self.input(Input::Open {
             conn,
             connect: &connect,
@@ -274,7 +284,7 @@ impl Worker {
             peer: broker::Peer {
                 address: Some(peer),
             },
-            admitted: &broker::Admitted::default(),
+            admitted: &admitted,
         });
     }
 }

@@ -4,6 +4,7 @@
 use std::cmp::Reverse;
 
 use ::tracing::debug;
+use broker::access::Inquiry;
 use broker::{CloseCause, ConnId, Input, Now, Outbox, Shard};
 use mio::event::Event;
 use mqtt::Packet;
@@ -81,6 +82,9 @@ impl Worker {
             }
             return;
         }
+        if socket.asking {
+            return;
+        }
         if paused {
             // `send_dirty` queues it again once enough is sent.
             return;
@@ -106,6 +110,11 @@ impl Worker {
             .add_own(u64::from(budget.packets));
         match outcome {
             Outcome::Closed => self.start_closing(),
+            Outcome::Asking => {
+                if let Some(inquiry) = budget.inquiry {
+                    self.ask(conn, inquiry);
+                }
+            }
             Outcome::NeedMore => self.after_reading(conn, false),
             Outcome::BudgetSpent => self.after_reading(conn, true),
         }
@@ -126,6 +135,7 @@ impl Worker {
             now: self.now,
             max: self.parts.packet_size_max,
             traces: &self.parts.traces,
+            asks: self.parts.auth.get().is_some_and(|auth| auth.asks()),
         };
         let (used, outcome) = handler.packets(conn, version, socket.unread(), budget);
         socket.consume(used);
@@ -173,6 +183,7 @@ impl Worker {
             now: self.now,
             max: self.parts.packet_size_max,
             traces: &self.parts.traces,
+            asks: self.parts.auth.get().is_some_and(|auth| auth.asks()),
         };
         let bytes = &self.scratch[..have + came];
         let (used, outcome) = handler.packets(conn, version, bytes, budget);
@@ -238,6 +249,7 @@ impl Worker {
             now: self.now,
             max: self.parts.packet_size_max,
             traces: &self.parts.traces,
+            asks: self.parts.auth.get().is_some_and(|auth| auth.asks()),
         };
         let (used, outcome) = handler.packets(conn, version, &self.plain, budget);
         if used < self.plain.len() || have > 0 {
@@ -344,7 +356,7 @@ impl Worker {
                 if socket.keep_alive_s == 0 || socket.closing {
                     return None;
                 }
-                if (starved && socket.queued) || socket.waits() {
+                if (starved && socket.queued) || socket.waits() || socket.asking {
                     // It may have spoken: we have not listened.
                     socket.heard_s = now_s;
                     return None;
@@ -374,6 +386,8 @@ struct Budget {
     left: u32,
     packets: u32,
     publishes: u32,
+    /// What must be known before the next packet is handled.
+    inquiry: Option<Inquiry>,
     /// Bytes read, counted only where they are measured.
     bytes: u64,
     /// Bytes that may be read.
@@ -388,6 +402,7 @@ impl Default for Budget {
             left: BUDGET_A_TURN,
             packets: 0,
             publishes: 0,
+            inquiry: None,
             bytes: 0,
             bytes_max: READ_BYTES,
             metered: false,
@@ -425,6 +440,8 @@ enum Outcome {
     BudgetSpent,
     /// The shard has closed the connection.
     Closed,
+    /// The next packet waits for a callout.
+    Asking,
 }
 
 /// What handling packets needs of a worker while a socket's bytes are borrowed.
@@ -434,6 +451,8 @@ struct Handler<'a> {
     now: Now,
     max: u32,
     traces: &'a Traces,
+    /// A callout knows what some clients may do.
+    asks: bool,
 }
 
 impl Handler<'_> {
@@ -452,6 +471,12 @@ impl Handler<'_> {
             }
             match mqtt::decode(&bytes[used..], version, self.max) {
                 Ok(Some((packet, len))) => {
+                    if self.asks
+                        && let Some(inquiry) = self.shard.inquiry(conn, &packet, self.now)
+                    {
+                        budget.inquiry = Some(inquiry);
+                        return (used, Outcome::Asking);
+                    }
                     used += len;
                     budget.spend(&packet);
                     tracing::inbound(self.traces, self.shard, conn, &packet);
@@ -460,6 +485,10 @@ impl Handler<'_> {
                         packet: &packet,
                     };
                     self.shard.handle(input, self.now, self.out);
+                    if self.asks {
+                        let input = Input::PermitsSettled { conn };
+                        self.shard.handle(input, self.now, self.out);
+                    }
                 }
                 Ok(None) => break,
                 Err(error) => {

@@ -1,0 +1,292 @@
+//! Who comes in: the chain of authenticators, bans, flapping, and services that are dead or slow.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+
+use mqtt::ConnectProperties;
+
+use super::*;
+use crate::auth::in_memory;
+use crate::auth::{Ledger, Password};
+use crate::settings::{AuthenticatorSettings, CalloutSettings, JwtKeys, JwtSettings, SecretSource};
+
+struct Memory;
+
+impl Ledger for Memory {
+    fn write(
+        &self,
+        _name: &str,
+        _value: Option<Vec<u8>>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn secret(&self) -> [u8; 32] {
+        [0; 32]
+    }
+
+    fn random(&self) -> [u8; 32] {
+        [7; 32]
+    }
+
+    fn now_ms(&self) -> u64 {
+        crate::node::wall_ms()
+    }
+}
+
+/// A client that answers a SCRAM challenge, or does not.
+struct Silent;
+
+impl Exchange for Silent {
+    fn exchange(
+        &mut self,
+        _packet: Vec<u8>,
+    ) -> Pin<Box<dyn Future<Output = Option<Vec<u8>>> + Send + '_>> {
+        Box::pin(async { None })
+    }
+}
+
+fn connect<'a>(username: Option<&'a str>, password: Option<&'a str>) -> Connect<'a> {
+    Connect {
+        version: Version::V5,
+        clean_start: true,
+        keep_alive_s: 0,
+        client_id: "lock",
+        username,
+        password: password.map(str::as_bytes),
+        will: None,
+        properties: ConnectProperties::default(),
+    }
+}
+
+async fn auth(settings: &KeySettings) -> Arc<Auth> {
+    let users = in_memory();
+    users
+        .add("joe", Password::new("pencil").unwrap())
+        .await
+        .unwrap();
+    let bans = Arc::new(Bans::new([], Box::new(Memory)));
+    Auth::new(settings, Arc::new(users), bans).unwrap()
+}
+
+async fn knock(auth: &Auth, connect: &Connect<'_>) -> Result<Entry, ReasonCode> {
+    let names: Vec<String> = auth
+        .authenticators
+        .iter()
+        .map(|one| one.name.clone())
+        .collect();
+    let knock = Knock {
+        authenticators: &names,
+        peer: ([127, 0, 0, 1], 5).into(),
+        certificate: None,
+        client_id: connect.client_id,
+    };
+    auth.admit(&knock, connect, &mut Silent).await
+}
+
+fn with(kinds: Vec<AuthenticatorKind>) -> KeySettings {
+    let authenticators = (0..)
+        .zip(kinds)
+        .map(|(number, kind)| AuthenticatorSettings {
+            name: format!("a{number}"),
+            kind,
+        });
+    KeySettings {
+        authenticators: authenticators.collect(),
+        authorization: AuthorizationSettings {
+            enforced: true,
+            ..AuthorizationSettings::default()
+        },
+        ..KeySettings::default()
+    }
+}
+
+/// Answers every request with the same, or (none) never.
+fn service(answer: Option<&'static str>) -> (String, TcpListener) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/auth", listener.local_addr().unwrap());
+    if let Some(body) = answer {
+        let serving = listener.try_clone().unwrap();
+        std::thread::spawn(move || {
+            for stream in serving.incoming() {
+                let Ok(mut stream) = stream else { return };
+                let mut request = Vec::new();
+                let mut part = [0; 4096];
+                while !request.ends_with(b"}") {
+                    match stream.read(&mut part) {
+                        Ok(n) if n > 0 => request.extend_from_slice(&part[..n]),
+                        _ => break,
+                    }
+                }
+                let _ = write!(
+                    stream,
+                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                    body.len()
+                );
+            }
+        });
+    }
+    (url, listener)
+}
+
+fn callout(url: String) -> CalloutSettings {
+    CalloutSettings {
+        url,
+        timeout_ms: 300,
+        requests_max: 4,
+        ca: None,
+        authorization: None,
+        cache_ms: 60_000,
+    }
+}
+
+#[tokio::test]
+async fn a_password_is_asked_for_and_nobody_else_comes_in() {
+    let auth = auth(&with(vec![AuthenticatorKind::Users])).await;
+    let entry = knock(&auth, &connect(Some("joe"), Some("pencil")))
+        .await
+        .unwrap();
+    assert!(entry.admitted.access.is_some() && !entry.admitted.unnamed);
+    for (user, password, reason) in [
+        (Some("joe"), Some("pen"), ReasonCode::BadUserNameOrPassword),
+        (
+            Some("ann"),
+            Some("pencil"),
+            ReasonCode::BadUserNameOrPassword,
+        ),
+        (Some("joe"), None, ReasonCode::BadUserNameOrPassword),
+        (None, None, ReasonCode::NotAuthorized),
+    ] {
+        let refused = knock(&auth, &connect(user, password)).await;
+        assert_eq!(refused.err(), Some(reason), "{user:?} {password:?}");
+    }
+    let mut scram = connect(None, None);
+    scram.properties.authentication_method = Some("OTHER");
+    let refused = knock(&auth, &scram).await;
+    assert_eq!(refused.err(), Some(ReasonCode::BadAuthenticationMethod));
+    scram.properties.authentication_method = Some("SCRAM-SHA-256");
+    assert!(knock(&auth, &scram).await.is_err(), "without data");
+    scram.properties.authentication_data = Some(b"n,,n=joe,r=abc");
+    assert!(knock(&auth, &scram).await.is_err(), "it is gone");
+    let counted: u64 = auth.counts().refused().map(|(_, count)| count).sum();
+    assert_eq!(counted, 7);
+}
+
+#[tokio::test]
+async fn the_next_is_asked_where_one_does_not_know_the_client() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("secret");
+    std::fs::write(&file, "geheim-geheim-geheim-geheim-geheim").unwrap();
+    let jwt = JwtSettings {
+        in_user_name: false,
+        keys: JwtKeys::Secret(SecretSource::File(file)),
+        algorithms: Vec::new(),
+        issuer: None,
+        audience: None,
+        user_name_claim: Some("sub".to_owned()),
+        client_id_claim: None,
+        acl_claim: "acl".to_owned(),
+        require: BTreeMap::new(),
+    };
+    let kinds = vec![
+        AuthenticatorKind::Jwt(Box::new(jwt)),
+        AuthenticatorKind::Users,
+    ];
+    let auth = auth(&with(kinds)).await;
+    assert!(
+        knock(&auth, &connect(Some("joe"), Some("pencil")))
+            .await
+            .is_ok()
+    );
+    let key = jsonwebtoken::EncodingKey::from_secret(b"geheim-geheim-geheim-geheim-geheim");
+    let token = |exp: u64| {
+        let claims = serde_json::json!({"sub": "device", "exp": exp});
+        jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap()
+    };
+    let good = token(4_000_000_000);
+    let entry = knock(&auth, &connect(Some("x"), Some(&good)))
+        .await
+        .unwrap();
+    assert_eq!(entry.admitted.username.as_deref(), Some("device"));
+    assert_eq!(entry.expires_wall_ms, Some(4_000_000_000_000));
+    let late = token(1_000);
+    let refused = knock(&auth, &connect(Some("joe"), Some(&late))).await;
+    assert_eq!(refused.err(), Some(ReasonCode::BadUserNameOrPassword));
+}
+
+#[tokio::test]
+async fn a_service_that_is_dead_slow_or_wrong_lets_nobody_in() {
+    let closed = {
+        let (url, _listener) = service(None);
+        url
+    };
+    let (silent, _kept) = service(None);
+    let (wrong, _kept2) = service(Some("{\"result\":\"yes\"}"));
+    for url in [closed, silent, wrong] {
+        let auth = auth(&with(vec![AuthenticatorKind::Http(callout(url))])).await;
+        let refused = knock(&auth, &connect(Some("joe"), Some("x"))).await;
+        assert_eq!(refused.err(), Some(ReasonCode::ServerUnavailable));
+        assert_eq!(auth.callout_counts().next().unwrap().2, 1);
+    }
+    let (yes, _kept) = service(Some("{\"result\":\"allow\",\"is_superuser\":true}"));
+    let auth1 = auth(&with(vec![AuthenticatorKind::Http(callout(yes))])).await;
+    let entry = knock(&auth1, &connect(Some("joe"), Some("x")))
+        .await
+        .unwrap();
+    assert!(entry.admitted.access.unwrap().super_user);
+    let (ignore, _kept) = service(Some("{\"result\":\"ignore\"}"));
+    let kinds = vec![
+        AuthenticatorKind::Http(callout(ignore)),
+        AuthenticatorKind::Users,
+    ];
+    let auth2 = auth(&with(kinds)).await;
+    assert!(
+        knock(&auth2, &connect(Some("joe"), Some("pencil")))
+            .await
+            .is_ok()
+    );
+    assert!(
+        knock(&auth2, &connect(Some("joe"), Some("no")))
+            .await
+            .is_err()
+    );
+}
+
+#[tokio::test]
+async fn the_banned_and_the_restless_stay_out() {
+    let settings = KeySettings {
+        flapping: Some(FlappingSettings {
+            connects_max: 3,
+            window_ms: 60_000,
+            ban_ms: 60_000,
+        }),
+        ..KeySettings::default()
+    };
+    let auth = auth(&settings).await;
+    for _ in 0..3 {
+        let entry = knock(&auth, &connect(Some("any"), None)).await.unwrap();
+        assert!(entry.admitted.access.is_none() && !entry.admitted.unnamed);
+    }
+    for _ in 0..3 {
+        let refused = knock(&auth, &connect(None, None)).await;
+        assert_eq!(refused.err(), Some(ReasonCode::Banned));
+    }
+    let bans = auth.bans.list(None, 10);
+    assert_eq!((&*bans[0].value, &*bans[0].by), ("lock", "flapping"));
+}
+
+#[tokio::test]
+async fn what_nobody_has_proved_names_nobody() {
+    // Rules are enforced; this listener asks nobody.
+    let auth = auth(&with(vec![AuthenticatorKind::Users])).await;
+    let knock = Knock {
+        authenticators: &[],
+        peer: ([127, 0, 0, 1], 5).into(),
+        certificate: None,
+        client_id: "lock",
+    };
+    let connect = connect(Some("admin"), None);
+    let entry = auth.admit(&knock, &connect, &mut Silent).await.unwrap();
+    assert!(entry.admitted.unnamed && entry.admitted.access.is_some());
+}
