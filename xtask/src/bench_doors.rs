@@ -176,7 +176,10 @@ fn ours_with(
     );
     if tls {
         let files = (certificate.certificate.display(), certificate.key.display());
-        text += &format!("certificate = \"{}\"\nkey = \"{}\"\n", files.0, files.1);
+        text = format!(
+            "{text}certificate = \"{}\"\nkey = \"{}\"\n",
+            files.0, files.1
+        );
     }
     let settings = folder.join("sluice.toml");
     std::fs::write(&settings, text)?;
@@ -204,7 +207,7 @@ fn theirs_with(
     }
     if tls {
         let files = (certificate.certificate.display(), certificate.key.display());
-        text += &format!("certfile {}\nkeyfile {}\n", files.0, files.1);
+        text = format!("{text}certfile {}\nkeyfile {}\n", files.0, files.1);
     }
     let settings = folder.join("mosquitto.conf");
     std::fs::write(&settings, text)?;

@@ -86,6 +86,9 @@ pub struct DownlinkRules {
     pub forbidden: HashSet<PartitionId, RandomState>,
 }
 
+/// Name and value of a record's header.
+pub type Header = (Box<[u8]>, Box<[u8]>);
+
 /// A record of the source.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SourceRecord {
@@ -98,7 +101,7 @@ pub struct SourceRecord {
     /// Its value, if it has one.
     pub value: Option<Box<[u8]>>,
     /// Its headers.
-    pub headers: Vec<(Box<[u8]>, Box<[u8]>)>,
+    pub headers: Vec<Header>,
 }
 
 impl SourceRecord {

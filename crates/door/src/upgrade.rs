@@ -169,9 +169,7 @@ fn stranger(headers: &HeaderMap, policy: &Policy) -> Option<&'static str> {
         value
     };
     let asked = text("Host").unwrap_or_default();
-    let Some(origin) = headers.get("Origin") else {
-        return None;
-    };
+    let origin = headers.get("Origin")?;
     let origin = origin.to_str().unwrap_or_default();
     let listed = |known: &String| known == "*" || known.eq_ignore_ascii_case(origin);
     if policy.origins.iter().any(listed) {

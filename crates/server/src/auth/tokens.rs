@@ -231,10 +231,10 @@ impl Tokens {
             return Err(TokenError::Invalid(what));
         }
         let random = self.ledger.random();
-        let id: String = random[..6]
+        let id = random[..6]
             .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+            .fold(0, |id, byte| (id << 8) | u64::from(*byte));
+        let id = format!("{id:012x}");
         let text = format!("{PREFIX}{id}_{}", secret(&*self.ledger));
         let created_ms = self.ledger.now_ms();
         let token = Token {

@@ -20,7 +20,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for what takes long, such as a backup.
 const LONG_TIMEOUT: Duration = Duration::from_hours(2);
 /// Longest silence of a stream of events; the node says every 15 seconds that it is there.
-const EVENTS_TIMEOUT: Duration = Duration::from_secs(60);
+const EVENTS_TIMEOUT: Duration = Duration::from_mins(1);
 /// Largest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 /// Longest line of a stream of events.

@@ -230,7 +230,7 @@ mod tests {
             .map(|(records, next)| (records.len(), *next))
             .collect();
         assert_eq!(made, [(1, 4), (1, 5), (1, 8), (1, 12)]);
-        let many = (0..limits::PARCEL_RECORDS_MAX as u64 + 1).map(|offset| record(offset, 1));
+        let many = (0..=(limits::PARCEL_RECORDS_MAX as u64)).map(|offset| record(offset, 1));
         let made = parcels(many.collect(), 0);
         assert_eq!(made.len(), 2);
         assert_eq!(made[0].1, limits::PARCEL_RECORDS_MAX as u64);

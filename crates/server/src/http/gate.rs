@@ -84,6 +84,10 @@ pub(super) async fn admit(State(gate): State<Gate>, mut request: Request, next: 
 }
 
 impl Gate {
+    #[expect(
+        clippy::result_large_err,
+        reason = "made once for a request, and answered at once"
+    )]
     fn caller(&self, headers: &HeaderMap) -> Result<Caller, Response> {
         let view = &self.shared.view;
         if let Some(value) = headers.get(header::AUTHORIZATION) {

@@ -81,7 +81,7 @@ impl Node {
         let copier = copied.await.map_err(|error| error.to_string())?;
         let copier = copier.map_err(|error| error.to_string())?;
         let (answer, result) = oneshot::channel();
-        let gone = |_| "the node is being stopped".to_owned();
+        let gone = |()| "the node is being stopped".to_owned();
         self.backups
             .send(Job { copier, answer })
             .map_err(|_| gone(()))?;

@@ -1,6 +1,7 @@
 //! Packets of chosen clients, told as they pass to whoever traces. Where nobody does, a worker reads
 //! one flag a packet. It must not know who listens.
 
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -178,7 +179,7 @@ fn summary(packet: &Packet<'_>) -> String {
         Packet::Publish(publish) => {
             let mut text = format!("{name} {} QoS {}", publish.topic, publish.qos as u8);
             if publish.packet_id != 0 {
-                text += &format!(" id {}", publish.packet_id);
+                let _ = write!(text, " id {}", publish.packet_id);
             }
             if publish.retain {
                 text += " retain";

@@ -288,14 +288,12 @@ impl Builder {
                 );
             }
             for text in said {
-                match Network::parse(text) {
-                    Some(network) => from.push(network),
-                    None => {
-                        let what = format!(
-                            "\"{text}\" is no address and no network, such as \"10.0.0.0/8\""
-                        );
-                        self.fault(&key, &what);
-                    }
+                if let Some(network) = Network::parse(text) {
+                    from.push(network)
+                } else {
+                    let what =
+                        format!("\"{text}\" is no address and no network, such as \"10.0.0.0/8\"");
+                    self.fault(&key, &what);
                 }
             }
         }

@@ -42,7 +42,7 @@ fn run_upgrade(input: &[u8]) {
     let policy = Policy {
         path: "/mqtt".to_owned(),
         origins: vec!["https://app.example".to_owned()],
-        local: input.len() % 2 == 0,
+        local: input.len().is_multiple_of(2),
     };
     match upgrade::accept(input, &policy) {
         Ok(Some(accepted)) => {
@@ -124,7 +124,7 @@ fn websocket_seeds() -> Vec<Vec<u8>> {
     );
     client.encode(&[0x30; 300], [9; 4], &mut frames);
     let mut server = vec![7];
-    WebSocket::new(Role::Server).encode(&[0x30; 70_000], [0; 4], &mut server);
+    WebSocket::new(Role::Server).encode(&vec![0x30; 70_000], [0; 4], &mut server);
     let mut control = vec![0];
     control.extend_from_slice(b"\x02\x81\0\0\0\0a\x89\x82\x01\x02\x03\x04hi\x80\x81\0\0\0\0b");
     control.extend_from_slice(b"\x88\x82\0\0\0\0\x03\xe8");

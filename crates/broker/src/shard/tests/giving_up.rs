@@ -187,7 +187,7 @@ fn many_overdue_deliveries_are_given_up_with_one_record_a_session() {
             recent_bytes_max: 0,
             ..BrokerSettings::default()
         };
-        let mut world = World::with(1, &hooks[..1 + usize::from(with_event)], settings);
+        let mut world = World::with(1, &hooks[..=usize::from(with_event)], settings);
         let from = world.connect("from", &v5());
         let receivers: Vec<String> = (0..30).map(|number| format!("to {number}")).collect();
         for client_id in &receivers {

@@ -1,5 +1,6 @@
 //! What goes on, as lines: what clients do, and what the program's own log says.
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -51,10 +52,10 @@ pub(super) fn log(api: &ApiArgs, json: bool) -> anyhow::Result<ExitCode> {
     each(api, json, "/api/v1/log/live", |text| {
         let line: LogLine = serde_json::from_str(text)?;
         let at = rfc3339(line.time_ms as i64);
-        let fields = line.fields.iter();
-        let fields: String = fields
-            .map(|(name, value)| format!(" {name}={value}"))
-            .collect();
+        let mut fields = String::new();
+        for (name, value) in &line.fields {
+            let _ = write!(fields, " {name}={value}");
+        }
         let said = shown(&format!("{}{fields}", line.message));
         Ok(format!(
             "{at} {:>5} {}: {said}",

@@ -146,7 +146,7 @@ impl Reception {
                 return;
             }
             Ok(Err(stopped)) => {
-                self.tell(&stopped, peer, facts);
+                tell(&stopped, peer, facts);
                 return;
             }
         };
@@ -181,7 +181,12 @@ impl Reception {
         }
         if let Some(tls) = &facts.tls {
             let config = tls.config();
-            let shake = async { opening.secure(config).await.map_err(io_error) };
+            let shake = async {
+                opening
+                    .secure(config)
+                    .await
+                    .map_err(|stopped| io_error(&stopped))
+            };
             match self.handshakes.run(from.ip(), shake).await {
                 Ok(()) => facts.counters.handshakes.add(1),
                 Err(_) => return Err(Stopped::Tls),
@@ -281,18 +286,6 @@ impl Reception {
         open > self.connections_max
             || own.is_some_and(|most| listener.counters.open.get() > u64::from(most))
     }
-
-    fn tell(&self, stopped: &Stopped, peer: SocketAddr, facts: &ListenerFacts) {
-        let (count, why) = match stopped {
-            Stopped::Gone => return,
-            Stopped::Proxy(error) => (&facts.counters.refused_proxy, error.to_string()),
-            Stopped::Tls => (&facts.counters.handshakes_failed, "no TLS".to_owned()),
-            Stopped::Upgrade(why) => (&facts.counters.upgrades_failed, (*why).to_owned()),
-            Stopped::WebSocket(why) => (&facts.counters.broken_frames, (*why).to_owned()),
-        };
-        count.add(1);
-        debug!(%peer, why, listener = facts.name, "a connection did not come in");
-    }
 }
 
 /// What a connection has said when its CONNECT, or what stands for it, is whole.
@@ -303,7 +296,19 @@ struct Introduced {
     connect: Result<usize, DecodeError>,
 }
 
-fn io_error(stopped: Stopped) -> HandshakeError {
+fn tell(stopped: &Stopped, peer: SocketAddr, facts: &ListenerFacts) {
+    let (count, why) = match stopped {
+        Stopped::Gone => return,
+        Stopped::Proxy(error) => (&facts.counters.refused_proxy, error.to_string()),
+        Stopped::Tls => (&facts.counters.handshakes_failed, "no TLS".to_owned()),
+        Stopped::Upgrade(why) => (&facts.counters.upgrades_failed, (*why).to_owned()),
+        Stopped::WebSocket(why) => (&facts.counters.broken_frames, (*why).to_owned()),
+    };
+    count.add(1);
+    debug!(%peer, why, listener = facts.name, "a connection did not come in");
+}
+
+fn io_error(stopped: &Stopped) -> HandshakeError {
     HandshakeError::Failed(std::io::Error::other(format!("{stopped:?}")))
 }
 

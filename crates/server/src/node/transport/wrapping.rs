@@ -170,10 +170,10 @@ impl Wrapping {
         if let Some(websocket) = &mut self.websocket {
             websocket.close(CloseCode::Normal, NO_KEY, &mut close);
         }
-        if close.is_empty() || self.append(&close) {
-            if let Some(secure) = &mut self.secure {
-                secure.close(&mut self.unsent);
-            }
+        if (close.is_empty() || self.append(&close))
+            && let Some(secure) = &mut self.secure
+        {
+            secure.close(&mut self.unsent);
         }
     }
 
