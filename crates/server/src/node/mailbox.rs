@@ -183,6 +183,8 @@ pub struct Mailbox {
     thread: OnceLock<Thread>,
     /// Bytes of commits put here and not yet handled.
     lag_bytes: AtomicU64,
+    /// The worker has ended; changed while the letters are held.
+    closed: AtomicBool,
     waker: Waker,
 }
 
@@ -197,14 +199,27 @@ impl Mailbox {
             flushed: AtomicBool::new(false),
             thread: OnceLock::new(),
             lag_bytes: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
             waker,
         }
     }
 
     /// Puts letters and wakes the worker if it sleeps.
     pub fn put(&self, fill: impl FnOnce(&mut Letters)) {
-        fill(&mut self.lock());
+        let mut letters = self.lock();
+        fill(&mut letters);
+        if self.closed.load(Ordering::Relaxed) {
+            letters.asks.clear();
+        }
+        drop(letters);
         self.nudge();
+    }
+
+    /// The worker has ended: whoever asked, or asks from now on, learns that nobody answers.
+    pub fn close(&self) {
+        let mut letters = self.lock();
+        self.closed.store(true, Ordering::Relaxed);
+        letters.asks.clear();
     }
 
     /// Puts commits, in the order of the log. Where nobody waits for any of them before the flush,
@@ -330,6 +345,24 @@ mod tests {
         let poll = mio::Poll::new().unwrap();
         let waker = Waker::new(poll.registry(), mio::Token(0)).unwrap();
         (poll, Mailbox::new(waker))
+    }
+
+    #[test]
+    fn who_asks_a_worker_that_has_ended_learns_that_nobody_answers() {
+        let (_poll, mailbox) = mailbox();
+        let ask = || {
+            let (answer, result) = oneshot::channel();
+            mailbox.put(|letters| letters.asks.push(Ask::Stats { answer }));
+            result
+        };
+        let (mut before, ended) = (ask(), oneshot::error::TryRecvError::Closed);
+        assert_eq!(
+            before.try_recv().err(),
+            Some(oneshot::error::TryRecvError::Empty)
+        );
+        mailbox.close();
+        assert_eq!(before.try_recv().err(), Some(ended.clone()));
+        assert_eq!(ask().try_recv().err(), Some(ended));
     }
 
     #[test]

@@ -488,6 +488,9 @@ impl Threads {
             // A panic ends the process, so a thread that is gone has ended well.
             let _ = worker.join();
         }
+        for mailbox in mailboxes {
+            mailbox.close();
+        }
         let (answer, closed) = std::sync::mpsc::channel();
         door.send(Request::Stop { shards_at, answer });
         if let Ok(Ok(())) = closed.recv() {
