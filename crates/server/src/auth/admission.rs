@@ -53,7 +53,7 @@ struct Authenticator {
 enum Kind {
     Users,
     Jwt(Arc<Jwt>),
-    Http(Callout),
+    Http(Box<Callout>),
     Certificate(CertificateSettings),
 }
 
@@ -145,10 +145,10 @@ pub struct AuthValues {
 enum No {
     Overload,
     Banned,
-    NoCredentials,
+    Missing,
     WrongCredentials,
     TooManyAttempts,
-    NoAnswer,
+    Unanswered,
     Method,
     Flapping,
 }
@@ -158,9 +158,9 @@ impl No {
         match self {
             Self::Overload => ReasonCode::QuotaExceeded,
             Self::Banned | Self::Flapping => ReasonCode::Banned,
-            Self::NoCredentials => ReasonCode::NotAuthorized,
+            Self::Missing => ReasonCode::NotAuthorized,
             Self::WrongCredentials | Self::TooManyAttempts => ReasonCode::BadUserNameOrPassword,
-            Self::NoAnswer => ReasonCode::ServerUnavailable,
+            Self::Unanswered => ReasonCode::ServerUnavailable,
             Self::Method => ReasonCode::BadAuthenticationMethod,
         }
     }
@@ -204,7 +204,7 @@ impl Auth {
             let kind = match &one.kind {
                 AuthenticatorKind::Users => Kind::Users,
                 AuthenticatorKind::Jwt(settings) => Kind::Jwt(Arc::new(Jwt::new(settings)?)),
-                AuthenticatorKind::Http(settings) => Kind::Http(Callout::new(settings)?),
+                AuthenticatorKind::Http(settings) => Kind::Http(Box::new(Callout::new(settings)?)),
                 AuthenticatorKind::Certificate(settings) => Kind::Certificate(settings.clone()),
             };
             authenticators.push(Authenticator {
@@ -349,7 +349,7 @@ impl Auth {
     ) -> Result<Entry, ReasonCode> {
         let judged = self.judge(knock, connect, exchange);
         let judged = tokio::time::timeout(ADMISSION_MAX, judged).await;
-        judged.unwrap_or(Err(No::NoAnswer)).map_err(|no| {
+        judged.unwrap_or(Err(No::Unanswered)).map_err(|no| {
             self.counts.refused[no as usize].fetch_add(1, Ordering::Relaxed);
             tracing::debug!(
                 peer = %knock.peer,
@@ -449,7 +449,7 @@ impl Auth {
             }
         }
         Err(if missing {
-            No::NoCredentials
+            No::Missing
         } else {
             No::WrongCredentials
         })
@@ -521,7 +521,7 @@ impl Auth {
             user: UserProperties::EMPTY,
         })
         .encode(Version::V5, &mut packet);
-        let last = exchange.exchange(packet).await.ok_or(No::NoCredentials)?;
+        let last = exchange.exchange(packet).await.ok_or(No::Missing)?;
         let data = waiting.finish(&self.users, address, &last).map_err(wrong)?;
         Ok(Box::new(Known {
             user_name: Some(name),
@@ -646,7 +646,7 @@ impl Auth {
 
 /// Whether a name may be one: what an HTTP service or a token says goes into records and topics.
 fn sound(name: &str) -> bool {
-    name.len() <= usize::from(u16::MAX) && !name.chars().any(char::is_control)
+    u16::try_from(name.len()).is_ok() && !name.chars().any(char::is_control)
 }
 
 /// A JSON Web Token.
@@ -674,7 +674,7 @@ async fn by_token(jwt: &Jwt, knock: &Knock<'_>, connect: &Connect<'_>) -> Outcom
             ..Known::default()
         })),
         Err(Refused::NoToken) => Outcome::Ignored,
-        Err(Refused::NoKeys) => Outcome::No(No::NoAnswer),
+        Err(Refused::NoKeys) => Outcome::No(No::Unanswered),
         Err(Refused::Wrong(why)) => {
             tracing::info!(peer = %knock.peer, why, "a token was refused");
             Outcome::No(No::WrongCredentials)
@@ -709,15 +709,15 @@ async fn by_callout(callout: &Callout, knock: &Knock<'_>, connect: &Connect<'_>)
                 return Outcome::No(No::WrongCredentials);
             }
             Outcome::Known(Box::new(Known {
-                super_user,
                 rules,
+                super_user,
                 expires_s,
                 ..Known::default()
             }))
         }
         Some(Answer::Deny) => Outcome::No(No::WrongCredentials),
         Some(Answer::Ignore) => Outcome::Ignored,
-        None => Outcome::No(No::NoAnswer),
+        None => Outcome::No(No::Unanswered),
     }
 }
 

@@ -15,6 +15,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
@@ -124,41 +125,25 @@ pub fn check(settings: &CalloutSettings) -> Result<(), String> {
 /// They cannot be read.
 pub fn client(ca: Option<&std::path::Path>) -> Result<HttpClient, String> {
     let builder = HttpsConnectorBuilder::new();
-    let builder = match ca {
-        Some(path) => {
-            let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-            let mut roots = rustls::RootCertStore::empty();
-            let all = CertificateDer::pem_file_iter(path).map_err(|error| wrong(&error))?;
-            for one in all {
-                let one = one.map_err(|error| wrong(&error))?;
-                roots.add(one).map_err(|error| wrong(&error))?;
-            }
-            if roots.is_empty() {
-                return Err(wrong(&"has no certificate"));
-            }
-            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-            let config = rustls::ClientConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()
-                .map_err(|error| wrong(&error))?
-                .with_root_certificates(roots)
-                .with_no_client_auth();
-            builder.with_tls_config(config)
+    let builder = if let Some(path) = ca {
+        let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+        let mut roots = RootCertStore::empty();
+        let all = CertificateDer::pem_file_iter(path).map_err(|error| wrong(&error))?;
+        for one in all {
+            let one = one.map_err(|error| wrong(&error))?;
+            roots.add(one).map_err(|error| wrong(&error))?;
         }
-        None => {
-            let provider = rustls::crypto::aws_lc_rs::default_provider();
+        if roots.is_empty() {
+            return Err(wrong(&"has no certificate"));
+        }
+        builder.with_tls_config(trusting(roots)?)
+    } else {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        if let Ok(builder) = builder.with_provider_and_native_roots(provider) {
+            builder
+        } else {
             // Without certificates of a system only https fails, and says so.
-            match builder.with_provider_and_native_roots(provider) {
-                Ok(builder) => builder,
-                Err(_) => {
-                    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-                    let config = rustls::ClientConfig::builder_with_provider(provider)
-                        .with_safe_default_protocol_versions()
-                        .map_err(|error| error.to_string())?
-                        .with_root_certificates(rustls::RootCertStore::empty())
-                        .with_no_client_auth();
-                    HttpsConnectorBuilder::new().with_tls_config(config)
-                }
-            }
+            HttpsConnectorBuilder::new().with_tls_config(trusting(RootCertStore::empty())?)
         }
     };
     let connector = builder.https_or_http().enable_http1().build();
@@ -166,6 +151,15 @@ pub fn client(ca: Option<&std::path::Path>) -> Result<HttpClient, String> {
     pool.pool_idle_timeout(Duration::from_secs(30));
     pool.pool_max_idle_per_host(64);
     Ok(pool.build(connector))
+}
+
+/// TLS that takes the certificates that come from `roots`.
+fn trusting(roots: RootCertStore) -> Result<ClientConfig, String> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// A URL with a host, `http` or `https`.

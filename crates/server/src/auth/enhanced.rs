@@ -60,15 +60,11 @@ impl Exchange {
         address: IpAddr,
         last: &[u8],
     ) -> Result<Vec<u8>, ReasonCode> {
-        match self.challenge.verify(last) {
-            Ok(told) => {
-                users.succeeded(&self.name, address);
-                Ok(told.into_bytes())
-            }
-            Err(_) => {
-                users.failed(&self.name, address);
-                Err(ReasonCode::NotAuthorized)
-            }
+        if let Ok(told) = self.challenge.verify(last) {
+            users.succeeded(&self.name, address);
+            return Ok(told.into_bytes());
         }
+        users.failed(&self.name, address);
+        Err(ReasonCode::NotAuthorized)
     }
 }

@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn who_comes_too_often_within_the_window_is_found() {
-        let mut flapping = Flapping::new(3, Duration::from_secs(60));
+        let mut flapping = Flapping::new(3, Duration::from_mins(1));
         let start = Instant::now();
         let at = |s: u64| start + Duration::from_secs(s);
         assert!(!flapping.came("a", at(0)) && !flapping.came("a", at(1)));
@@ -86,14 +86,14 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let mut flapping = Flapping::new(3, Duration::from_secs(60));
+        let mut flapping = Flapping::new(3, Duration::from_mins(1));
         let now = Instant::now();
         for n in 0..FLAPPING_CLIENTS_MAX + 10 {
             assert!(!flapping.came(&n.to_string(), now));
         }
         assert!(flapping.seen.len() <= FLAPPING_CLIENTS_MAX);
         assert!(flapping.order.len() <= FLAPPING_CLIENTS_MAX);
-        let mut one = Flapping::new(1, Duration::from_secs(60));
+        let mut one = Flapping::new(1, Duration::from_mins(1));
         for n in 0..10 * FLAPPING_CLIENTS_MAX as u32 {
             one.came("same", now + Duration::from_millis(u64::from(n)));
         }

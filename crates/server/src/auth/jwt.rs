@@ -45,7 +45,7 @@ struct KeySet {
 
 enum Place {
     File(std::path::PathBuf),
-    Url(Uri, HttpClient),
+    Url(Uri, Box<HttpClient>),
 }
 
 /// Whom a token lets in.
@@ -303,7 +303,7 @@ impl KeySet {
         let remote = from.starts_with("http://") || from.starts_with("https://");
         let mut known = JwkSet { keys: Vec::new() };
         let from = if remote {
-            Place::Url(uri(from)?, client(ca)?)
+            Place::Url(uri(from)?, Box::new(client(ca)?))
         } else {
             let path = std::path::PathBuf::from(from);
             known = parse(&read_file(&path)?)?;

@@ -308,22 +308,21 @@ fn emqx_4(text: &str) -> anyhow::Result<Read> {
                 };
                 imported.sound().then_some(imported)
             });
-        match hash {
-            Some(hash) => read.users.push(ImportedUser {
-                name: row.login,
-                hash,
-            }),
-            None => {
-                let what = "the hash is none of SHA-256 with a salt of four bytes";
-                read.wrong.push(format!("user {}: {what}", row.login));
-            }
-        }
+        let Some(hash) = hash else {
+            let what = "the hash is none of SHA-256 with a salt of four bytes";
+            read.wrong.push(format!("user {}: {what}", row.login));
+            continue;
+        };
+        read.users.push(ImportedUser {
+            name: row.login,
+            hash,
+        });
     }
     Ok(read)
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
-    if !text.is_ascii() || text.len() % 2 != 0 {
+    if !text.is_ascii() || !text.len().is_multiple_of(2) {
         return None;
     }
     let byte = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).ok();

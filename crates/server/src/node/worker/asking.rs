@@ -67,7 +67,7 @@ impl Worker {
     pub(super) fn reauthenticate(&mut self) {
         for asked in std::mem::take(&mut self.parts.out.reauthentications) {
             let conn = asked.conn;
-            let judged = self.judge(asked);
+            let judged = self.judge(&asked);
             let judged = match &judged {
                 Ok((false, data)) => Reauthenticated::Continue(data),
                 Ok((true, data)) => Reauthenticated::Done(data),
@@ -78,7 +78,7 @@ impl Worker {
     }
 
     /// Whether the exchange is complete, and what the client is told.
-    fn judge(&mut self, asked: Reauthentication) -> Result<(bool, Vec<u8>), ReasonCode> {
+    fn judge(&mut self, asked: &Reauthentication) -> Result<(bool, Vec<u8>), ReasonCode> {
         let auth = self.parts.auth.get().ok_or(ReasonCode::NotAuthorized)?;
         let users = auth.users();
         if asked.begins {
