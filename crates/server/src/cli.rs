@@ -1,5 +1,6 @@
 //! The command line: one table of verbs. What a verb does stands in its file under `command`.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -53,8 +54,10 @@ pub fn main() -> ExitCode {
         Verb::Token(args) => token::run(&args),
         Verb::Ctl(args) => ctl::run(&args),
         Verb::Completions { shell } => {
-            let mut out = std::io::stdout().lock();
-            clap_complete::generate(shell, &mut Cli::command(), "sluice", &mut out);
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "sluice", &mut script);
+            // That nobody reads to the end is no failure.
+            let _ = std::io::stdout().write_all(&script);
             Ok(ExitCode::SUCCESS)
         }
     };
