@@ -46,7 +46,7 @@ pub(super) struct Gate {
 pub(super) async fn admit(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     let caller = match gate.caller(request.headers()) {
         Ok(caller) => caller,
-        Err(refused) => return refused,
+        Err(refused) => return *refused,
     };
     if caller.role < gate.role {
         let detail = format!(
@@ -57,38 +57,45 @@ pub(super) async fn admit(State(gate): State<Gate>, mut request: Request, next: 
         );
         return Problem::new(StatusCode::FORBIDDEN, detail).into_response();
     }
-    let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
-    let peer = request.extensions().get::<PeerAddress>().map(|peer| peer.0);
-    let asked = changes.then(|| (request.method().clone(), request.uri().path().to_owned()));
     request.extensions_mut().insert(caller.clone());
-    let mut response = next.run(request).await;
-    if let Some((method, path)) = asked {
-        let note = response.extensions_mut().remove::<Note>();
-        let now_ms = wall_ms();
-        gate.shared
-            .view
-            .audit(AuditRow {
-                time: super::time::rfc3339(now_ms as i64),
-                time_ms: now_ms,
-                by: caller.name,
-                role: caller.role,
-                peer: peer.map(|peer| peer.to_string()),
-                method: method.to_string(),
-                path,
-                what: note.map(|note| note.0),
-                status: response.status().as_u16(),
-            })
-            .await;
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return next.run(request).await;
     }
+    // In a task of its own: whoever hangs up does not keep a change from being written down.
+    let changed = tokio::spawn(change(gate.shared, caller, request, next));
+    changed.await.unwrap_or_else(|_| {
+        let detail = "the change was interrupted";
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail).into_response()
+    })
+}
+
+/// Makes a change and writes it down, whatever became of it.
+async fn change(shared: Shared, caller: Caller, request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<PeerAddress>().map(|peer| peer.0);
+    let (method, path) = (
+        request.method().to_string(),
+        request.uri().path().to_owned(),
+    );
+    let mut response = next.run(request).await;
+    let note = response.extensions_mut().remove::<Note>();
+    let now_ms = wall_ms();
+    let row = AuditRow {
+        time: super::time::rfc3339(now_ms as i64),
+        time_ms: now_ms,
+        by: caller.name,
+        role: caller.role,
+        peer: peer.map(|peer| peer.to_string()),
+        method,
+        path,
+        what: note.map(|note| note.0),
+        status: response.status().as_u16(),
+    };
+    shared.view.audit(row).await;
     response
 }
 
 impl Gate {
-    #[expect(
-        clippy::result_large_err,
-        reason = "made once for a request, and answered at once"
-    )]
-    fn caller(&self, headers: &HeaderMap) -> Result<Caller, Response> {
+    fn caller(&self, headers: &HeaderMap) -> Result<Caller, Box<Response>> {
         let view = &self.shared.view;
         if let Some(value) = headers.get(header::AUTHORIZATION) {
             let bearer = value
@@ -101,21 +108,21 @@ impl Gate {
                     name: bearer.name,
                     role: bearer.role,
                 }),
-                None => Err(unknown(
+                None => Err(Box::new(unknown(
                     "this is no token of this node, or its time is over",
-                )),
+                ))),
             };
         }
         if self.door.local && view.users().is_empty() && view.tokens().is_empty() {
-            local::only_local(headers).map_err(axum::response::IntoResponse::into_response)?;
+            local::only_local(headers).map_err(|problem| Box::new(problem.into_response()))?;
             return Ok(Caller {
                 name: "loopback".to_owned(),
                 role: Role::Admin,
             });
         }
-        Err(unknown(
+        Err(Box::new(unknown(
             "this needs a token: Authorization: Bearer sluice_...; `sluice token add` makes one",
-        ))
+        )))
     }
 }
 
