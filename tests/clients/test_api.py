@@ -148,6 +148,37 @@ def test_a_client_is_traced_shown_and_kicked(node):
     client.loop_stop()
 
 
+def test_a_denied_publish_and_a_ban(tmp_path):
+    config = """
+[[authorization.rule]]
+effect = "deny"
+actions = ["publish"]
+filters = ["secret/#"]
+"""
+    node = Node(tmp_path, config).start()
+    try:
+        assert node.ask("POST", "/publish", {"topic": "secret/a", "qos": 1})[0] == 403
+        assert node.ask("POST", "/publish", {"topic": "open/a", "qos": 1})[0] == 200
+        node.ctl("bans", "add", "client_id", "lock", "--reason", "stolen", "--expires", "1d")
+        assert "stolen" in node.ctl("bans")
+        client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, "lock", reconnect_on_failure=False)
+        refused, answered = [], threading.Event()
+
+        def connected(_client, _data, _flags, reason, _properties):
+            refused.append(reason.is_failure)
+            answered.set()
+
+        client.on_connect = connected
+        client.connect("127.0.0.1", node.mqtt)
+        client.loop_start()
+        assert answered.wait(10) and refused == [True]
+        client.loop_stop()
+        node.ctl("bans", "delete", "client_id:lock")
+        assert node.ask("GET", "/bans")[1]["items"] == []
+    finally:
+        node.kill()
+
+
 def test_a_backup_under_load_has_all_that_was_acknowledged_before_it(node, tmp_path):
     acked, going = [], threading.Event()
     going.set()

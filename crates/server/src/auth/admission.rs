@@ -190,6 +190,20 @@ struct Known {
 }
 
 impl Auth {
+    /// Whether a rule of the node denies a publish that comes through no MQTT connection. Who may
+    /// publish so at all was asked for a token; where no rule says anything, that is enough.
+    pub fn denies_publish(&self, client_id: &str, username: &str, topic: &str) -> bool {
+        let subject = broker::access::Subject {
+            client_id,
+            username,
+            address: None,
+        };
+        let said = self
+            .rules
+            .decide(&subject, broker::access::Action::Publish, topic);
+        said == Some(broker::access::Effect::Deny)
+    }
+
     /// Made of the settings.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 
 mod audit;
 pub mod backup;
+mod bans;
 mod clients;
 mod events;
 mod gate;
@@ -206,6 +207,7 @@ fn everything(routes: &mut Routes) {
     hooks::routes(routes);
     trace::routes(routes);
     backup::routes(routes);
+    bans::routes(routes);
     users::routes(routes);
     tokens::routes(routes);
 }

@@ -13,6 +13,7 @@ use super::view::{
     PropertyRow, RetainedMessage, RetainedRow, Status, StreamRow, SubscriptionRow, Telling,
     WillRow,
 };
+use crate::auth::{Ban, BanError, BanKind};
 use crate::kafka::FrontDoor;
 use crate::metrics::{Snapshot, exposition};
 use crate::node::{
@@ -294,6 +295,18 @@ impl NodeView for ServedNode {
             let settings = settings.map_err(HookChangeError::Invalid)?;
             self.node.reload_hooks(&settings).await
         })
+    }
+
+    fn bans(&self) -> Vec<Ban> {
+        self.node.auth.bans.list(None, usize::MAX)
+    }
+
+    fn ban(&self, ban: Ban) -> Telling<'_, Result<Ban, BanError>> {
+        Box::pin(self.node.ban(ban))
+    }
+
+    fn unban(&self, kind: BanKind, value: String) -> Telling<'_, Result<(), BanError>> {
+        Box::pin(async move { self.node.auth.bans.remove(kind, &value).await })
     }
 
     fn trace(&self, query: TraceQuery) -> Option<Tracing> {

@@ -6,8 +6,8 @@ use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 
 use super::{
-    backup, clients, hooks, lists, live, logs, publish, records, retained, running, tokens, trace,
-    users,
+    backup, bans, clients, hooks, lists, live, logs, publish, records, retained, running, tokens,
+    trace, users,
 };
 
 #[derive(OpenApi)]
@@ -26,6 +26,9 @@ use super::{
         hooks::hooks, hooks::reload, hooks::enable, hooks::disable,
         trace::trace,
         backup::backup,
+        bans::bans,
+        bans::add,
+        bans::delete,
         records::records,
         live::live, live::history, live::tail,
         publish::publish, publish::publish_batch,

@@ -23,6 +23,7 @@ struct Told {
     tokens: Tokens,
     audited: Mutex<Vec<AuditRow>>,
     traces: crate::node::Traces,
+    bans: Mutex<Vec<crate::auth::Ban>>,
 }
 
 fn told<T: Send + 'static>(answer: T) -> Telling<'static, T> {
@@ -182,6 +183,31 @@ impl NodeView for Told {
         told(Ok(()))
     }
 
+    fn bans(&self) -> Vec<crate::auth::Ban> {
+        self.bans.lock().unwrap().clone()
+    }
+
+    fn ban(
+        &self,
+        ban: crate::auth::Ban,
+    ) -> Telling<'_, Result<crate::auth::Ban, crate::auth::BanError>> {
+        self.bans.lock().unwrap().push(ban.clone());
+        told(Ok(ban))
+    }
+
+    fn unban(
+        &self,
+        kind: crate::auth::BanKind,
+        value: String,
+    ) -> Telling<'_, Result<(), crate::auth::BanError>> {
+        let mut bans = self.bans.lock().unwrap();
+        let at = bans
+            .iter()
+            .position(|ban| ban.kind == kind && ban.value == value);
+        let gone = at.map(|at| bans.remove(at)).map(|_| ());
+        told(gone.ok_or(crate::auth::BanError::Unknown))
+    }
+
     fn trace(&self, query: crate::node::TraceQuery) -> Option<crate::node::Tracing> {
         Some(self.traces.follow(query))
     }
@@ -221,6 +247,7 @@ impl Server {
             tokens: crate::auth::tokens_in_memory(),
             audited: Mutex::default(),
             traces: crate::node::Traces::default(),
+            bans: Mutex::default(),
         });
         let (stop, stopped) = watch::channel(false);
         let api = Api::new(Arc::clone(&view) as Arc<dyn NodeView>, 2, stopped.clone());
@@ -617,6 +644,28 @@ async fn messages_are_published_alone_and_together() {
     assert_eq!(code, 413);
     let rows = server.view.audited.lock().unwrap();
     assert_eq!(rows[0].what.as_deref(), Some("topic a/b"));
+}
+
+#[tokio::test]
+async fn who_is_banned_is_listed_and_let_in_again() {
+    let server = Server::start().await;
+    let ban = meant("{\"kind\":\"address\",\"value\":\"10.0.0.0/8\",\"reason\":\"noise\"}");
+    let (code, _, body) = server.send("POST", "/api/v1/bans", &ban).await;
+    assert_eq!(code, 201, "{body}");
+    let wrong = meant("{\"kind\":\"colour\",\"value\":\"blue\"}");
+    assert_eq!(server.send("POST", "/api/v1/bans", &wrong).await.0, 400);
+    let (_, _, body) = server.ask("GET", "/api/v1/bans?filter=noise").await;
+    let page: Page<bans::BanRow> = serde_json::from_str(&body).unwrap();
+    assert_eq!(page.items[0].by, "loopback");
+    for (id, expected) in [("user:joe", 404), ("x", 404), ("address:10.0.0.0%2F8", 204)] {
+        let path = format!("/api/v1/bans/{id}");
+        assert_eq!(
+            server.send("DELETE", &path, &meant("")).await.0,
+            expected,
+            "{id}"
+        );
+    }
+    assert!(server.view.bans.lock().unwrap().is_empty());
 }
 
 #[tokio::test]

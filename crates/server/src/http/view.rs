@@ -71,6 +71,19 @@ pub trait NodeView: Send + Sync + 'static {
     fn reload_hooks(&self) -> Telling<'_, Result<(), crate::node::HookChangeError>>;
     /// Begins to trace; `None` where there is nothing to trace.
     fn trace(&self, query: crate::node::TraceQuery) -> Option<crate::node::Tracing>;
+    /// Who is kept out.
+    fn bans(&self) -> Vec<crate::auth::Ban>;
+    /// Keeps somebody out.
+    fn ban(
+        &self,
+        ban: crate::auth::Ban,
+    ) -> Telling<'_, Result<crate::auth::Ban, crate::auth::BanError>>;
+    /// Lets somebody in again.
+    fn unban(
+        &self,
+        kind: crate::auth::BanKind,
+        value: String,
+    ) -> Telling<'_, Result<(), crate::auth::BanError>>;
     /// Copies the data directory.
     fn backup(&self, dir: std::path::PathBuf) -> Telling<'_, Result<crate::node::Backup, String>>;
     /// Writes down a change.

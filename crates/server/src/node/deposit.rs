@@ -166,6 +166,16 @@ impl Node {
                 answers.push(Err(DepositError::Invalid(fault)));
                 continue;
             }
+            let Deposit {
+                client_id,
+                username,
+                topic,
+                ..
+            } = &message;
+            if self.auth.denies_publish(client_id, username, topic) {
+                answers.push(Err(DepositError::NotAuthorized));
+                continue;
+            }
             let (answer, result) = oneshot::channel();
             let home = self.home(&message.client_id);
             home.put(|letters| {

@@ -41,7 +41,7 @@ pub struct PublishArgs {
 /// Who is kept out, and for how long.
 #[derive(Debug, Args)]
 pub struct BanArgs {
-    /// client, user or address
+    /// client_id, user or address
     kind: String,
     /// Client id, user name, address or network
     value: String,
