@@ -152,8 +152,8 @@ def test_a_denied_publish_and_a_ban(tmp_path):
     config = """
 [[authorization.rule]]
 effect = "deny"
-actions = ["publish"]
-filters = ["secret/#"]
+action = "publish"
+filter = ["secret/#"]
 """
     node = Node(tmp_path, config).start()
     try:
