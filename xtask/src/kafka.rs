@@ -416,8 +416,12 @@ impl Cluster {
             .map(|port| format!("127.0.0.1:{port}"))
             .collect();
         fs::write(self.folder.join("bootstrap"), addresses.join(","))?;
-        fs::write(self.folder.join("doors"), doors)?;
-        for address in &addresses {
+        fs::write(self.folder.join("doors"), &doors)?;
+        // By the nodes' own listeners: what clients are told of need not lead anywhere yet.
+        let internal = doors
+            .lines()
+            .filter_map(|door| door.strip_prefix("INTERNAL "));
+        for address in internal {
             if let Err(error) = self.wait(address) {
                 self.stop()?;
                 return Err(error);
@@ -452,6 +456,7 @@ impl Cluster {
         );
         let mut advertised =
             format!("PLAINTEXT://127.0.0.1:{told},INTERNAL://127.0.0.1:{internal}");
+        doors.extend([format!("INTERNAL 127.0.0.1:{internal}").as_str(), "\n"]);
         let mut secure = String::new();
         if layout.secure {
             for door in kafka_secure::DOORS {

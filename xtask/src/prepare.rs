@@ -18,7 +18,6 @@ const DEBIAN: &[(&str, &str)] = &[
     ("npm", "npm"),
     ("chromium", "chromium"),
     ("openssl", "openssl"),
-    ("perl", "perl"),
 ];
 
 /// The programs of the virtual environment.
@@ -39,7 +38,7 @@ pub fn prepare() -> anyhow::Result<()> {
     println!("The tests need, and this step installs where absent (about a minute, or three when");
     println!("nothing is there):");
     println!("  Debian   mosquitto, mosquitto-clients, kcat, python3, python3-venv, nodejs, npm,");
-    println!("           chromium, openssl, perl (OpenSSL's build, for the mirror over TLS)");
+    println!("           chromium, openssl");
     println!(
         "           missing now: {}",
         if missing.is_empty() {

@@ -1,12 +1,12 @@
 //! `cargo xtask soak NAME`: the checks that are too long for every change, in full. The short form
-//! of each is part of `cargo xtask test`.
+//! of each but the mirror's is part of `cargo xtask test`.
 
 use anyhow::bail;
 
 use crate::kafka;
 use crate::prepare::{prepare, python};
 use crate::process::{command, root, run, target};
-use crate::test::{build_program, pytest_mirror};
+use crate::test::pytest_mirror;
 
 /// Runs one long check.
 pub fn soak(arguments: &[String]) -> anyhow::Result<()> {
@@ -28,7 +28,7 @@ pub fn soak(arguments: &[String]) -> anyhow::Result<()> {
 /// commands on their way to devices.
 fn kill(tests: &str) -> anyhow::Result<()> {
     prepare()?;
-    run(build_program())?;
+    run(command("cargo", &["build", "--package", "server"]))?;
     let mut pytest = command(python(), &["-m", "pytest", "-q", "-s", "-rA"]);
     pytest.arg(root().join("tests/clients").join(tests));
     pytest
@@ -43,7 +43,10 @@ fn kill(tests: &str) -> anyhow::Result<()> {
 fn mirror() -> anyhow::Result<()> {
     prepare()?;
     kafka::prepare()?;
-    run(build_program())?;
+    run(command(
+        "cargo",
+        &["build", "--package", "server", "--features", "kafka-tls"],
+    ))?;
     let mut pytest = pytest_mirror();
     pytest
         .args(["-s", "-rA"])

@@ -11,9 +11,9 @@ pub fn test() -> anyhow::Result<()> {
     prepare()?;
     let mut outcomes = vec![suite(
         "cargo test --workspace",
-        cargo(&["test", "--workspace", "--no-fail-fast"]),
+        command("cargo", &["test", "--workspace", "--no-fail-fast"]),
     )?];
-    run(build_program())?;
+    run(command("cargo", &["build", "--package", "server"]))?;
     outcomes.push(suite(
         "whole program: mosquitto, Paho, kill -9",
         pytest("not kafka"),
@@ -30,28 +30,11 @@ pub fn test() -> anyhow::Result<()> {
         "whole program: the console in Chromium",
         node("tests/console", "console.test.mjs"),
     )?);
-    outcomes.push(suite(
-        "whole program: mirror into Apache Kafka",
-        pytest_mirror(),
-    )?);
     table(&outcomes);
     if outcomes.iter().any(|outcome| !outcome.good) {
         bail!("some suites failed; the table above names them");
     }
     Ok(())
-}
-
-/// Cargo with the feature that tests need besides the default ones: lints, tests and the program
-/// under test share it, so that each dependency is built once.
-pub fn cargo(arguments: &[&str]) -> std::process::Command {
-    let mut cargo = command("cargo", arguments);
-    cargo.args(["--features", "server/kafka-tls"]);
-    cargo
-}
-
-/// Builds `target/debug/sluice`.
-pub fn build_program() -> std::process::Command {
-    cargo(&["build", "--package", "server"])
 }
 
 /// The tests with that mark, against the debug binary.

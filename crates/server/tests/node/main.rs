@@ -483,7 +483,7 @@ async fn beyond_the_connection_limit_a_client_is_told_to_come_later() {
             .write_all(&[0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 60, 0, 0, 0])
             .unwrap();
         late.expect(|packet| match packet {
-            Packet::Connack(it) => assert_eq!(it.reason, ReasonCode::ServerBusy),
+            Packet::Connack(it) => assert_eq!(it.reason, ReasonCode::QuotaExceeded),
             other => panic!("CONNACK expected, not {other:?}"),
         });
         late.expect_close();
