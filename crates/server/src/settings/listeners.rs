@@ -289,7 +289,7 @@ impl Builder {
             }
             for text in said {
                 if let Some(network) = Network::parse(text) {
-                    from.push(network)
+                    from.push(network);
                 } else {
                     let what =
                         format!("\"{text}\" is no address and no network, such as \"10.0.0.0/8\"");
