@@ -33,7 +33,9 @@ class Device(threading.Thread):
             self.fault = fault
 
     def connection(self):
-        waiting = {}
+        # An answer may come before `publish` has said which number it is for. Paho calls back with
+        # locks held that `publish` takes: nothing is published while `changed` is held.
+        waiting, early = {}, {}
         lost = threading.Event()
         client = paho.Client(
             paho.CallbackAPIVersion.VERSION2, client_id=self.name_, protocol=paho.MQTTv5, reconnect_on_failure=False
@@ -42,9 +44,12 @@ class Device(threading.Thread):
 
         def on_publish(_client, _userdata, mid, reason, _properties):
             with self.changed:
-                number = waiting.pop(mid, None)
-                if number is not None and not reason.is_failure:
-                    self.acked.add(number)
+                if mid not in waiting:
+                    early[mid] = not reason.is_failure
+                else:
+                    number = waiting.pop(mid)
+                    if not reason.is_failure:
+                        self.acked.add(number)
                 self.changed.notify_all()
 
         def on_disconnect(*_):
@@ -64,10 +69,14 @@ class Device(threading.Thread):
                         return
                     if len(waiting) >= WINDOW or lost.is_set():
                         continue
-                    number = self.sent
-                    self.sent += 1
-                    mid = client.publish(self.topic, b"%d" % number, qos=1).mid
-                    waiting[mid] = number
+                number = self.sent
+                self.sent += 1
+                mid = client.publish(self.topic, b"%d" % number, qos=1).mid
+                with self.changed:
+                    if mid not in early:
+                        waiting[mid] = number
+                    elif early.pop(mid):
+                        self.acked.add(number)
                 if self.pause:
                     self.ending.wait(self.pause)
         finally:
