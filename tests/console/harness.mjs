@@ -2,7 +2,7 @@
 // page that a test opens is watched: errors, broken policies and requests to other hosts fail it.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -11,7 +11,8 @@ import { createInterface } from "node:readline";
 import mqtt from "mqtt";
 import { chromium } from "playwright-core";
 
-const BINARY = resolve(process.env.SLUICE_BIN ?? "../../target/debug/sluice");
+/** The program under test. */
+export const BINARY = resolve(process.env.SLUICE_BIN ?? "../../target/debug/sluice");
 const CHROMIUM = ["/usr/bin/chromium", "/usr/bin/chromium-browser"].find(existsSync);
 /** Where pictures go, when they are wanted: cargo xtask console shots. */
 export const SHOTS = process.env.SLUICE_CONSOLE_SHOTS;
@@ -69,10 +70,19 @@ export async function client(node, clientId, options = {}) {
   return made;
 }
 
+/** A certificate that this machine signs itself, in a folder of its own. */
+export function certificate() {
+  const folder = mkdtempSync(join(tmpdir(), "sluice-console-"));
+  const [key, found] = [join(folder, "key.pem"), join(folder, "certificate.pem")];
+  execFileSync("openssl", ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+    "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", found], { stdio: "ignore" });
+  return { folder, key, certificate: found };
+}
+
 export function launch() {
   assert.ok(CHROMIUM, "Chromium is not installed: apt-get install chromium");
   // Root has no sandbox; the pages are our own.
-  return chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox"] });
+  return chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox", "--ignore-certificate-errors"] });
 }
 
 /** A page of the console that is watched; `look.done()` says what was wrong with it. */

@@ -60,14 +60,22 @@ added($("user-form"), async ({ name, password }) => {
     const yes = await confirmed("Add the first user?", "From its first user on, the node asks every caller of its API for a token. Create one with the role admin below first, or take the node's own from admin.token in its data directory.", "Add");
     if (!yes) throw new Error("Not added.");
   }
-  await api.post("/users", { name, password });
-  notice("Added.");
+  try {
+    await api.post("/users", { name, password });
+    notice("Added.");
+  } catch (error) {
+    if (error.status !== 409) throw error;
+    const yes = await confirmed(`Change the password of ${name}?`, "There is a user of that name. Connections that it has are not cut.", "Change");
+    if (!yes) throw new Error("Not changed.");
+    await api.put(`/users/${api.part(name)}`, { password });
+    notice("Changed.");
+  }
   users();
 });
-added($("token-form"), async ({ name, role }) => {
+added($("token-form"), async ({ name, role, for: days }) => {
   const open = !api.token.get();
   if (open && role !== "admin") throw new Error("From its first token on, the node asks everyone for one: make one with the role admin first.");
-  const told = await api.post("/tokens", { name, role });
+  const told = await api.post("/tokens", { name, role, lifetime_ms: days ? Number(days) * 86400000 : undefined });
   if (open) api.token.set(told.token);
   $("token").hidden = false;
   fill($("token"), "Shown once, keep it now: ", h("code", {}, told.token), " ", copier(told.token));

@@ -41,14 +41,37 @@ export function hexdump(bytes, most = 4096) {
 
 const TOKEN = /\s+|"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null|[{}[\],:]/gy;
 
-/** The tokens of JSON text; null: it is not JSON. */
+/** What is laid out or coloured at most: what devices send must not stop the page. */
+const TEXT_MAX = 64 * 1024;
+const TOKENS_MAX = 20000;
+const DEPTH_MAX = 64;
+
+/** The tokens of JSON text; null: it is not JSON, or too much to lay out. */
 export function tokens(text) {
+  if (text.length > TEXT_MAX) return null;
   try {
     JSON.parse(text);
   } catch {
     return null;
   }
-  return (text.match(TOKEN) ?? []).filter((token) => token.trim() !== "");
+  const found = (text.match(TOKEN) ?? []).filter((token) => token.trim() !== "");
+  return found.length <= TOKENS_MAX && depth(found) <= DEPTH_MAX ? found : null;
+}
+
+function depth(found) {
+  let now = 0;
+  let most = 0;
+  for (const token of found) {
+    if (token === "{" || token === "[") now += 1;
+    else if (token === "}" || token === "]") now -= 1;
+    most = Math.max(most, now);
+  }
+  return most;
+}
+
+/** Text, as much of it as is shown. */
+export function cut(text) {
+  return text.length > TEXT_MAX ? `${text.slice(0, TEXT_MAX)}\n... ${text.length - TEXT_MAX} more characters` : text;
 }
 
 /** JSON text laid out, with its numbers as they were written; null: it is not JSON. */
@@ -99,7 +122,7 @@ function laidOut(found) {
 export function shown(bytes) {
   if (bytes.length === 0) return h("p", { class: "faint" }, "empty");
   const text = utf8(bytes);
-  if (printable(text)) return prettyJson(text) ?? h("pre", {}, text);
+  if (printable(text)) return prettyJson(text) ?? h("pre", {}, cut(text));
   return h("pre", { class: "hex" }, hexdump(bytes));
 }
 

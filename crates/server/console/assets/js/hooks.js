@@ -1,13 +1,12 @@
 // Hooks: what matches, where it goes, how often; enable, disable, reload.
 
 import * as api from "./api.js";
-import { $, fill, h, link } from "./dom.js";
+import { $, fill, h, link, say } from "./dom.js";
 import { attempt, confirmed, every, gone, why } from "./shell.js";
 import { pill, table } from "./table.js";
-import { count, rate } from "./words.js";
+import { count, rate, several } from "./words.js";
 
 const name = (row) => row.name ?? row.id ?? row.event;
-const maybe = (value, show) => (value === undefined || value === null ? h("span", { class: "faint" }, "-") : show(value));
 const may = { toggle: false };
 let shown = null;
 
@@ -17,16 +16,18 @@ const columns = [
   { title: "Stream", mono: true, class: "whole", cell: (row) => h("a", { href: link("/streams", { name: row.stream }) }, row.stream) },
   { title: "Key", mono: true, cell: (row) => row.key },
   { title: "Payload", cell: (row) => row.payload },
-  { title: "Matched", num: true, cell: (row) => maybe(row.matched ?? row.records, count) },
-  { title: "Now /s", num: true, cell: (row) => maybe(row.rate, rate) },
-  { title: "Errors", num: true, cell: (row) => maybe(row.errors, (errors) => (errors > 0 ? pill(count(errors), "bad") : "0")) },
+  { title: "Records", num: true, cell: (row) => count(row.matched) },
+  { title: "Now /s", num: true, cell: (row) => rate(row.matched_per_s) },
   { title: "State", cell: (row) => (row.enabled === false ? pill("off", "warn") : pill("on", "good")) },
   { title: "", class: "end", cell: (row) => may.toggle && h("button", { type: "button", class: "small", "aria-label": `${row.enabled === false ? "Enable" : "Disable"} the hook ${name(row)}`, onclick: () => toggle(row) }, row.enabled === false ? "Enable" : "Disable") },
 ];
 
 async function load() {
   try {
-    const page = await api.get("/hooks", {}, { signal: gone });
+    const page = await api.get("/hooks", { limit: 1000 }, { signal: gone });
+    const { refused_entries: refused } = await api.get("/status", {}, { signal: gone });
+    $("refused").hidden = !refused;
+    say($("refused"), `The log refused ${several(refused ?? 0, "entry", "entries")} since the start (a full disk, or a log that has failed): publishers were told so, and events are written again.`);
     shown ??= table($("table"), columns, { empty: "No hooks: everything goes to mqtt.default.", key: name });
     shown.show(api.rows(page));
   } catch (error) {

@@ -1,7 +1,7 @@
 // One record of a stream: a line that opens into its value decoded, as JSON or text, and as hex, with
 // its key and headers.
 
-import { fromBase64, glimpse, hexdump, prettyJson, printable, shown, utf8 } from "./bytes.js";
+import { cut, fromBase64, glimpse, hexdump, prettyJson, printable, shown, utf8 } from "./bytes.js";
 import { copier, fill, h } from "./dom.js";
 import { bytes, count, time } from "./words.js";
 
@@ -59,7 +59,7 @@ function content(row, value, parts) {
   const text = utf8(value);
   const json = text === null ? null : prettyJson(text);
   if (json) views.push(["JSON", () => json]);
-  if (printable(text)) views.push(["Raw", () => h("pre", {}, text)]);
+  if (printable(text)) views.push(["Raw", () => h("pre", {}, cut(text))]);
   views.push(["Hex", () => h("pre", { class: "hex" }, hexdump(value))]);
   return [meta(row, value), tabs(views), headers(row), h("div", { class: "row" }, copier(() => text ?? row.value_base64, "Copy the value"))];
 }
@@ -87,7 +87,7 @@ function decoded({ fields, payload }) {
   return h("div", { class: "decoded" },
     h("dl", { class: "facts inline" }, ...names.map(([name, value]) => pair(name, shownAs(name, value), "mono"))),
     h("p", { class: "label" }, "Payload"),
-    payload === null ? h("pre", {}, fields.payload) : shown(payload));
+    payload === null ? h("pre", {}, cut(String(fields.payload))) : shown(payload));
 }
 
 function headers(row) {

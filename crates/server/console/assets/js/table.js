@@ -82,6 +82,9 @@ function compare(a, b) {
   return String(a ?? "").localeCompare(String(b ?? ""));
 }
 
+/** Most rows of one page of the API. */
+const PAGE_MAX = 1000;
+
 /**
  * A list of the API with a "more" button. `query()` gives what the filters say. `count` is an element
  * that says how many rows are shown.
@@ -100,7 +103,11 @@ export function paged(place, path, columns, { query = () => ({}), limit = 100, c
     turn += 1;
     const mine = turn;
     try {
-      const page = await api.get(path, { ...query(), sort, limit: much, cursor }, { signal: gone });
+      let page = await api.get(path, { ...query(), sort, limit: much, cursor }, { signal: gone });
+      // A page may be a part of the search without a hit.
+      for (let tries = 0; tries < 20 && mine === turn && page?.next && !api.rows(page).length; tries += 1) {
+        page = await api.get(path, { ...query(), sort, limit: much, cursor: page.next }, { signal: gone });
+      }
       if (mine !== turn) return;
       fill(trouble);
       const found = api.rows(page);
@@ -128,8 +135,8 @@ export function paged(place, path, columns, { query = () => ({}), limit = 100, c
   more.addEventListener("click", () => load(next));
   return {
     load: () => load(null),
-    // As many as are shown, anew.
-    again: () => load(null, Math.min(1000, Math.max(limit, shown.rows().length))),
+    // As many as are shown, anew; more than a page can hold stay as they are.
+    again: () => (shown.rows().length > PAGE_MAX ? undefined : load(null, Math.max(limit, shown.rows().length))),
   };
 }
 

@@ -92,7 +92,8 @@ export function clock(ms, withMillis = false) {
 export function instant(value) {
   if (value === null || value === undefined || value === "" || value === 0) return null;
   const ms = typeof value === "number" ? value : Date.parse(value);
-  return Number.isFinite(ms) ? ms : null;
+  // Beyond that there is no date.
+  return Math.abs(ms) <= 8.64e15 ? ms : null;
 }
 
 /** A <time> in the browser's zone, UTC on hover. */
