@@ -103,6 +103,7 @@ impl World {
                 stream: stream.to_owned(),
                 key: KeyTemplate::default(),
                 payload: PayloadEncoding::Plain,
+                counter: 0,
             })
             .collect();
         let table = HookTable::compile("sluice@127.0.0.1", &hooks, &streams).unwrap();

@@ -258,6 +258,8 @@ pub struct HookSettings {
     pub key: KeyTemplate,
     /// How the payload stands in the record.
     pub payload: PayloadEncoding,
+    /// Which figure of [`crate::Turn::made`] counts its records; hooks may share one.
+    pub counter: u16,
 }
 
 /// A stream as placement sees it.
@@ -275,6 +277,7 @@ pub(crate) struct Hook {
     pub(crate) target: u16,
     pub(crate) key: KeyTemplate,
     pub(crate) payload: PayloadEncoding,
+    pub(crate) counter: u16,
 }
 
 /// All hooks of a node and the streams that messages are placed in. Immutable.
@@ -345,6 +348,7 @@ impl HookTable {
                 target,
                 key: hook.key.clone(),
                 payload: hook.payload,
+                counter: hook.counter,
             });
         }
         let find = |name| find(streams, name).map_err(HookError);
@@ -370,6 +374,12 @@ impl HookTable {
             kinds,
             mirrored,
         })
+    }
+
+    /// The figures that its hooks need.
+    pub(crate) fn counters(&self) -> usize {
+        let counters = self.hooks.iter().map(|hook| usize::from(hook.counter) + 1);
+        counters.max().unwrap_or(0)
     }
 
     /// Whether any hook is set on `event`; where not, the event costs nothing.

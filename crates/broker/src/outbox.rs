@@ -4,6 +4,8 @@
 use crate::downlink::Delivered;
 use crate::input::{ConnId, ReadRequest, RetainedRequest, ShardMessage};
 use crate::turn::Turn;
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
 
 /// Empty send buffers that are kept for the next connection that needs one.
 const SPARE_BUFFERS_MAX: usize = 1_024;
@@ -141,25 +143,32 @@ impl Outbox {
         }
     }
 
-    /// Copies of the frames put since the last call, while they are traced; to be asked before any of
-    /// them is sent.
-    pub fn take_traced(&mut self) -> Vec<(ConnId, Vec<u8>)> {
+    /// Copies of the frames put since the last call for connections that are wanted, while they are
+    /// traced; to be asked before any of them is sent.
+    pub fn take_traced(
+        &mut self,
+        mut wanted: impl FnMut(ConnId) -> bool,
+    ) -> Vec<(ConnId, Vec<u8>)> {
         let Some(starts) = self.traced.as_mut().map(std::mem::take) else {
             return Vec::new();
         };
-        let frame = |(number, &(conn, start)): (usize, &(ConnId, usize))| {
-            let buffer = self
-                .buffers
-                .get(conn.slot())
-                .filter(|it| it.conn == conn.0)?;
-            let mut later = starts[number + 1..].iter();
-            let next = later.find(|(other, _)| *other == conn).map(|(_, at)| *at);
-            let bytes = buffer
-                .bytes
-                .get(start..next.unwrap_or(buffer.bytes.len()))?;
-            Some((conn, bytes.to_vec()))
-        };
-        starts.iter().enumerate().filter_map(frame).collect()
+        let mut found = Vec::new();
+        // Where the frame behind begins, of the same connection.
+        let mut behind: HashMap<ConnId, usize, RandomState> = HashMap::default();
+        for (conn, start) in starts.into_iter().rev() {
+            let buffer = self.buffers.get(conn.slot());
+            let Some(buffer) = buffer.filter(|it| it.conn == conn.0) else {
+                continue;
+            };
+            let end = behind.insert(conn, start).unwrap_or(buffer.bytes.len());
+            if wanted(conn)
+                && let Some(bytes) = buffer.bytes.get(start..end)
+            {
+                found.push((conn, bytes.to_vec()));
+            }
+        }
+        found.reverse();
+        found
     }
 
     /// Packets put into send buffers since the last call.

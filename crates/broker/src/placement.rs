@@ -25,6 +25,8 @@ pub(crate) struct RecordPlace {
     pub(crate) target: u16,
     pub(crate) key: Key,
     pub(crate) payload: PayloadEncoding,
+    /// Which figure counts it.
+    pub(crate) counter: u16,
 }
 
 /// A record's key, as far as the topic decides it.
@@ -61,6 +63,7 @@ impl Placement {
                 target: hook.target,
                 key,
                 payload: hook.payload,
+                counter: hook.counter,
             });
         }
         Self {

@@ -175,12 +175,15 @@ pub struct Turn {
     ack: Ack,
     last_room: bool,
     needs_earlier: bool,
+    /// Records that hooks made, by [`crate::HookSettings::counter`].
+    made: Vec<u64>,
 }
 
 impl Turn {
     /// The first turn of a worker, empty.
     pub fn new(hooks: Arc<HookTable>) -> Self {
         Self {
+            made: vec![0; hooks.counters()],
             hooks,
             placements: Placements::new(),
             appends: Appends::default(),
@@ -196,8 +199,16 @@ impl Turn {
 
     /// Places all that follows by other hooks.
     pub fn set_hooks(&mut self, hooks: Arc<HookTable>) {
+        let counters = hooks.counters().max(self.made.len());
+        self.made.resize(counters, 0);
         self.hooks = hooks;
         self.placements.forget();
+    }
+
+    /// Records that hooks made since the first turn, those that the log refused included, by
+    /// [`crate::HookSettings::counter`].
+    pub fn made(&self) -> &[u64] {
+        &self.made
     }
 
     /// The hooks in force.
@@ -286,6 +297,7 @@ impl Turn {
             now_ms: facts.now_ms,
             happened: None,
             mirrored: 0,
+            made: &mut self.made,
         };
         if !placement.records.is_empty() {
             let json = MessageJson {
@@ -344,6 +356,7 @@ impl Turn {
             now_ms: facts.now_ms,
             happened: None,
             mirrored: 0,
+            made: &mut self.made,
         };
         let place = Some(writer.retained(stream.partition(facts.topic.as_bytes()), &message));
         let retained = if facts.retain { place } else { None };
@@ -407,6 +420,7 @@ impl Turn {
             now_ms,
             happened: happened.then_some((&mut self.messages, owner_of(facts.client_id()))),
             mirrored: 0,
+            made: &mut self.made,
         };
         match *facts {
             EventFacts::Connected {

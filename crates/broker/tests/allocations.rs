@@ -56,6 +56,7 @@ fn turn() -> Turn {
         stream: "message_state".to_owned(),
         key: KeyTemplate::parse("{2}").expect("the template is valid"),
         payload: PayloadEncoding::Base64,
+        counter: 0,
     };
     Turn::new(Arc::new(
         HookTable::compile("n", &[hook], &streams).expect("the hook is valid"),

@@ -10,7 +10,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::auth::admission::AuthValues;
-use crate::http::view::{Status, StreamRow};
+use crate::http::HttpValues;
+use crate::http::view::{HookRow, Status, StreamRow};
 use crate::kafka::{ANSWER_BOUNDS_US, GroupValues, KafkaValues, TransactionValues};
 use crate::mirror::view::{MirrorPartitionRow, MirrorStreamRow, MirrorView};
 use crate::node::counters::{FLUSH_BOUNDS_US, ListenerValues};
@@ -31,6 +32,10 @@ pub struct Snapshot {
     pub groups: GroupValues,
     /// The transactions of Kafka producers.
     pub transactions: TransactionValues,
+    /// The hooks.
+    pub hooks: Vec<HookRow>,
+    /// What the HTTP interface counts.
+    pub http: HttpValues,
     /// The downlinks.
     pub downlinks: Vec<crate::downlink::DownlinkRow>,
     /// The streams.
@@ -227,6 +232,15 @@ pub const METRICS: &[Metric] = &[
     each(Kind::Gauge, "sluice_stream_size_bytes", "stream", "Bytes of a stream.", |s| by_stream(s, |stream| stream.size_bytes)),
     each(Kind::Counter, "sluice_stream_appended_records", "stream", "Records ever appended to a stream.", |s| by_stream(s, |stream| stream.partitions.iter().map(|p| p.end).sum())),
     each(Kind::Gauge, "sluice_stream_unflushed_records", "stream", "Records of a stream that would not survive a power cut.", |s| by_stream(s, |stream| stream.partitions.iter().map(|p| p.end - p.flushed.min(p.end)).sum())),
+
+    each(Kind::Counter, "sluice_hook_records", "hook", "Records that a hook has made since the start.",
+        |s| s.hooks.iter().map(|hook| (hook.name.clone(), hook.matched)).collect()),
+
+    each(Kind::Counter, "sluice_http_requests", "status", "Requests to the HTTP interface that were answered, by the status of the answer; streams of events count when they open.",
+        |s| s.http.answers.iter().map(|(status, count)| (status.to_string(), *count)).collect()),
+    counter("sluice_http_answers_milliseconds", "Time that those answers took, from the whole head of the request to the head of the answer, in milliseconds.", |s| s.http.answers_ms),
+    gauge("sluice_http_requests_open", "Requests that wait for their answer now.", |s| s.http.open),
+    gauge("sluice_http_event_streams", "Streams of events that are open now.", |s| s.http.event_streams),
 
     each(Kind::Counter, "sluice_downlink_published_records", "downlink", "Records that a downlink has published.", |s| by_downlink(s, |it| it.published)),
     each(Kind::Counter, "sluice_downlink_refused_records", "downlink", "Records that could not be published; they are in the dead-letter stream with their reason.", |s| by_downlink(s, |it| it.refused)),

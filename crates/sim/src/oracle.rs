@@ -134,6 +134,7 @@ fn hook(event: Event, stream: &str) -> HookSettings {
         stream: stream.into(),
         key: KeyTemplate::parse("{2}").expect("the template is valid"),
         payload: PayloadEncoding::Plain,
+        counter: 0,
     }
 }
 

@@ -149,6 +149,7 @@ fn settings(workers: u16) -> WorldSettings {
             stream: TARGET.to_owned(),
             key: KeyTemplate::default(),
             payload: PayloadEncoding::Plain,
+            counter: 0,
         }],
         streams: vec![
             stream(SOURCE),

@@ -63,6 +63,8 @@ pub struct ShardStats {
     pub mirror_timeouts: u64,
     /// Messages refused because too many answers wait for it.
     pub mirror_refused: u64,
+    /// Records that hooks made, by their counter. Whoever holds the [`crate::Turn`] fills it in.
+    pub made: Vec<u64>,
 }
 
 impl ShardStats {
@@ -96,6 +98,8 @@ impl ShardStats {
                 *sum += count;
             }
         };
+        self.made.resize(self.made.len().max(other.made.len()), 0);
+        sums(&mut self.made, &other.made);
         sums(&mut self.received, &other.received);
         sums(&mut self.sent, &other.sent);
         sums(&mut self.dropped, &other.dropped);

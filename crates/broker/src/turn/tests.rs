@@ -47,6 +47,7 @@ pub(crate) fn hook(event: Event, filter: &str, stream: &str, key: &str) -> HookS
         stream: stream.to_owned(),
         key: KeyTemplate::parse(key).unwrap(),
         payload: PayloadEncoding::Base64,
+        counter: 0,
     }
 }
 
@@ -675,4 +676,37 @@ fn publish_costs() {
     }
     println!("publish, 256 B into one hook stream: {best} ns a message");
     assert!(best < 400, "{best} ns");
+}
+
+#[test]
+fn records_are_counted_by_the_counter_of_their_hook_across_tables() {
+    let counted = |event, filter: &str, counter| HookSettings {
+        counter,
+        ..hook(event, filter, "events", "")
+    };
+    let first = [
+        counted(Event::MessagePublish, "a/#", 0),
+        counted(Event::ClientConnected, "#", 2),
+    ];
+    let mut turn = turn(&first);
+    turn.publish(&facts("a/1", b"x"));
+    turn.publish(&facts("b/1", b"x"));
+    let connected = EventFacts::Connected {
+        client_id: "lock",
+        username: "",
+    };
+    turn.event(&connected, 1);
+    turn.event(&connected, 2);
+    assert_eq!(turn.made(), [1, 0, 2]);
+    // The first is switched off, another has come: what was counted stays.
+    let second = [
+        counted(Event::MessagePublish, "b/#", 3),
+        counted(Event::ClientConnected, "#", 2),
+    ];
+    let table = HookTable::compile("emqx@127.0.0.1", &second, &streams()).unwrap();
+    turn.set_hooks(Arc::new(table));
+    turn.publish(&facts("a/1", b"x"));
+    turn.publish(&facts("b/1", b"x"));
+    turn.event(&connected, 3);
+    assert_eq!(turn.made(), [1, 0, 3, 1]);
 }

@@ -41,6 +41,8 @@ pub(super) struct Writer<'t> {
     pub(super) happened: Option<(&'t mut MessagesBuilder, u32)>,
     /// The partitions of streams with `ack = "kafka"` that were written to, a bit each.
     pub(super) mirrored: u64,
+    /// Records by the figure that counts them.
+    pub(super) made: &'t mut [u64],
 }
 
 impl Writer<'_> {
@@ -79,6 +81,7 @@ impl Writer<'_> {
             if target.ack == Ack::Kafka {
                 self.mirrored |= bit_of(partition);
             }
+            self.made[usize::from(record.counter)] += 1;
             let place = headers
                 .encoded(record.payload, json.payload)
                 .with(names, |headers| {
@@ -137,6 +140,7 @@ impl Writer<'_> {
         for record in &placement.records {
             let target = self.hooks.target(record.target);
             let (partition, key) = self.appends.key(record, target, who, key);
+            self.made[usize::from(record.counter)] += 1;
             let place = self
                 .appends
                 .push(partition, self.now_ms, key, Some(value), &[]);

@@ -45,6 +45,17 @@ pub struct WayArgs {
     ws: Option<String>,
 }
 
+impl WayArgs {
+    /// TLS as these two say it.
+    pub fn tls(cafile: Option<PathBuf>, insecure: bool) -> Self {
+        Self {
+            cafile,
+            insecure,
+            ..Self::default()
+        }
+    }
+}
+
 /// Where to go, as a person says it: `host`, `mqtts://host:8883`, `ws://host:8083/mqtt`.
 #[derive(Debug, Clone)]
 pub struct Way {

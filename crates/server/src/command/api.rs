@@ -12,6 +12,7 @@ use clap::Args;
 use serde::de::DeserializeOwned;
 
 use super::serve::LOCAL_TOKEN_FILE;
+use crate::client::{Way, WayArgs, Wire};
 use crate::http::list::Page;
 use crate::http::problem::Problem;
 
@@ -33,7 +34,7 @@ const USUAL_DATA_DIR: &str = "sluice-data";
 /// Which node is asked, and by whom.
 #[derive(Debug, Clone, Args)]
 pub struct ApiArgs {
-    /// Address of the node's HTTP interface
+    /// Address of the node's HTTP interface; with https:// in front through TLS
     #[arg(
         long,
         global = true,
@@ -48,6 +49,12 @@ pub struct ApiArgs {
     /// Data directory of a node on this machine, for its token
     #[arg(long, global = true, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// With https://: file with the certificates that the node's must come from, PEM
+    #[arg(long, global = true, value_name = "FILE")]
+    pub cafile: Option<PathBuf>,
+    /// With https://: whatever certificate the node shows
+    #[arg(long, global = true)]
+    pub insecure: bool,
 }
 
 impl ApiArgs {
@@ -134,11 +141,10 @@ impl ApiArgs {
         Ok(body.to_owned())
     }
 
-    /// Name and text of every event of a stream, until `each` says that it is enough (`false`) or
-    /// the node ends it.
+    /// Name and text of every event of a stream, until `each` says that it is enough (`false`).
     ///
     /// # Errors
-    /// As [`ApiArgs::ask`], and what `each` fails with.
+    /// As [`ApiArgs::ask`], what `each` fails with, and when the node ends the stream.
     pub fn events(
         &self,
         path: &str,
@@ -155,7 +161,9 @@ impl ApiArgs {
                 .read_line(&mut line)
                 .with_context(|| format!("{address} says nothing any more"))?;
             if read == 0 {
-                return Ok(());
+                bail!(
+                    "{address} says nothing any more: the node was stopped, or the token is none"
+                );
             }
             let line = line.trim_end_matches(['\r', '\n']);
             let Some(code) = status else {
@@ -204,18 +212,27 @@ impl ApiArgs {
         path: &str,
         sent: Option<&str>,
         timeout: Duration,
-    ) -> anyhow::Result<(TcpStream, String)> {
-        let address = self.http.strip_prefix("http://").unwrap_or(&self.http);
-        let address = address.trim_end_matches('/').to_owned();
+    ) -> anyhow::Result<(Wire<TcpStream>, String)> {
+        let bare = self.http.strip_prefix("https://");
+        let secure = bare.is_some();
+        let bare = bare.or(self.http.strip_prefix("http://"));
+        let address = bare.unwrap_or(&self.http).trim_end_matches('/').to_owned();
+        let way = if secure {
+            let args = WayArgs::tls(self.cafile.clone(), self.insecure);
+            Way::new(&format!("mqtts://{address}"), None, &args)?
+        } else {
+            Way::plain("", 0)
+        };
         let resolved = address
             .to_socket_addrs()
             .with_context(|| format!("--http {address}: not an address such as 127.0.0.1:18083"))?
             .next()
             .with_context(|| format!("--http {address}: the name has no address"))?;
-        let mut stream = TcpStream::connect_timeout(&resolved, TIMEOUT)
+        let mut stream = way
+            .dial(resolved)
             .with_context(|| format!("cannot connect to {address}; {HINT}"))?;
-        stream.set_read_timeout(Some(timeout))?;
-        stream.set_write_timeout(Some(TIMEOUT))?;
+        stream.socket().set_read_timeout(Some(timeout))?;
+        stream.socket().set_write_timeout(Some(TIMEOUT))?;
         let mut request = format!(
             "{method} {path} HTTP/1.0\r\nHost: {address}\r\nAccept: */*\r\nConnection: close\r\n"
         );
@@ -233,6 +250,7 @@ impl ApiArgs {
         request += sent.unwrap_or_default();
         stream
             .write_all(request.as_bytes())
+            .and_then(|()| stream.flush())
             .with_context(|| format!("{address} does not take the request"))?;
         Ok((stream, address))
     }
@@ -250,11 +268,18 @@ impl ApiArgs {
         if let Ok(token) = std::env::var(TOKEN_VARIABLE) {
             return Ok(Some(token.trim().to_owned()).filter(|token| !token.is_empty()));
         }
+        let is_here = asked.ip().to_canonical().is_loopback();
         if let Some(dir) = &self.data_dir {
+            if !is_here {
+                bail!(
+                    "--data-dir: its token is for this machine, and {asked} is another; use \
+                     --token-file or {TOKEN_VARIABLE}"
+                );
+            }
             return first_line(&dir.join(LOCAL_TOKEN_FILE)).map(Some);
         }
         let usual = PathBuf::from(USUAL_DATA_DIR).join(LOCAL_TOKEN_FILE);
-        if asked.ip().to_canonical().is_loopback() && usual.exists() {
+        if is_here && usual.exists() {
             // Of another node, or not ours to read: the node says whether it needs one.
             return Ok(first_line(&usual).ok());
         }

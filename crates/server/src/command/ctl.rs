@@ -41,7 +41,7 @@ pub struct CtlArgs {
 /// What is asked.
 #[derive(Debug, Subcommand)]
 enum Question {
-    /// The node in a few figures, and what is wrong with it
+    /// The node in a few figures, and what is wrong with it; exit code 2: it takes no messages
     Status,
     /// Listeners
     Listeners,
@@ -258,18 +258,44 @@ pub fn run(args: &CtlArgs) -> anyhow::Result<ExitCode> {
     let printed = match &args.question {
         Question::Trace(which) => return trace::run(&args.api, args.json, which),
         Question::Log { what: Log::Tail } => return trace::log(&args.api, args.json),
+        Question::Status => return status(args),
         question => printed(args, question)?,
     };
-    let mut out = std::io::stdout().lock();
-    out.write_all(printed.as_bytes())
-        .context("cannot write the answer")?;
+    print(&printed)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(text.as_bytes());
+    written.context("cannot write the answer")
+}
+
+/// Exit code of `ctl status` when the node answers and takes no appends.
+const NOT_SERVING: u8 = 2;
+
+/// The node in a few figures; the exit code says whether it serves.
+fn status(args: &CtlArgs) -> anyhow::Result<ExitCode> {
+    let status: Status = args.api.told("/api/v1/status")?;
+    print(&shown(args, &status, tables::status)?)?;
+    Ok(match status.health.as_str() {
+        "serving" => ExitCode::SUCCESS,
+        _ => ExitCode::from(NOT_SERVING),
+    })
+}
+
+/// What was done, in words or as JSON.
+fn done(args: &CtlArgs, what: impl Into<String>) -> String {
+    let what = what.into();
+    if args.json {
+        return format!("{}\n", serde_json::json!({ "done": what }));
+    }
+    format!("{what}\n")
 }
 
 fn printed(args: &CtlArgs, question: &Question) -> anyhow::Result<String> {
     let api = &args.api;
     match question {
-        Question::Status => one::<Status>(args, "/api/v1/status", tables::status),
         Question::Listeners => all(args, "/api/v1/listeners", None, tables::listeners),
         Question::Clients { what, which } => clients(args, what.as_ref(), which),
         Question::Subscriptions(which) => {
@@ -315,10 +341,10 @@ fn printed(args: &CtlArgs, question: &Question) -> anyhow::Result<String> {
         }
         Question::Bans { what } => match what {
             None | Some(Bans::List) => all(args, "/api/v1/bans", None, tables::values),
-            Some(Bans::Add(ban)) => act::ban(api, ban),
+            Some(Bans::Add(ban)) => Ok(done(args, act::ban(api, ban)?)),
             Some(Bans::Delete { id }) => {
                 api.ask("DELETE", &format!("/api/v1/bans/{}", escaped(id)), None)?;
-                Ok(format!("ban {id} deleted\n"))
+                Ok(done(args, format!("ban {id} deleted")))
             }
         },
         Question::Publish(message) => act::publish(api, args.json, message),
@@ -333,8 +359,8 @@ fn printed(args: &CtlArgs, question: &Question) -> anyhow::Result<String> {
             shown(args, &config, |config| config.toml.clone())
         }
         Question::Backup { dir } => act::backup(api, args.json, dir),
-        Question::Restore { backup, to } => act::restore(backup, to),
-        Question::Trace(_) => Ok(String::new()),
+        Question::Restore { backup, to } => Ok(done(args, act::restore(backup, to)?)),
+        Question::Status | Question::Trace(_) => Ok(String::new()),
     }
 }
 
@@ -348,7 +374,10 @@ fn clients(args: &CtlArgs, what: Option<&Clients>, which: &ClientsArgs) -> anyho
         }
         Some(Clients::Kick { client_id }) => {
             args.api.ask("DELETE", &of(client_id), None)?;
-            return Ok(format!("the connection of {client_id} is ended\n"));
+            return Ok(done(
+                args,
+                format!("the connection of {client_id} is ended"),
+            ));
         }
     };
     let mut path = "/api/v1/clients?".to_owned();
@@ -367,7 +396,7 @@ fn clients(args: &CtlArgs, what: Option<&Clients>, which: &ClientsArgs) -> anyho
 
 fn hooks(args: &CtlArgs, what: Option<&Hooks>) -> anyhow::Result<String> {
     let of = |name: &str, verb: &str| format!("/api/v1/hooks/{}/{verb}", escaped(name));
-    let (path, done) = match what {
+    let (path, words) = match what {
         None | Some(Hooks::List) => {
             return all::<HookRow>(args, "/api/v1/hooks", None, tables::hooks);
         }
@@ -379,7 +408,7 @@ fn hooks(args: &CtlArgs, what: Option<&Hooks>) -> anyhow::Result<String> {
         Some(Hooks::Disable { name }) => (of(name, "disable"), format!("{name} is disabled")),
     };
     args.api.ask("POST", &path, None)?;
-    Ok(format!("{done}\n"))
+    Ok(done(args, words))
 }
 
 fn retained(args: &CtlArgs, what: Option<&Retained>) -> anyhow::Result<String> {
@@ -395,7 +424,8 @@ fn retained(args: &CtlArgs, what: Option<&Retained>) -> anyhow::Result<String> {
         }
         Some(Retained::Delete { topic }) => {
             args.api.ask("DELETE", &of(topic), None)?;
-            Ok(format!("the retained message on {topic} is taken away\n"))
+            let words = format!("the retained message on {topic} is taken away");
+            Ok(done(args, words))
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -18,10 +19,15 @@ const LOG_FILE: &str = "sluice.log";
 /// # Errors
 /// It cannot be started; when it ends before it is ready, the exit code is a failure.
 pub fn start(data_dir: &Path) -> anyhow::Result<ExitCode> {
-    std::fs::create_dir_all(data_dir)
-        .with_context(|| format!("cannot make {}", data_dir.display()))?;
+    let mut builder = std::fs::DirBuilder::new();
+    let made = builder.recursive(true).mode(0o700).create(data_dir);
+    made.with_context(|| format!("cannot make {}", data_dir.display()))?;
     let path = data_dir.join(LOG_FILE);
-    let log = File::options().append(true).create(true).open(&path);
+    let log = File::options()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(&path);
     let log = log.with_context(|| format!("cannot write {}", path.display()))?;
     let program = std::env::current_exe().context("cannot tell which program this is")?;
     let mut command = Command::new(program);

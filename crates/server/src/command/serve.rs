@@ -292,6 +292,8 @@ fn listener_rows(bound: &[(ListenerSettings, SocketAddr)]) -> Vec<ListenerRow> {
         let http = listener.kind.speaks_http();
         let authentication = if http {
             "bearer token".to_owned()
+        } else if !listener.authenticators.is_empty() {
+            listener.authenticators.join(", ")
         } else if mechanisms.is_empty() {
             "none".to_owned()
         } else {
@@ -360,7 +362,8 @@ fn greeting(settings: &Settings, bound: &[(ListenerSettings, SocketAddr)]) -> St
         };
         let note = match listener.kind {
             ListenerKind::Http | ListenerKind::Https => {
-                "  (/metrics, /healthz, /api/v1/status)".to_owned()
+                let console = console_url(listener.kind, *address);
+                format!("  (console {console} and /api/v1, /metrics, /healthz)")
             }
             ListenerKind::Ws | ListenerKind::Wss => format!("  (path {})", listener.path),
             _ if listener.anonymous => {
@@ -379,6 +382,19 @@ fn greeting(settings: &Settings, bound: &[(ListenerSettings, SocketAddr)]) -> St
     }
     out += "\nready; Ctrl-C stops\n";
     out
+}
+
+/// The address of the console for a browser on this machine.
+fn console_url(kind: ListenerKind, mut address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    let scheme = if kind == ListenerKind::Https {
+        "https"
+    } else {
+        "http"
+    };
+    format!("{scheme}://{address}/")
 }
 
 const STATE: &str = r#"{"process_id":"7802441525528958","action":"unlock","battery":83.4,"lock_state":1,"version":1.1,"client_id":"10083618796833171"}"#;
@@ -458,7 +474,15 @@ mod tests {
         );
         assert!(
             lines[3] == "  Kafka   127.0.0.1:9092"
-                && lines[4].starts_with("  HTTP    127.0.0.1:18083 ")
+                && lines[4].starts_with(
+                    "  HTTP    127.0.0.1:18083  (console http://127.0.0.1:18083/ and /api/v1, "
+                )
+        );
+        let anywhere = [at(ListenerKind::Https, "0.0.0.0:443", false)];
+        let other = greeting(&settings, &anywhere);
+        assert!(
+            other.contains("(console https://127.0.0.1:443/ and"),
+            "{other}"
         );
         assert!(text.contains("sluice pub -p 41233 -q 1 -t devices/10083618796833171/state -m '{"));
         assert!(text.contains("\n  sluice consume message_state --from-beginning --decode\n"));

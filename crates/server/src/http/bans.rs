@@ -1,8 +1,8 @@
 //! Who is kept out, over HTTP: list, keep out, let in again.
 
 use axum::Json;
+use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::audit::Note;
 use super::list::{self, Cell, ListQuery, Listed, Page};
 use super::problem::Problem;
-use super::{Asked, Caller, Routes, Shared};
+use super::{Asked, Caller, Named, Routes, Shared};
 use crate::auth::{Ban, BanError, BanKind, Role};
 
 /// The words for what is banned.
@@ -99,7 +99,7 @@ pub(super) async fn add(
     body: Result<Json<NewBan>, JsonRejection>,
 ) -> Result<Response, Problem> {
     let bad = |what: String| Problem::new(StatusCode::BAD_REQUEST, what);
-    let Json(new) = body.map_err(|error| bad(error.body_text()))?;
+    let Json(new) = body?;
     let Some(kind) = kind_of(&new.kind) else {
         return Err(bad("kind: it is client_id, user or address".to_owned()));
     };
@@ -124,7 +124,7 @@ pub(super) async fn add(
     responses((status = 204), (status = 404, body = Problem)))]
 pub(super) async fn delete(
     State(api): State<Shared>,
-    Path(id): Path<String>,
+    Named(id): Named,
 ) -> Result<StatusCode, Problem> {
     let parts = id.split_once(':');
     let Some((kind, value)) = parts.and_then(|(kind, value)| Some((kind_of(kind)?, value))) else {

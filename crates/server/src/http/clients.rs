@@ -1,7 +1,7 @@
 //! Clients and their subscriptions: pages gathered from the workers, details, disconnect.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{Method, StatusCode};
 use broker::{ClientOrder, ClientQuery, OrderKey, SubscriptionQuery};
 use serde::Deserialize;
@@ -11,7 +11,7 @@ use super::list::{self, ListQuery, Page};
 use super::lists::unknown;
 use super::problem::Problem;
 use super::view::{ClientDetails, ClientRow, SubscriptionRow};
-use super::{Asked, Routes, Shared, node_view};
+use super::{Asked, Named, Routes, Shared, node_view};
 use crate::auth::Role;
 
 /// Which clients, and from where on.
@@ -94,7 +94,7 @@ pub(super) async fn clients(
     responses((status = 200, body = ClientDetails), (status = 404, body = Problem)))]
 pub(super) async fn client(
     State(api): State<Shared>,
-    Path(id): Path<String>,
+    Named(id): Named,
 ) -> Result<Json<ClientDetails>, Problem> {
     let found = api.view.client(id.clone()).await;
     found.map(Json).ok_or_else(|| unknown("client", &id))
@@ -106,7 +106,7 @@ pub(super) async fn client(
     responses((status = 204), (status = 404, body = Problem)))]
 pub(super) async fn kick(
     State(api): State<Shared>,
-    Path(id): Path<String>,
+    Named(id): Named,
 ) -> Result<StatusCode, Problem> {
     if api.view.kick(id.clone()).await {
         Ok(StatusCode::NO_CONTENT)

@@ -15,9 +15,9 @@ use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::limits::{EVENT_STREAMS_MAX, EVENTS_ALIVE, EVENTS_WAITING_MAX};
+use super::limits::{EVENT_STREAMS_MAX, EVENTS_ALIVE, EVENTS_JUDGED};
 use super::problem::Problem;
-use super::{Shared, serving};
+use super::{Caller, Shared, serving};
 
 /// Where events go.
 #[derive(Clone)]
@@ -32,11 +32,17 @@ impl Sink {
     }
 }
 
-/// The answer whose events `run` sends. It ends with `run`, with the subscriber or with the node.
+/// The answer whose events `run` sends; `waiting` of them at most wait for the subscriber. It ends
+/// with `run`, with the subscriber, with the node, or when the caller may follow no longer.
 ///
 /// # Errors
 /// There are too many such streams.
-pub(super) fn open<R>(api: &Shared, run: impl FnOnce(Sink) -> R) -> Result<Response, Problem>
+pub(super) fn open<R>(
+    api: &Shared,
+    caller: Caller,
+    waiting: usize,
+    run: impl FnOnce(Sink) -> R,
+) -> Result<Response, Problem>
 where
     R: Future<Output = ()> + Send + 'static,
 {
@@ -44,14 +50,24 @@ where
         let detail = format!("{EVENT_STREAMS_MAX} streams of events are open; no more are taken");
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
     };
-    let (sender, events) = mpsc::channel(EVENTS_WAITING_MAX);
+    let (sender, events) = mpsc::channel(waiting);
     let mut stop = api.stop.clone();
     let gone = sender.clone();
     let running = run(Sink(sender));
+    let view = Arc::clone(&api.view);
+    let judged = async move {
+        loop {
+            tokio::time::sleep(EVENTS_JUDGED).await;
+            if !caller.may_stay(&*view) {
+                return;
+            }
+        }
+    };
     tokio::spawn(async move {
         tokio::select! {
             () = running => {}
             () = gone.closed() => {}
+            () = judged => {}
             () = serving::stopped(&mut stop) => {}
         }
     });

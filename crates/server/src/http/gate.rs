@@ -1,15 +1,24 @@
 //! Who asks, whether that may be, and the record of what was changed. On a loopback listener of a
 //! node without users and tokens everyone may do everything; anywhere else nobody without a token.
 
+use std::fmt;
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use futures_core::Stream as _;
+use tokio::time::timeout;
 
 use super::audit::{AuditRow, Note};
+use super::limits::BODY_WAIT;
 use super::problem::Problem;
+use super::view::NodeView;
 use super::{Shared, local};
 use crate::auth::Role;
 use crate::node::wall_ms;
@@ -32,6 +41,38 @@ pub struct Caller {
     pub name: String,
     /// What the caller may do.
     pub role: Role,
+    /// What was shown for it.
+    pub(super) proof: Proof,
+    /// The role that is needed for what was asked.
+    pub(super) least: Role,
+}
+
+/// What a caller has shown, to be judged again while it follows events.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Proof {
+    /// Nothing: this machine is open.
+    Nothing,
+    /// The text of a token.
+    Token(Arc<str>),
+}
+
+impl fmt::Debug for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Proof")
+    }
+}
+
+impl Caller {
+    /// Whether it would be let in still.
+    pub(super) fn may_stay(&self, view: &dyn NodeView) -> bool {
+        match &self.proof {
+            Proof::Nothing => view.users().is_empty() && view.tokens().is_empty(),
+            Proof::Token(text) => {
+                let bearer = view.tokens().bearer(text);
+                bearer.is_some_and(|bearer| bearer.role >= self.least)
+            }
+        }
+    }
 }
 
 /// What a route needs of those who use it.
@@ -40,6 +81,8 @@ pub(super) struct Gate {
     pub shared: Shared,
     pub door: Door,
     pub role: Role,
+    /// Largest body taken.
+    pub body_bytes_max: usize,
 }
 
 /// Lets through who may, and writes down what was changed.
@@ -55,58 +98,110 @@ pub(super) async fn admit(State(gate): State<Gate>, mut request: Request, next: 
             caller.role.word(),
             gate.role.word()
         );
+        if !is_reading(request.method()) {
+            // Somebody tries what the token is not for.
+            let mut row = row(caller, &request);
+            row.status = StatusCode::FORBIDDEN.as_u16();
+            gate.shared.view.audit(row).await;
+        }
         return Problem::new(StatusCode::FORBIDDEN, detail).into_response();
     }
     request.extensions_mut().insert(caller.clone());
-    if matches!(*request.method(), Method::GET | Method::HEAD) {
+    if is_reading(request.method()) {
         return next.run(request).await;
     }
+    let row = row(caller, &request);
+    let (view, broken) = (Arc::clone(&gate.shared.view), row.clone());
     // In a task of its own: whoever hangs up does not keep a change from being written down.
-    let changed = tokio::spawn(change(gate.shared, caller, request, next));
-    changed.await.unwrap_or_else(|_| {
-        let detail = "the change was interrupted";
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail).into_response()
-    })
+    let changed = tokio::spawn(change(gate, row, request, next));
+    if let Ok(response) = changed.await {
+        return response;
+    }
+    view.audit(broken).await;
+    let detail = "the change was interrupted";
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail).into_response()
 }
 
-/// Makes a change and writes it down, whatever became of it.
-async fn change(shared: Shared, caller: Caller, request: Request, next: Next) -> Response {
+fn is_reading(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// The record of a change that broke off.
+fn row(caller: Caller, request: &Request) -> AuditRow {
     let peer = request.extensions().get::<PeerAddress>().map(|peer| peer.0);
-    let (method, path) = (
-        request.method().to_string(),
-        request.uri().path().to_owned(),
-    );
-    let mut response = next.run(request).await;
-    let note = response.extensions_mut().remove::<Note>();
     let now_ms = wall_ms();
-    let row = AuditRow {
+    AuditRow {
         time: super::time::rfc3339(now_ms as i64),
         time_ms: now_ms,
         by: caller.name,
         role: caller.role,
         peer: peer.map(|peer| peer.to_string()),
-        method,
-        path,
-        what: note.map(|note| note.0),
-        status: response.status().as_u16(),
+        method: request.method().to_string(),
+        path: request.uri().path().to_owned(),
+        what: None,
+        status: StatusCode::INTERNAL_SERVER_ERROR.as_u16(),
+    }
+}
+
+/// Makes a change and writes it down, whatever became of it.
+async fn change(gate: Gate, mut row: AuditRow, request: Request, next: Next) -> Response {
+    let mut response = match whole(request, gate.body_bytes_max).await {
+        Ok(request) => next.run(request).await,
+        Err(problem) => problem.into_response(),
     };
-    shared.view.audit(row).await;
+    let note = response.extensions_mut().remove::<Note>();
+    row.what = note.map(|note| note.0);
+    row.status = response.status().as_u16();
+    gate.shared.view.audit(row).await;
     response
+}
+
+/// The request with all of its body, which must not be too large nor take too long to come.
+async fn whole(request: Request, bytes_max: usize) -> Result<Request, Problem> {
+    let (parts, body) = request.into_parts();
+    let said = parts.headers.get(header::CONTENT_LENGTH);
+    let said = said.and_then(|said| said.to_str().ok()?.parse::<u64>().ok());
+    let too_large = || {
+        let detail = format!("the body has more than {bytes_max} bytes");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+    };
+    if said.is_some_and(|said| said > bytes_max as u64) {
+        return Err(too_large());
+    }
+    let mut chunks = body.into_data_stream();
+    let gathered = async {
+        let mut bytes = Vec::new();
+        while let Some(chunk) = poll_fn(|cx| Pin::new(&mut chunks).poll_next(cx)).await {
+            let broken = |_| Problem::new(StatusCode::BAD_REQUEST, "the body broke off");
+            let chunk = chunk.map_err(broken)?;
+            if bytes.len() + chunk.len() > bytes_max {
+                return Err(too_large());
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes)
+    };
+    let late = |_| {
+        let detail = format!("the body did not come within {} s", BODY_WAIT.as_secs());
+        Problem::new(StatusCode::REQUEST_TIMEOUT, detail)
+    };
+    let bytes = timeout(BODY_WAIT, gathered).await.map_err(late)??;
+    Ok(Request::from_parts(parts, Body::from(bytes)))
 }
 
 impl Gate {
     fn caller(&self, headers: &HeaderMap) -> Result<Caller, Box<Response>> {
         let view = &self.shared.view;
         if let Some(value) = headers.get(header::AUTHORIZATION) {
-            let bearer = value
-                .to_str()
-                .ok()
-                .and_then(|text| text.strip_prefix("Bearer "))
-                .and_then(|text| view.tokens().bearer(text.trim()));
-            return match bearer {
+            let text = value.to_str().ok();
+            let text = text.and_then(|text| text.strip_prefix("Bearer "));
+            let text = text.unwrap_or_default().trim();
+            return match view.tokens().bearer(text) {
                 Some(bearer) => Ok(Caller {
                     name: bearer.name,
                     role: bearer.role,
+                    proof: Proof::Token(text.into()),
+                    least: self.role,
                 }),
                 None => Err(Box::new(unknown(
                     "this is no token of this node, or its time is over",
@@ -118,6 +213,8 @@ impl Gate {
             return Ok(Caller {
                 name: "loopback".to_owned(),
                 role: Role::Admin,
+                proof: Proof::Nothing,
+                least: self.role,
             });
         }
         Err(Box::new(unknown(

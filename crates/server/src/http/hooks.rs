@@ -1,14 +1,14 @@
 //! Hooks over HTTP: list, switch on and off, read the file anew.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{Method, StatusCode};
 
 use super::list::{self, ListQuery, Page};
 use super::lists::unknown;
 use super::problem::Problem;
 use super::view::HookRow;
-use super::{Asked, Routes, Shared};
+use super::{Asked, Named, Routes, Shared};
 use crate::auth::Role;
 use crate::node::HookChangeError;
 
@@ -37,7 +37,11 @@ pub(super) async fn hooks(
     Asked(query): Asked<ListQuery>,
 ) -> Result<Json<Page<HookRow>>, Problem> {
     let limit = api.page_rows(query.limit)?;
-    list::page(api.view.hooks(), &query, limit).map(Json)
+    let mut rows = api.view.hooks().await;
+    for row in &mut rows {
+        row.matched_per_s = api.samples.hook_per_s(&row.name);
+    }
+    list::page(rows, &query, limit).map(Json)
 }
 
 /// Reads the hooks of the configuration file anew; all of them are switched on. Nothing else of the
@@ -55,7 +59,7 @@ pub(super) async fn reload(State(api): State<Shared>) -> Result<StatusCode, Prob
     responses((status = 204), (status = 404, body = Problem)))]
 pub(super) async fn enable(
     State(api): State<Shared>,
-    Path(name): Path<String>,
+    Named(name): Named,
 ) -> Result<StatusCode, Problem> {
     switch(&api, name, true).await
 }
@@ -66,7 +70,7 @@ pub(super) async fn enable(
     responses((status = 204), (status = 404, body = Problem)))]
 pub(super) async fn disable(
     State(api): State<Shared>,
-    Path(name): Path<String>,
+    Named(name): Named,
 ) -> Result<StatusCode, Problem> {
     switch(&api, name, false).await
 }

@@ -8,8 +8,17 @@ pub const CONNECTIONS_MAX: usize = 128;
 /// Time in which the head of a request must have come, from the end of the one before.
 pub const HEAD_WAIT: Duration = Duration::from_secs(15);
 
+/// Time in which the body of a request must have come, from the end of its head.
+pub const BODY_WAIT: Duration = Duration::from_secs(30);
+
 /// Time in which a client must take something of what waits for it.
 pub const WRITE_WAIT: Duration = Duration::from_secs(30);
+
+/// Time that requests on their way have once the node stops.
+pub const STOP_WAIT: Duration = Duration::from_secs(5);
+
+/// Time between two looks whether those who follow events still may.
+pub const EVENTS_JUDGED: Duration = Duration::from_secs(5);
 
 /// Largest body of a request that changes something, in bytes.
 pub const BODY_BYTES_MAX: usize = 16 * 1024;
@@ -35,8 +44,18 @@ pub const RECORDS_MAX: usize = 1_000;
 /// Most bytes of keys, values and headers in one answer; one record comes whole, cut as below.
 pub const RECORD_ANSWER_BYTES_MAX: usize = 4 << 20;
 
-/// Bytes of batches that one answer may read, whatever it finds in them.
+/// Bytes of batches, unfolded, that one answer may look at, whatever it finds in them; the batch that
+/// is at hand is looked at to its end.
 pub const RECORD_SCAN_BYTES_MAX: usize = 32 << 20;
+
+/// Time after which an answer goes out with what was found.
+pub const RECORD_SCAN_WAIT: Duration = Duration::from_secs(2);
+
+/// Least of those bytes that a partition is looked at for, once it is its turn.
+pub const PARTITION_SCAN_BYTES_MIN: usize = 64 << 10;
+
+/// Longest text that records are searched for, in bytes.
+pub const RECORD_TEXT_BYTES_MAX: usize = 1024;
 
 /// Bytes of a value that are shown; the rest is cut off.
 pub const VALUE_SHOWN_BYTES_MAX: usize = 256 << 10;

@@ -1,13 +1,13 @@
 //! Lists that need no file of their own: listeners, streams, groups, Kafka connections.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{Method, StatusCode};
 
 use super::list::{self, ListQuery, Page};
 use super::problem::Problem;
 use super::view::{GroupRow, ListenerRow, StreamRow};
-use super::{Asked, Routes, Shared};
+use super::{Asked, Named, Routes, Shared};
 use crate::auth::Role;
 use crate::kafka::ConnectionRow;
 
@@ -53,7 +53,7 @@ pub(super) async fn streams(
     responses((status = 200, body = StreamRow), (status = 404, body = Problem)))]
 pub(super) async fn stream(
     State(api): State<Shared>,
-    Path(name): Path<String>,
+    Named(name): Named,
 ) -> Result<Json<StreamRow>, Problem> {
     let mut streams = api.view.streams().into_iter();
     let found = streams.find(|stream| stream.name == name);
@@ -79,7 +79,7 @@ pub(super) async fn groups(
     responses((status = 200, body = GroupRow), (status = 404, body = Problem)))]
 pub(super) async fn group(
     State(api): State<Shared>,
-    Path(id): Path<String>,
+    Named(id): Named,
 ) -> Result<Json<GroupRow>, Problem> {
     let mut after = None;
     loop {

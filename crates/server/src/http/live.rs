@@ -5,19 +5,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::Method;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use utoipa::{IntoParams, ToSchema};
 
-use super::limits::{HISTORY_MAX, HISTORY_STEP_S, TAIL_LOOK, TAIL_RECORDS_MAX};
+use super::limits::{EVENTS_WAITING_MAX, HISTORY_MAX, HISTORY_STEP_S, TAIL_LOOK, TAIL_RECORDS_MAX};
 use super::list::Page;
 use super::problem::Problem;
 use super::records::{self, RecordsQuery};
 use super::view::RecordRow;
-use super::{Asked, Caller, Routes, Shared, events, serving};
+use super::{Asked, Caller, Named, Routes, Shared, events, serving};
 use crate::auth::Role;
 use crate::node::counters::FLUSH_BOUNDS_US;
 use crate::node::wall_ms;
@@ -45,6 +45,8 @@ pub struct Totals {
     pub commits: u64,
     /// Flushes by their time, as the metrics count them.
     pub flush_buckets: Vec<u64>,
+    /// Records that each hook has made, by its name.
+    pub hooks: Vec<(String, u64)>,
     /// The levels, already as a sample shows them.
     pub levels: Levels,
 }
@@ -104,10 +106,15 @@ pub struct Sample {
     pub levels: Levels,
 }
 
+/// When, ms since the epoch, and the records that each hook had made by then, by its name.
+type Made = (u64, Vec<(String, u64)>);
+
 /// The samples of a node.
 pub struct Samples {
     history: Mutex<VecDeque<Sample>>,
     latest: watch::Sender<Option<Sample>>,
+    /// What hooks had made in the last seconds, the oldest first.
+    hooks: Mutex<VecDeque<Made>>,
 }
 
 impl Default for Samples {
@@ -115,8 +122,36 @@ impl Default for Samples {
         Self {
             history: Mutex::default(),
             latest: watch::Sender::new(None),
+            hooks: Mutex::default(),
         }
     }
+}
+
+impl Samples {
+    /// Records a second that a hook made in the last ten seconds; `None`: it was not seen for long
+    /// enough to tell.
+    pub(super) fn hook_per_s(&self, name: &str) -> Option<f64> {
+        let seen = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = |(ms, hooks): &Made| {
+            let found = hooks.iter().find(|(known, _)| known == name);
+            found.map(|(_, made)| (*ms, *made))
+        };
+        let (from, to) = (seen.iter().find_map(at)?, at(seen.back()?)?);
+        (to.0 > from.0).then(|| per_s(from.1, to.1, to.0 - from.0))
+    }
+
+    fn saw_hooks(&self, now_ms: u64, hooks: Vec<(String, u64)>) {
+        let mut seen = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.push_back((now_ms, hooks));
+        if seen.len() as u64 > HISTORY_STEP_S + 1 {
+            seen.pop_front();
+        }
+    }
+}
+
+/// How much a count rose a second, with one digit behind the point.
+fn per_s(from: u64, to: u64, ms: u64) -> f64 {
+    (to.saturating_sub(from) as f64 / (ms.max(1) as f64 / 1_000.0) * 10.0).round() / 10.0
 }
 
 /// Takes a sample a second until the node stops.
@@ -126,6 +161,7 @@ pub async fn keep_sampling(api: Shared) {
     let (mut before, mut before_step) = (None, None);
     loop {
         let (now_ms, totals) = (wall_ms(), api.view.totals().await);
+        api.samples.saw_hooks(now_ms, totals.hooks.clone());
         if let Some(before) = &before {
             let sample = sample(before, &(now_ms, totals.clone()));
             api.samples.latest.send_replace(Some(sample));
@@ -153,9 +189,8 @@ pub async fn keep_sampling(api: Shared) {
 
 /// What happened between two moments.
 fn sample(before: &(u64, Totals), now: &(u64, Totals)) -> Sample {
-    let seconds = (now.0.saturating_sub(before.0).max(1)) as f64 / 1_000.0;
     let (a, b) = (&before.1, &now.1);
-    let rate = |a: u64, b: u64| (b.saturating_sub(a) as f64 / seconds * 10.0).round() / 10.0;
+    let rate = |a: u64, b: u64| per_s(a, b, now.0.saturating_sub(before.0));
     let flushes: Vec<u64> = b
         .flush_buckets
         .iter()
@@ -211,9 +246,9 @@ pub(super) fn routes(routes: &mut Routes) {
 /// Figures once a second, as events `metrics`.
 #[utoipa::path(get, path = "/api/v1/metrics/live", tag = "node",
     responses((status = 200, body = Sample, content_type = "text/event-stream")))]
-pub(super) async fn live(State(api): State<Shared>) -> Result<Response, Problem> {
+pub(super) async fn live(State(api): State<Shared>, caller: Caller) -> Result<Response, Problem> {
     let mut latest = api.samples.latest.subscribe();
-    events::open(&api, |sink| async move {
+    events::open(&api, caller, EVENTS_WAITING_MAX, |sink| async move {
         loop {
             let sample = latest.borrow_and_update().clone();
             if let Some(sample) = sample
@@ -275,7 +310,7 @@ pub struct Skipped {
         (status = 404, body = Problem)))]
 pub(super) async fn tail(
     State(api): State<Shared>,
-    Path(name): Path<String>,
+    Named(name): Named,
     caller: Caller,
     Asked(query): Asked<TailQuery>,
 ) -> Result<Response, Problem> {
@@ -290,7 +325,8 @@ pub(super) async fn tail(
     };
     let mut places = records::places(&log, &name, &wanted)?;
     let reading = Arc::clone(&api.reading);
-    events::open(&api, |sink| async move {
+    // One: a subscriber that reads slowly is told what it misses, and holds no memory.
+    events::open(&api, caller, 1, |sink| async move {
         loop {
             tokio::time::sleep(TAIL_LOOK).await;
             let permit = Arc::clone(&reading).acquire_owned().await;
@@ -331,5 +367,23 @@ mod tests {
         assert_eq!(p99_us(&[98, 2]), Some(FLUSH_BOUNDS_US[1]));
         assert_eq!(p99_us(&[0, 0]), None);
         assert_eq!(p99_us(&[1]), Some(FLUSH_BOUNDS_US[0]));
+    }
+
+    #[test]
+    fn a_hook_has_the_rate_of_its_last_ten_seconds() {
+        let samples = Samples::default();
+        assert_eq!(samples.hook_per_s("a"), None);
+        for second in 0..30_u64 {
+            let mut hooks = vec![("a".to_owned(), if second < 15 { 0 } else { 20 * second })];
+            if second == 29 {
+                hooks.push(("new".to_owned(), 7));
+            }
+            samples.saw_hooks(1_000 * second, hooks);
+        }
+        assert_eq!(samples.hook_per_s("a"), Some(20.0));
+        assert_eq!(samples.hook_per_s("new"), None);
+        assert_eq!(samples.hook_per_s("none"), None);
+        let seen = samples.hooks.lock().unwrap();
+        assert_eq!(seen.len() as u64, HISTORY_STEP_S + 1);
     }
 }

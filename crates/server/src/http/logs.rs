@@ -10,9 +10,10 @@ use tokio::sync::broadcast::error::RecvError;
 use utoipa::ToSchema;
 
 use super::audit::Note;
+use super::limits::EVENTS_WAITING_MAX;
 use super::live::Skipped;
 use super::problem::Problem;
-use super::{Routes, Shared, events};
+use super::{Caller, Routes, Shared, events};
 use crate::auth::Role;
 use crate::logging::{self, LogLine};
 use crate::settings::{Level, Word as _};
@@ -37,9 +38,9 @@ pub(super) fn routes(routes: &mut Routes) {
 /// The last log lines and those that come, as events `line`; `skipped` says how many were left out.
 #[utoipa::path(get, path = "/api/v1/log/live", tag = "node",
     responses((status = 200, body = LogLine, content_type = "text/event-stream")))]
-pub(super) async fn lines(State(api): State<Shared>) -> Result<Response, Problem> {
+pub(super) async fn lines(State(api): State<Shared>, caller: Caller) -> Result<Response, Problem> {
     let (recent, mut lines) = logging::follow();
-    events::open(&api, |sink| async move {
+    events::open(&api, caller, EVENTS_WAITING_MAX, |sink| async move {
         for line in recent {
             if !sink.send("line", &*line).await {
                 return;
@@ -76,7 +77,7 @@ pub(super) async fn set_level(
     body: Result<Json<LogLevel>, JsonRejection>,
 ) -> Result<Response, Problem> {
     let bad = |what: String| Problem::new(StatusCode::BAD_REQUEST, what);
-    let Json(wanted) = body.map_err(|error| bad(error.body_text()))?;
+    let Json(wanted) = body?;
     let Some(to) = Level::from_word(&wanted.level) else {
         return Err(bad(
             "level: it is off, error, warn, info, debug or trace".to_owned()

@@ -6,6 +6,7 @@ mod audit;
 pub mod backup;
 mod bans;
 mod clients;
+mod counters;
 mod events;
 mod gate;
 mod hooks;
@@ -33,10 +34,11 @@ pub mod view;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, FromRequestParts, Query, State};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Query, State};
 use axum::handler::Handler;
 use axum::http::request::Parts;
-use axum::http::{Method, StatusCode, Uri, header};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, get, on};
 use axum::{Json, Router};
@@ -45,8 +47,9 @@ use serde_json::json;
 use tokio::sync::{Semaphore, watch};
 
 pub use self::audit::AuditRow;
+pub use self::counters::HttpValues;
 use self::gate::Gate;
-pub use self::gate::{Caller, Door, PeerAddress};
+pub use self::gate::{Caller, Door, PeerAddress, Proof};
 use self::problem::Problem;
 pub use self::running::ConfigView;
 pub use self::serving::{converse, serve};
@@ -67,6 +70,7 @@ pub struct Api {
     /// Streams of events that are open.
     events: Arc<Semaphore>,
     samples: live::Samples,
+    counters: counters::HttpCounters,
     /// Held while a backup is made.
     backing_up: Semaphore,
     stop: watch::Receiver<bool>,
@@ -84,6 +88,7 @@ impl Api {
             reading: Arc::new(Semaphore::new(limits::RECORD_READS_MAX)),
             events: Arc::new(Semaphore::new(limits::EVENT_STREAMS_MAX)),
             samples: live::Samples::default(),
+            counters: counters::HttpCounters::default(),
             backing_up: Semaphore::new(1),
             stop,
         })
@@ -117,7 +122,9 @@ pub fn router(api: &Shared, door: Door) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_such_path)
         .with_state(Arc::clone(api))
+        .layer(map_response(sealed))
         .merge(crate::console::router())
+        .layer(from_fn_with_state(Arc::clone(api), counters::count))
 }
 
 /// Method, path and least role of every route of the API.
@@ -167,10 +174,11 @@ impl Routes {
             shared: Arc::clone(&self.api),
             door: self.door,
             role,
+            body_bytes_max,
         };
         let guarded = on(filter, handler)
             .layer(DefaultBodyLimit::max(body_bytes_max))
-            .layer(axum::middleware::from_fn_with_state(gate, gate::admit));
+            .layer(from_fn_with_state(gate, gate::admit));
         self.table.push((method, path, role));
         self.router = std::mem::take(&mut self.router).route(path, guarded);
     }
@@ -182,10 +190,11 @@ fn everything(routes: &mut Routes) {
         shared: Arc::clone(&routes.api),
         door: routes.door,
         role: Role::Viewer,
+        body_bytes_max: 0,
     };
     let mut scrape = get(metrics);
     if !routes.door.local {
-        let layer = axum::middleware::from_fn_with_state(metrics_gate, gate::admit);
+        let layer = from_fn_with_state(metrics_gate, gate::admit);
         scrape = scrape.layer(layer);
     }
     routes.router = std::mem::take(&mut routes.router).route("/metrics", scrape);
@@ -226,6 +235,20 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
     }
 }
 
+/// The name in a path, with mistakes as problems.
+pub(crate) struct Named(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Path::<String>::from_request_parts(parts, state).await {
+            Ok(Path(name)) => Ok(Self(name)),
+            Err(error) => Err(Problem::new(StatusCode::BAD_REQUEST, error.body_text())),
+        }
+    }
+}
+
 /// Who asks, as the gate found out.
 impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = Infallible;
@@ -234,12 +257,18 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
         Ok(parts.extensions.get::<Self>().cloned().unwrap_or(Self {
             name: String::new(),
             role: Role::Viewer,
+            proof: Proof::Nothing,
+            least: Role::Viewer,
         }))
     }
 }
 
 async fn metrics(State(api): State<Shared>) -> Response {
-    let text = api.view.metrics().await;
+    let http = HttpValues {
+        event_streams: (limits::EVENT_STREAMS_MAX - api.events.available_permits()) as u64,
+        ..api.counters.values()
+    };
+    let text = api.view.metrics(http).await;
     ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response()
 }
 
@@ -254,6 +283,16 @@ async fn healthz(State(api): State<Shared>) -> Response {
 #[utoipa::path(get, path = "/api/v1/status", tag = "node", responses((status = 200, body = Status)))]
 async fn status(State(api): State<Shared>) -> Json<Status> {
     Json(api.view.status().await)
+}
+
+/// An answer is what its type says, and nobody keeps it: it may hold a token.
+async fn sealed(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    let nosniff = HeaderValue::from_static("nosniff");
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    let no_store = HeaderValue::from_static("no-store");
+    headers.insert(header::CACHE_CONTROL, no_store);
+    response
 }
 
 async fn wrong_method() -> Problem {

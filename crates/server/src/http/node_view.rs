@@ -6,6 +6,7 @@ use std::sync::Arc;
 use commitlog::{Append, BatchBuilder, Entry, LogReader};
 
 use super::AuditRow;
+use super::counters::HttpValues;
 use super::list::Page;
 use super::live::{Levels, Totals};
 use super::view::{
@@ -17,8 +18,8 @@ use crate::auth::{Ban, BanError, BanKind};
 use crate::kafka::FrontDoor;
 use crate::metrics::{Snapshot, exposition};
 use crate::node::{
-    AUDIT, Backup, ClientPage, Deposit, DepositError, Deposited, Health, HookChangeError, Node,
-    TraceQuery, Tracing,
+    AUDIT, Backup, BackupError, ClientPage, Deposit, DepositError, Deposited, Health,
+    HookChangeError, Node, TraceQuery, Tracing,
 };
 use crate::settings::Settings;
 use crate::settings::Word as _;
@@ -83,6 +84,7 @@ impl ServedNode {
             journal_bytes: status.journal_bytes,
             journal_used_bytes: status.journal_used_bytes,
             disk_free_bytes: status.disk_free_bytes,
+            refused_entries: self.node.counters.snapshot().log.refused,
             problems: self.problems(&status.health, status.disk_free_bytes),
         }
     }
@@ -235,18 +237,11 @@ impl NodeView for ServedNode {
         self.front_door.groups().page(contains, after, limit)
     }
 
-    fn hooks(&self) -> Vec<HookRow> {
-        let row = |state: crate::node::HookState| HookRow {
-            name: state.name,
-            enabled: state.enabled,
-            matched: None,
-            event: state.hook.event.word().to_owned(),
-            filter: state.hook.filter,
-            stream: state.hook.stream,
-            key: state.hook.key,
-            payload: state.hook.payload.word().to_owned(),
-        };
-        self.node.hook_states().into_iter().map(row).collect()
+    fn hooks(&self) -> Telling<'_, Vec<HookRow>> {
+        Box::pin(async {
+            let made = self.node.shard_stats().await.made;
+            self.hook_rows(&made)
+        })
     }
 
     fn users(&self) -> &crate::auth::Users {
@@ -278,8 +273,11 @@ impl NodeView for ServedNode {
 
     fn publish(&self, messages: Vec<Deposit>) -> Telling<'_, Vec<Result<Deposited, DepositError>>> {
         Box::pin(async move {
-            let _turn = self.publishing.acquire().await;
-            self.node.deposit(messages).await
+            let turn = self.publishing.acquire().await;
+            let deposits = self.node.deposit(messages).await;
+            // What waits for the cluster behind keeps nobody from the log.
+            drop(turn);
+            self.node.mirrored_deposits(deposits).await
         })
     }
 
@@ -313,7 +311,7 @@ impl NodeView for ServedNode {
         Some(self.node.traces.follow(query))
     }
 
-    fn backup(&self, dir: PathBuf) -> Telling<'_, Result<Backup, String>> {
+    fn backup(&self, dir: PathBuf) -> Telling<'_, Result<Backup, BackupError>> {
         Box::pin(async move { self.node.backup(&dir).await })
     }
 
@@ -328,11 +326,13 @@ impl NodeView for ServedNode {
         })
     }
 
-    fn metrics(&self) -> Telling<'_, String> {
-        Box::pin(async {
+    fn metrics(&self, http: HttpValues) -> Telling<'_, String> {
+        Box::pin(async move {
             let shards = self.node.shard_stats().await;
             exposition(Snapshot {
                 downlinks: self.downlinks(),
+                hooks: self.hook_rows(&shards.made),
+                http,
                 listeners: self
                     .node
                     .mqtt_listeners()
@@ -364,6 +364,22 @@ impl NodeView for ServedNode {
 }
 
 impl ServedNode {
+    /// The hooks; `made`: what their figures say.
+    fn hook_rows(&self, made: &[u64]) -> Vec<HookRow> {
+        let row = |state: crate::node::HookState| HookRow {
+            name: state.name,
+            enabled: state.enabled,
+            matched: made.get(usize::from(state.counter)).copied().unwrap_or(0),
+            matched_per_s: None,
+            event: state.hook.event.word().to_owned(),
+            filter: state.hook.filter,
+            stream: state.hook.stream,
+            key: state.hook.key,
+            payload: state.hook.payload.word().to_owned(),
+        };
+        self.node.hook_states().into_iter().map(row).collect()
+    }
+
     /// Counts and levels of this moment.
     fn sum(&self, shards: &broker::ShardStats) -> Totals {
         let counters = self.node.counters.snapshot();
@@ -388,6 +404,11 @@ impl ServedNode {
             refused: reception.refused_full + reception.refused_connect + counters.log.refused,
             commits: counters.log.commits,
             flush_buckets: counters.flush_times.buckets,
+            hooks: self
+                .hook_rows(&shards.made)
+                .into_iter()
+                .map(|hook| (hook.name, hook.matched))
+                .collect(),
             levels: Levels {
                 connections: counters.workers.connections,
                 sessions: shards.sessions,

@@ -1,6 +1,7 @@
 //! Errors of the HTTP interface as problem documents (RFC 9457).
 
 use axum::Json;
+use axum::extract::rejection::JsonRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,24 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
         }
+    }
+}
+
+impl Problem {
+    /// A body that is not the JSON that was wanted; `detail`: what to say of it.
+    pub(super) fn of_body(error: &JsonRejection, detail: impl Into<String>) -> Self {
+        let status = match error.status() {
+            known @ (StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNSUPPORTED_MEDIA_TYPE) => known,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Self::new(status, detail)
+    }
+}
+
+/// For bodies that hold no secret: what is wrong with one may be shown.
+impl From<JsonRejection> for Problem {
+    fn from(error: JsonRejection) -> Self {
+        Self::of_body(&error, error.body_text())
     }
 }
 

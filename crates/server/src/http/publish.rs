@@ -148,7 +148,7 @@ pub(super) async fn publish(
     caller: Caller,
     body: Result<Json<NewMessage>, JsonRejection>,
 ) -> Result<Response, Problem> {
-    let Json(message) = body.map_err(|error| unreadable(&error))?;
+    let Json(message) = body?;
     let note = Note(format!("topic {}", message.topic));
     let deposit = message.deposit(&caller)?;
     let mut made = api.view.publish(vec![deposit]).await;
@@ -172,7 +172,7 @@ pub(super) async fn publish_batch(
     caller: Caller,
     body: Result<Json<Vec<NewMessage>>, JsonRejection>,
 ) -> Result<Response, Problem> {
-    let Json(messages) = body.map_err(|error| unreadable(&error))?;
+    let Json(messages) = body?;
     if messages.len() > PUBLISH_BATCH_MAX {
         let detail = format!("a batch has at most {PUBLISH_BATCH_MAX} messages");
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
@@ -204,14 +204,6 @@ pub(super) async fn publish_batch(
     let mut answer = Json(PublishedBatch { items }).into_response();
     answer.extensions_mut().insert(note);
     Ok(answer)
-}
-
-fn unreadable(error: &JsonRejection) -> Problem {
-    let status = match error.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => StatusCode::PAYLOAD_TOO_LARGE,
-        _ => StatusCode::BAD_REQUEST,
-    };
-    Problem::new(status, error.body_text())
 }
 
 /// The node is going.

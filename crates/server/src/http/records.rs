@@ -2,12 +2,14 @@
 //! shows what `read_committed` readers see, and knows nothing of what is in a value.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{Method, StatusCode};
 use commitlog::batch::batches;
 use commitlog::{BatchView, LogReader, PartitionId, ReadError};
+use memchr::memmem::Finder;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -15,7 +17,7 @@ use super::list::Page;
 use super::lists::unknown;
 use super::problem::Problem;
 use super::view::{HeaderRow, RecordRow};
-use super::{Asked, Routes, Shared, limits, rfc3339};
+use super::{Asked, Named, Routes, Shared, limits, rfc3339};
 use crate::auth::Role;
 
 /// Bytes of batches that are read at once.
@@ -56,7 +58,7 @@ pub(super) fn routes(routes: &mut Routes) {
         (status = 404, body = Problem)))]
 pub(super) async fn records(
     State(api): State<Shared>,
-    Path(name): Path<String>,
+    Named(name): Named,
     caller: super::Caller,
     Asked(query): Asked<RecordsQuery>,
 ) -> Result<Json<Page<RecordRow>>, Problem> {
@@ -128,6 +130,11 @@ pub(super) fn places(
     query: &RecordsQuery,
 ) -> Result<Vec<Place>, Problem> {
     let stream = log.stream(name).ok_or_else(|| unknown("stream", name))?;
+    let most = limits::RECORD_TEXT_BYTES_MAX;
+    if query.text.as_ref().is_some_and(|text| text.len() > most) {
+        let detail = format!("text: it has at most {most} bytes");
+        return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
+    }
     let cursor: BTreeMap<u32, u64> = match query.cursor.as_deref() {
         None => BTreeMap::new(),
         Some(cursor) => super::list::decode(cursor)?,
@@ -211,17 +218,20 @@ fn gather(
     limit: usize,
 ) -> Result<Page<RecordRow>, Problem> {
     let count = places.len();
-    // Each partition alone could fill the page.
-    let share = Budget {
-        records: limit,
-        answer_bytes: limits::RECORD_ANSWER_BYTES_MAX / count.min(16),
-        scan_bytes: (limits::RECORD_SCAN_BYTES_MAX / count).max(READ_BYTES),
+    let mut whole = Budget {
+        records: usize::MAX,
+        answer_bytes: limits::RECORD_ANSWER_BYTES_MAX,
+        scan_bytes: limits::RECORD_SCAN_BYTES_MAX,
+        until: Instant::now() + limits::RECORD_SCAN_WAIT,
     };
     let mut found: Vec<RecordRow> = Vec::new();
     let mut reached = Vec::with_capacity(count);
-    for place in places.iter() {
+    for (number, place) in places.iter().enumerate() {
+        // Where nothing is left for a partition it is looked at by the next page.
+        let share = whole.share(count - number, limit);
         let mut budget = share.clone();
         reached.push(scan(log, place, wanted, &mut budget, &mut found)?);
+        whole.spend(&share, &budget);
     }
     // What a partition has behind where its search stopped may be older than what others found.
     found.sort_by_key(|row| (row.time_ms, row.partition, row.offset));
@@ -250,17 +260,39 @@ struct Budget {
     records: usize,
     answer_bytes: usize,
     scan_bytes: usize,
+    until: Instant,
 }
 
 impl Budget {
     fn is_spent(&self) -> bool {
-        self.records == 0 || self.answer_bytes == 0 || self.scan_bytes == 0
+        self.records == 0
+            || self.answer_bytes == 0
+            || self.scan_bytes == 0
+            || Instant::now() >= self.until
+    }
+
+    /// What one of so many partitions may take of what is left. Each alone could fill the page.
+    fn share(&self, partitions: usize, records: usize) -> Self {
+        let least = limits::PARTITION_SCAN_BYTES_MIN;
+        let part = |left: usize, least: usize| (left / partitions).max(least).min(left);
+        Self {
+            records,
+            answer_bytes: part(self.answer_bytes, limits::RECORD_ANSWER_BYTES_MAX / 16),
+            scan_bytes: part(self.scan_bytes, least),
+            until: self.until,
+        }
+    }
+
+    /// Takes off what a partition took of its share.
+    fn spend(&mut self, share: &Self, left: &Self) {
+        self.answer_bytes -= share.answer_bytes - left.answer_bytes;
+        self.scan_bytes -= share.scan_bytes - left.scan_bytes;
     }
 }
 
 struct Wanted<'a> {
     key: Option<&'a [u8]>,
-    text: Option<&'a [u8]>,
+    text: Option<Finder<'a>>,
 }
 
 /// Adds what is found in one partition; answers the offset behind what was looked at.
@@ -273,7 +305,7 @@ fn scan(
 ) -> Result<u64, Problem> {
     let mut next = place.next;
     while next < place.end && !budget.is_spent() {
-        let read = match log.read(place.id, next, READ_BYTES, place.end) {
+        let read = match log.read(place.id, next, READ_BYTES.min(budget.scan_bytes), place.end) {
             Ok(read) if read.is_empty() => return Ok(place.end),
             Ok(read) => read,
             // Retention was faster.
@@ -285,7 +317,6 @@ fn scan(
         };
         for batch in read.iter().flat_map(|bytes| batches(bytes)) {
             let batch = batch.map_err(|error| broken(next, error.what()))?;
-            budget.scan_bytes = budget.scan_bytes.saturating_sub(batch.size_bytes());
             next = take(log, place, &batch, next, wanted, budget, found)?;
             if budget.is_spent() {
                 return Ok(next);
@@ -307,17 +338,21 @@ fn take(
 ) -> Result<u64, Problem> {
     let behind = batch.next_offset();
     if batch.is_control() || behind <= from || is_aborted(log, place.id, batch)? {
+        budget.scan_bytes = budget.scan_bytes.saturating_sub(batch.size_bytes());
         return Ok(behind.max(from));
     }
     let plain = batch
         .plain(limits::BATCH_PLAIN_BYTES_MAX)
         .map_err(|error| broken(from, error.what()))?;
+    // It is looked at to its end, whatever that costs.
+    let unfolded = plain.bytes().len().max(batch.size_bytes());
+    budget.scan_bytes = budget.scan_bytes.saturating_sub(unfolded);
     for record in &plain {
         let record = record.map_err(|error| broken(from, error.what()))?;
         if record.offset < from || record.offset >= place.end || !wanted.takes(&record) {
             continue;
         }
-        if budget.is_spent() {
+        if budget.records == 0 || budget.answer_bytes == 0 {
             return Ok(record.offset);
         }
         let row = row(place.number, &record);
@@ -346,24 +381,20 @@ impl<'a> Wanted<'a> {
         let text = query.text.as_deref().filter(|text| !text.is_empty());
         Self {
             key: query.key.as_deref().map(str::as_bytes),
-            text: text.map(str::as_bytes),
+            text: text.map(Finder::new),
         }
     }
 
     fn takes(&self, record: &commitlog::RecordView<'_>) -> bool {
         let key = self.key.is_none_or(|key| record.key == Some(key));
-        key && self.text.is_none_or(|text| {
-            let holds = |bytes: Option<&[u8]>| bytes.is_some_and(|bytes| holds(bytes, text));
+        key && self.text.as_ref().is_none_or(|text| {
+            let holds =
+                |bytes: Option<&[u8]>| bytes.is_some_and(|bytes| text.find(bytes).is_some());
             holds(record.key)
                 || holds(record.value)
                 || record.headers().any(|(_, value)| holds(value))
         })
     }
-}
-
-/// Whether `bytes` contain `text`, which is not empty.
-fn holds(bytes: &[u8], text: &[u8]) -> bool {
-    bytes.windows(text.len()).any(|window| window == text)
 }
 
 fn row(partition: u32, record: &commitlog::RecordView<'_>) -> RecordRow {

@@ -1,14 +1,14 @@
 //! Retained messages: list by topic, look at one.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{Method, StatusCode};
 
 use super::list::{self, ListQuery, Page};
 use super::lists::unknown;
 use super::problem::Problem;
 use super::view::{RetainedMessage, RetainedRow};
-use super::{Asked, Caller, Routes, Shared, publish};
+use super::{Asked, Caller, Named, Routes, Shared, publish};
 use crate::auth::Role;
 
 pub(super) fn routes(routes: &mut Routes) {
@@ -46,7 +46,7 @@ pub(super) async fn messages(
     responses((status = 200, body = RetainedMessage), (status = 404, body = Problem)))]
 pub(super) async fn message(
     State(api): State<Shared>,
-    Path(topic): Path<String>,
+    Named(topic): Named,
 ) -> Result<Json<RetainedMessage>, Problem> {
     let found = api.view.retained_message(topic.clone()).await;
     let what = "retained message on";
@@ -60,7 +60,7 @@ pub(super) async fn message(
 pub(super) async fn delete(
     State(api): State<Shared>,
     caller: Caller,
-    Path(topic): Path<String>,
+    Named(topic): Named,
 ) -> Result<StatusCode, Problem> {
     if api.view.retained_message(topic.clone()).await.is_none() {
         return Err(unknown("retained message on", &topic));

@@ -16,13 +16,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Instant, Sleep, timeout};
 
 use super::PeerAddress;
-use super::limits::{CONNECTIONS_MAX, HEAD_WAIT, WRITE_WAIT};
+use super::limits::{CONNECTIONS_MAX, HEAD_WAIT, STOP_WAIT, WRITE_WAIT};
 use crate::tls::{Handshakes, Tls};
 
-/// Serves `router` on `listener`, through TLS if there is any, until `stop` turns true; requests on their way are answered.
+/// Serves `router` on `listener`, through TLS if there is any, until `stop` turns
+/// true; requests on their way are answered, if that does not take long.
 ///
 /// # Errors
 /// Never: an accept that fails is tried again.
@@ -65,7 +66,14 @@ pub async fn serve(
         }
     }
     drop(listener);
-    while open.join_next().await.is_some() {}
+    let ended = timeout(STOP_WAIT, async {
+        while open.join_next().await.is_some() {}
+    })
+    .await;
+    if ended.is_err() {
+        tracing::debug!(open = open.len(), "HTTP connections were cut at the stop");
+        open.shutdown().await;
+    }
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! The routes over a node that is only said to exist.
 
+mod hostile;
+
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -24,6 +26,21 @@ struct Told {
     audited: Mutex<Vec<AuditRow>>,
     traces: crate::node::Traces,
     bans: Mutex<Vec<crate::auth::Ban>>,
+    http: Mutex<counters::HttpValues>,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Self {
+            trouble: Mutex::default(),
+            users: crate::auth::in_memory(),
+            tokens: crate::auth::tokens_in_memory(),
+            audited: Mutex::default(),
+            traces: crate::node::Traces::default(),
+            bans: Mutex::default(),
+            http: Mutex::default(),
+        }
+    }
 }
 
 fn told<T: Send + 'static>(answer: T) -> Telling<'static, T> {
@@ -120,14 +137,15 @@ impl NodeView for Told {
         }]
     }
 
-    fn hooks(&self) -> Vec<HookRow> {
-        vec![HookRow {
+    fn hooks(&self) -> Telling<'_, Vec<HookRow>> {
+        told(vec![HookRow {
             event: "message.publish".into(),
             ..HookRow::default()
-        }]
+        }])
     }
 
-    fn metrics(&self) -> Telling<'_, String> {
+    fn metrics(&self, http: counters::HttpValues) -> Telling<'_, String> {
+        *self.http.lock().unwrap() = http;
         told("# EOF\n".to_owned())
     }
 
@@ -212,8 +230,18 @@ impl NodeView for Told {
         Some(self.traces.follow(query))
     }
 
-    fn backup(&self, _dir: std::path::PathBuf) -> Telling<'_, Result<crate::node::Backup, String>> {
-        told(Err("the disk is full".to_owned()))
+    fn backup(
+        &self,
+        dir: std::path::PathBuf,
+    ) -> Telling<'_, Result<crate::node::Backup, crate::node::BackupError>> {
+        use crate::node::BackupError;
+        let what = "said so".to_owned();
+        told(Err(match dir.to_str() {
+            Some("/room") => BackupError::Room(what),
+            Some("/latched") => BackupError::Latched(what),
+            Some("/failed") => BackupError::Failed(what),
+            _ => BackupError::Place(what),
+        }))
     }
 
     fn audit(&self, row: AuditRow) -> Telling<'_, ()> {
@@ -241,14 +269,7 @@ impl Server {
     async fn behind(door: Door) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let view = Arc::new(Told {
-            trouble: Mutex::default(),
-            users: crate::auth::in_memory(),
-            tokens: crate::auth::tokens_in_memory(),
-            audited: Mutex::default(),
-            traces: crate::node::Traces::default(),
-            bans: Mutex::default(),
-        });
+        let view = Arc::new(Told::default());
         let (stop, stopped) = watch::channel(false);
         let api = Api::new(Arc::clone(&view) as Arc<dyn NodeView>, 2, stopped.clone());
         let task = tokio::spawn(serve(router(&api, door), listener, None, stopped));
@@ -441,8 +462,8 @@ async fn changes_of_users_that_cannot_be_are_problems() {
         ("POST", "/api/v1/users", admin("{\"name\":\"ann\"}"), 400),
         ("POST", "/api/v1/users", admin(nobody), 400),
         ("POST", "/api/v1/users", admin(nothing), 400),
-        ("POST", "/api/v1/users", admin(&large), 400),
-        ("POST", "/api/v1/users", text, 400),
+        ("POST", "/api/v1/users", admin(&large), 413),
+        ("POST", "/api/v1/users", text, 415),
         (
             "PUT",
             "/api/v1/users/ann",
@@ -750,4 +771,50 @@ async fn serving_ends_when_it_is_told_to() {
     let server = Server::start().await;
     server.stop.send_replace(true);
     server.task.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_backup_that_is_not_made_says_whose_fault_it_is() {
+    let server = Server::start().await;
+    for (dir, expected) in [
+        ("relative", 400),
+        ("/there", 400),
+        ("/room", 507),
+        ("/latched", 503),
+        ("/failed", 500),
+    ] {
+        let body = meant(&format!("{{\"dir\":\"{dir}\"}}"));
+        let (code, kind, _) = server.send("POST", "/api/v1/backup", &body).await;
+        assert_eq!(
+            (code, kind.as_str()),
+            (expected, "application/problem+json"),
+            "{dir}"
+        );
+    }
+    let rows = server.view.audited.lock().unwrap();
+    assert_eq!(rows[1].what.as_deref(), Some("to /there"));
+}
+
+#[tokio::test]
+async fn a_name_that_is_no_text_is_a_problem() {
+    let server = Server::start().await;
+    let (code, kind, _) = server.ask("GET", "/api/v1/clients/%ff").await;
+    assert_eq!((code, kind.as_str()), (400, "application/problem+json"));
+}
+
+#[tokio::test]
+async fn what_a_token_is_not_for_is_written_down() {
+    let server = Server::start().await;
+    let made = server.view.tokens.add("watcher", Role::Viewer, None).await;
+    let token = made.unwrap().1;
+    let sent = format!("Authorization: Bearer {token}\r\nContent-Length: 0\r\n\r\n");
+    let (code, ..) = server.send("DELETE", "/api/v1/clients/a", &sent).await;
+    assert_eq!(code, 403);
+    assert_eq!(server.send("GET", "/api/v1/users", &sent).await.0, 403);
+    let rows = server.view.audited.lock().unwrap();
+    let told: Vec<_> = rows
+        .iter()
+        .map(|row| (&*row.by, &*row.path, row.status))
+        .collect();
+    assert_eq!(told, [("watcher", "/api/v1/clients/a", 403)]);
 }

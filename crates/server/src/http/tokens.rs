@@ -1,8 +1,8 @@
 //! Bearer tokens over HTTP: list, make, take back. The text of one is told once, when it is made.
 
 use axum::Json;
+use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::audit::Note;
 use super::list::{self, Cell, ListQuery, Listed, Page};
 use super::problem::Problem;
-use super::{Asked, Routes, Shared};
+use super::{Asked, Named, Routes, Shared};
 use crate::auth::{Role, TokenError, TokenRow};
 
 /// A token to be made.
@@ -74,8 +74,7 @@ pub(super) async fn add(
     State(api): State<Shared>,
     body: Result<Json<NewToken>, JsonRejection>,
 ) -> Result<Response, Problem> {
-    let Json(new) =
-        body.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+    let Json(new) = body?;
     let made = api.view.tokens().add(&new.name, new.role, new.lifetime_ms);
     let (row, token) = made.await?;
     let note = format!("token {} ({}), role {}", row.id, row.name, row.role.word());
@@ -90,7 +89,7 @@ pub(super) async fn add(
     responses((status = 204), (status = 404, body = Problem)))]
 pub(super) async fn delete(
     State(api): State<Shared>,
-    Path(id): Path<String>,
+    Named(id): Named,
 ) -> Result<StatusCode, Problem> {
     api.view.tokens().delete(&id).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -8,9 +8,10 @@ use axum::response::Response;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use super::limits::EVENTS_WAITING_MAX;
 use super::live::Skipped;
 use super::problem::Problem;
-use super::{Asked, Routes, Shared, events};
+use super::{Asked, Caller, Routes, Shared, events};
 use crate::auth::Role;
 use crate::node::{TraceLine, TraceQuery};
 
@@ -37,6 +38,7 @@ pub(super) fn routes(routes: &mut Routes) {
         (status = 400, body = Problem)))]
 pub(super) async fn trace(
     State(api): State<Shared>,
+    caller: Caller,
     Asked(query): Asked<LiveTraceQuery>,
 ) -> Result<Response, Problem> {
     let bad = |what: String| Problem::new(StatusCode::BAD_REQUEST, what);
@@ -56,7 +58,7 @@ pub(super) async fn trace(
     }) else {
         return Err(bad("nothing can be traced here".to_owned()));
     };
-    events::open(&api, |sink| async move {
+    events::open(&api, caller, EVENTS_WAITING_MAX, |sink| async move {
         while let Some(line) = tracing.lines.recv().await {
             let count = tracing.skipped.swap(0, Ordering::Relaxed);
             if count > 0 && !sink.send("skipped", &Skipped { count }).await {

@@ -2,8 +2,8 @@
 //! neither.
 
 use axum::Json;
+use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::audit::Note;
 use super::list::{self, Cell, ListQuery, Listed, Page};
 use super::problem::Problem;
-use super::{Asked, Routes, Shared};
+use super::{Asked, Named, Routes, Shared};
 use crate::auth::imported::Imported;
 use crate::auth::{ChangeError, Password, Role, UserRow};
 
@@ -125,7 +125,8 @@ pub(super) async fn add(
     State(api): State<Shared>,
     body: Result<Json<NewUser>, JsonRejection>,
 ) -> Result<Response, Problem> {
-    let Json(user) = body.map_err(|_| bad("the body is JSON with `name` and `password`"))?;
+    let Json(user) =
+        body.map_err(|error| unreadable(&error, "the body is JSON with `name` and `password`"))?;
     let password = Password::new(user.password).map_err(bad)?;
     let row = api.view.users().add(&user.name, password).await?;
     let note = Note(format!("user {}", row.name));
@@ -141,8 +142,12 @@ pub(super) async fn import_all(
     State(api): State<Shared>,
     body: Result<Json<ImportUsers>, JsonRejection>,
 ) -> Result<Response, Problem> {
-    let Json(said) =
-        body.map_err(|_| bad("the body is JSON with `users`, each a `name` and a `hash`"))?;
+    let Json(said) = body.map_err(|error| {
+        unreadable(
+            &error,
+            "the body is JSON with `users`, each a `name` and a `hash`",
+        )
+    })?;
     let mut answer = ImportAnswer::default();
     for user in said.users {
         match api
@@ -168,10 +173,10 @@ pub(super) async fn import_all(
     responses((status = 200, body = UserRow), (status = 404, body = Problem)))]
 pub(super) async fn change(
     State(api): State<Shared>,
-    Path(name): Path<String>,
+    Named(name): Named,
     body: Result<Json<NewPassword>, JsonRejection>,
 ) -> Result<Json<UserRow>, Problem> {
-    let Json(new) = body.map_err(|_| bad("the body is JSON with `password`"))?;
+    let Json(new) = body.map_err(|error| unreadable(&error, "the body is JSON with `password`"))?;
     let password = Password::new(new.password).map_err(bad)?;
     let row = api.view.users().set_password(&name, password).await?;
     Ok(Json(row))
@@ -183,10 +188,15 @@ pub(super) async fn change(
     responses((status = 204), (status = 404, body = Problem)))]
 pub(super) async fn delete(
     State(api): State<Shared>,
-    Path(name): Path<String>,
+    Named(name): Named,
 ) -> Result<StatusCode, Problem> {
     api.view.users().delete(&name).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Without what was sent: it may hold a password.
+fn unreadable(error: &JsonRejection, wanted: &str) -> Problem {
+    Problem::of_body(error, wanted)
 }
 
 fn bad(what: impl Into<String>) -> Problem {

@@ -43,7 +43,7 @@ pub trait NodeView: Send + Sync + 'static {
     /// A page of Kafka connections, oldest first, behind the number `after`.
     fn kafka_connections(&self, after: u64, limit: usize) -> Page<crate::kafka::ConnectionRow>;
     /// All hooks, in the order of the configuration.
-    fn hooks(&self) -> Vec<HookRow>;
+    fn hooks(&self) -> Telling<'_, Vec<HookRow>>;
     /// Who may log in.
     fn users(&self) -> &crate::auth::Users;
     /// Who may use this API from elsewhere.
@@ -85,11 +85,14 @@ pub trait NodeView: Send + Sync + 'static {
         value: String,
     ) -> Telling<'_, Result<(), crate::auth::BanError>>;
     /// Copies the data directory.
-    fn backup(&self, dir: std::path::PathBuf) -> Telling<'_, Result<crate::node::Backup, String>>;
+    fn backup(
+        &self,
+        dir: std::path::PathBuf,
+    ) -> Telling<'_, Result<crate::node::Backup, crate::node::BackupError>>;
     /// Writes down a change.
     fn audit(&self, row: super::AuditRow) -> Telling<'_, ()>;
-    /// The metrics in the exposition format.
-    fn metrics(&self) -> Telling<'_, String>;
+    /// The metrics in the exposition format; `http`: what the HTTP interface counts itself.
+    fn metrics(&self, http: super::counters::HttpValues) -> Telling<'_, String>;
     /// `None`: the node serves. Otherwise what keeps it from that.
     fn trouble(&self) -> Option<String>;
 }
@@ -133,6 +136,9 @@ pub struct Status {
     pub journal_used_bytes: u64,
     /// Free bytes on the file system of the data directory, where the system tells.
     pub disk_free_bytes: Option<u64>,
+    /// Journal entries that the log refused since the start: the disk was full, or the log latched.
+    #[serde(default)]
+    pub refused_entries: u64,
     /// What is wrong now, in words.
     #[serde(default)]
     pub problems: Vec<String>,
@@ -206,15 +212,17 @@ pub struct PartitionRow {
 }
 
 /// One hook.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct HookRow {
     /// Its name: event and stream, such as `message.publish:message_state`; a number stands behind
     /// that where several are alike.
     pub name: String,
     /// Whether it is in force.
     pub enabled: bool,
-    /// Records that it has made since the start; `null`: not counted.
-    pub matched: Option<u64>,
+    /// Records that it has made since the start.
+    pub matched: u64,
+    /// The same a second, over the last ten seconds; `null` in the first second of the node.
+    pub matched_per_s: Option<f64>,
     /// Event.
     pub event: String,
     /// MQTT filter; none for `client.*`.

@@ -4,29 +4,54 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use commitlog::{JournalExtents, Lsn};
+use commitlog::{Disk as _, JournalExtents, Lsn};
 use tokio::sync::oneshot;
 
 use super::Node;
-use super::disk::lock_directory;
+use super::disk::{FileDisk, lock_directory};
 
 /// The folder of the journal, which is copied as far as it is written.
 const JOURNAL_DIR: &str = "journal";
 
-/// What a copy does not need: the lock, and the token of the process that runs.
-const LEFT_OUT: [&str; 4] = ["lock", "admin.token", "admin.token.new", JOURNAL_DIR];
+/// What a copy does not need: the lock, the token of the process that runs, its log lines.
+const LEFT_OUT: [&str; 5] = [
+    "lock",
+    "admin.token",
+    "admin.token.new",
+    "sluice.log",
+    JOURNAL_DIR,
+];
 
 /// Written last: a directory without it is no whole backup.
 const MARK_FILE: &str = "backup.complete";
 
+/// Is in a directory that a restore has begun to fill and has not ended: no node starts on it.
+const UNFINISHED_FILE: &str = "restore.unfinished";
+
+/// What a pass may have copied so that the last one, during which no checkpoint is made, is short.
+const LAST_PASS_BYTES: u64 = 64 << 20;
+
+/// Most passes before the last one.
+const PASSES_MAX: usize = 5;
+
+/// A file that was not written for so long is not copied again, whatever its name.
+const SETTLED: Duration = Duration::from_secs(2);
+
 /// Bytes copied at once; after each piece the disk belongs to the log for as long.
 const PIECE_BYTES: usize = 1 << 20;
+
+/// Bytes after which it is looked again whether there is room.
+const ROOM_LOOK_BYTES: u64 = 64 << 20;
+
+const STOPPING: &str = "the node is being stopped";
 
 /// What a backup holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -39,10 +64,38 @@ pub struct Backup {
     pub lsn: Lsn,
 }
 
+/// Why there is no backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BackupError {
+    /// Nothing can be copied there; says why.
+    Place(String),
+    /// There is not room enough, or none is left; says where.
+    Room(String),
+    /// The log takes no appends, or the node is being stopped; says which.
+    Latched(String),
+    /// Files cannot be read or written; says why.
+    Failed(String),
+}
+
+impl From<io::Error> for BackupError {
+    fn from(error: io::Error) -> Self {
+        let what = error.to_string();
+        match error.kind() {
+            io::ErrorKind::AlreadyExists
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::PermissionDenied => Self::Place(what),
+            io::ErrorKind::StorageFull => Self::Room(what),
+            io::ErrorKind::Interrupted => Self::Latched(what),
+            _ => Self::Failed(what),
+        }
+    }
+}
+
 /// A copy whose bulk is made; the rest is made between two checkpoints.
 pub(super) struct Job {
     pub copier: Copier,
-    pub answer: oneshot::Sender<Result<Backup, String>>,
+    pub answer: oneshot::Sender<Result<Backup, BackupError>>,
 }
 
 /// The way to the thread that makes checkpoints.
@@ -54,6 +107,8 @@ struct Seen {
     inode: u64,
     bytes: u64,
     modified: (i64, i64),
+    /// It had not been written for a while: what is written now has another time.
+    settled: bool,
 }
 
 /// Copies a directory into another, as often as it is told to.
@@ -63,6 +118,12 @@ pub(super) struct Copier {
     seen: BTreeMap<PathBuf, Seen>,
     /// Rest after each piece as long as it took.
     gentle: bool,
+    /// Bytes copied by all passes.
+    copied: u64,
+    /// Bytes that must stay free where the copy is.
+    reserve_bytes: u64,
+    /// True: the node stops, and so does the copy.
+    stopping: Arc<AtomicBool>,
 }
 
 impl Node {
@@ -71,17 +132,27 @@ impl Node {
     ///
     /// # Errors
     /// Files cannot be read or written, or the log is latched; says why. What was copied stays.
-    pub async fn backup(&self, to: &Path) -> Result<Backup, String> {
+    pub async fn backup(&self, to: &Path) -> Result<Backup, BackupError> {
         let (from, to) = (self.settings.node.data_dir.clone(), to.to_owned());
+        let stopping = Arc::clone(&self.stopped);
+        let reserve_bytes = self.settings.log.disk_reserve_bytes;
         let copied = tokio::task::spawn_blocking(move || {
             let mut copier = Copier::new(&from, &to)?;
-            copier.pass()?;
+            (copier.stopping, copier.reserve_bytes) = (stopping, reserve_bytes);
+            copier.find_room()?;
+            for _ in 0..PASSES_MAX {
+                let before = copier.copied;
+                copier.pass()?;
+                if copier.copied - before < LAST_PASS_BYTES {
+                    break;
+                }
+            }
             Ok::<_, io::Error>(copier)
         });
-        let copier = copied.await.map_err(|error| error.to_string())?;
-        let copier = copier.map_err(|error| error.to_string())?;
+        let broken = |error: tokio::task::JoinError| BackupError::Failed(error.to_string());
+        let copier = copied.await.map_err(broken)??;
         let (answer, result) = oneshot::channel();
-        let gone = |()| "the node is being stopped".to_owned();
+        let gone = |()| BackupError::Latched(STOPPING.to_owned());
         self.backups
             .send(Job { copier, answer })
             .map_err(|_| gone(()))?;
@@ -103,7 +174,12 @@ pub fn restore_backup(backup: &Path, to: &Path) -> anyhow::Result<(u64, u64)> {
     let copied = (|| {
         let mut copier = Copier::new(backup, to)?;
         copier.gentle = false;
-        copier.tree(Path::new(""), &[MARK_FILE])?;
+        copier.find_room()?;
+        write_synced(&to.join(UNFINISHED_FILE), b"")?;
+        sync(to)?;
+        copier.tree(Path::new(""), &[MARK_FILE, "lock"])?;
+        sync(to)?;
+        fs::remove_file(to.join(UNFINISHED_FILE))?;
         sync(to)?;
         Ok::<_, io::Error>(copier.size())
     })();
@@ -113,9 +189,44 @@ pub fn restore_backup(backup: &Path, to: &Path) -> anyhow::Result<(u64, u64)> {
     Ok(size)
 }
 
+/// Makes sure that a node may start on a directory: no restore into it was broken off. From then on
+/// it is no backup any more, if it was one.
+///
+/// # Errors
+/// A restore did not end there.
+pub(super) fn check_whole(dir: &Path) -> anyhow::Result<()> {
+    if dir.join(UNFINISHED_FILE).exists() {
+        bail!(
+            "a restore into {} was broken off: empty the directory and restore again",
+            dir.display()
+        );
+    }
+    match fs::remove_file(dir.join(MARK_FILE)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot change {}", dir.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes a small file so that it survives a power cut together with its folder.
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = private_file(path)?;
+    file.set_len(0)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Opens a file of a copy for writing; one that is made is for its owner only.
+fn private_file(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    let options = options.write(true).create(true).truncate(false);
+    options.mode(0o600).open(path)
+}
+
 impl Copier {
     fn new(from: &Path, to: &Path) -> io::Result<Self> {
-        fs::create_dir_all(to)?;
+        private_dir(to)?;
         if fs::read_dir(to)?.next().is_some() {
             let what = format!("{} is not empty", to.display());
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
@@ -130,7 +241,24 @@ impl Copier {
             to,
             seen: BTreeMap::new(),
             gentle: true,
+            copied: 0,
+            reserve_bytes: 0,
+            stopping: Arc::default(),
         })
+    }
+
+    /// Refuses what cannot fit.
+    fn find_room(&self) -> io::Result<()> {
+        let needed = size_of_tree(&self.from)? + self.reserve_bytes;
+        let free = FileDisk::new(&self.to).free_bytes()?;
+        if needed <= free {
+            return Ok(());
+        }
+        let what = format!(
+            "{} has {free} bytes free; the copy and the reserve need {needed}",
+            self.to.display()
+        );
+        Err(io::Error::new(io::ErrorKind::StorageFull, what))
     }
 
     /// Copies what is new or changed since the last time, and removes what is gone.
@@ -153,13 +281,21 @@ impl Copier {
         }
         sync(&self.to)?;
         let (files, bytes) = self.size();
-        fs::write(self.to.join(MARK_FILE), format!("lsn={}\n", journal.lsn))?;
+        let mark = format!("lsn={}\n", journal.lsn);
+        write_synced(&self.to.join(MARK_FILE), mark.as_bytes())?;
         sync(&self.to)?;
+        if let Some(parent) = self.to.parent() {
+            File::open(parent)?.sync_all()?;
+        }
         Ok(Backup {
             files,
             bytes,
             lsn: journal.lsn,
         })
+    }
+
+    fn is_full(&self) -> io::Result<bool> {
+        Ok(FileDisk::new(&self.to).free_bytes()? < self.reserve_bytes)
     }
 
     fn size(&self) -> (u64, u64) {
@@ -170,7 +306,7 @@ impl Copier {
     /// Copies a folder; answers the files in it.
     fn tree(&mut self, folder: &Path, left_out: &[&str]) -> io::Result<BTreeSet<PathBuf>> {
         let mut found = BTreeSet::new();
-        fs::create_dir_all(self.to.join(folder))?;
+        private_dir(&self.to.join(folder))?;
         let entries = match fs::read_dir(self.from.join(folder)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
             entries => entries?,
@@ -203,21 +339,22 @@ impl Copier {
             inode: meta.ino(),
             bytes: meta.len(),
             modified: (meta.mtime(), meta.mtime_nsec()),
+            settled: meta.modified()?.elapsed().is_ok_and(|age| age > SETTLED),
         };
         let before = self.seen.get(path).copied();
-        if before == Some(now) && path.extension().is_some_and(|it| it == "log") {
+        let grows = path.extension().is_some_and(|it| it == "log");
+        let same = |seen: &Seen| {
+            (seen.inode, seen.bytes, seen.modified) == (now.inode, now.bytes, now.modified)
+                && (grows || seen.settled)
+        };
+        if before.as_ref().is_some_and(same) {
             return Ok(true);
         }
-        let grown = path.extension().is_some_and(|it| it == "log");
-        let same = |seen: &Seen| grown && seen.inode == now.inode && seen.bytes <= now.bytes;
-        let from = before.filter(same).map_or(0, |seen| seen.bytes);
-        let mut options = File::options();
-        let mut copy = options
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(self.to.join(path))?;
-        copy.set_len(now.bytes)?;
+        let longer = |seen: &Seen| grows && seen.inode == now.inode && seen.bytes <= now.bytes;
+        let from = before.filter(longer).map_or(0, |seen| seen.bytes);
+        let mut copy = private_file(&self.to.join(path))?;
+        // Never longer than what was copied: a copy that breaks off must not look whole.
+        copy.set_len(from)?;
         source.seek(SeekFrom::Start(from))?;
         copy.seek(SeekFrom::Start(from))?;
         self.bytes(&mut source, &mut copy, now.bytes - from)?;
@@ -232,9 +369,10 @@ impl Copier {
         let whole = source.metadata()?.len();
         let to = self.to.join(path);
         if let Some(folder) = to.parent() {
-            fs::create_dir_all(folder)?;
+            private_dir(folder)?;
         }
-        let mut copy = File::create(to)?;
+        let mut copy = private_file(&to)?;
+        copy.set_len(0)?;
         self.bytes(&mut source, &mut copy, bytes.min(whole))?;
         copy.set_len(whole)?;
         copy.sync_all()?;
@@ -242,14 +380,18 @@ impl Copier {
             inode: 0,
             bytes: whole,
             modified: (0, 0),
+            settled: true,
         };
         self.seen.insert(path.to_owned(), seen);
         Ok(())
     }
 
-    fn bytes(&self, source: &mut File, copy: &mut File, mut left: u64) -> io::Result<()> {
+    fn bytes(&mut self, source: &mut File, copy: &mut File, mut left: u64) -> io::Result<()> {
         let mut piece = vec![0; PIECE_BYTES];
         while left > 0 {
+            if self.stopping.load(Ordering::Relaxed) {
+                return Err(io::Error::new(io::ErrorKind::Interrupted, STOPPING));
+            }
             let start = Instant::now();
             let wanted = left.min(PIECE_BYTES as u64) as usize;
             let read = source.read(&mut piece[..wanted])?;
@@ -258,12 +400,38 @@ impl Copier {
             }
             copy.write_all(&piece[..read])?;
             left -= read as u64;
+            self.copied += read as u64;
+            if self.copied % ROOM_LOOK_BYTES < read as u64 && self.is_full()? {
+                let what = format!("there is no room left in {}", self.to.display());
+                return Err(io::Error::new(io::ErrorKind::StorageFull, what));
+            }
             if self.gentle {
                 std::thread::sleep(start.elapsed().min(Duration::from_millis(50)));
             }
         }
         Ok(())
     }
+}
+
+/// Makes a folder, and those it is in, for their owner only.
+pub(super) fn private_dir(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(path)
+}
+
+/// Bytes of all files below a folder; those that vanish meanwhile are not counted.
+fn size_of_tree(folder: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        match entry.metadata() {
+            Ok(meta) if meta.is_dir() => bytes += size_of_tree(&entry.path())?,
+            Ok(meta) => bytes += meta.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes)
 }
 
 /// Makes the names in a folder, and in those within, survive a power cut.
@@ -328,5 +496,90 @@ mod tests {
         assert!(restore_backup(&to, &again).is_err(), "it is not empty");
         assert!(restore_backup(&from, &dir.path().join("third")).is_err());
         assert!(Copier::new(&from, &from.join("inside")).is_err());
+    }
+
+    /// A backup of three files in `dir/copy`.
+    fn backed_up(dir: &Path) -> PathBuf {
+        let (from, to) = (dir.join("data"), dir.join("copy"));
+        fs::create_dir_all(from.join("streams/a-0")).unwrap();
+        for name in ["streams/a-0/0.log", "streams/a-0/0.index", "catalogue"] {
+            fs::write(from.join(name), vec![7; 3 * PIECE_BYTES]).unwrap();
+        }
+        let mut copier = Copier::new(&from, &to).unwrap();
+        copier.gentle = false;
+        copier.pass().unwrap();
+        let extents = JournalExtents {
+            parts: Vec::new(),
+            lsn: 1,
+        };
+        copier.finish(&extents).unwrap();
+        to
+    }
+
+    #[test]
+    fn a_restore_that_was_broken_off_is_no_data_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let backup = backed_up(dir.path());
+        let to = dir.path().join("broken");
+        // As a power cut leaves it: one file is there in part, the others are not.
+        let copier = Copier::new(&backup, &to).unwrap();
+        copier.stopping.store(true, Ordering::Relaxed);
+        drop(copier);
+        write_synced(&to.join(UNFINISHED_FILE), b"").unwrap();
+        fs::write(to.join("catalogue"), b"half").unwrap();
+        let refused = lock_directory(&to).unwrap_err().to_string();
+        assert!(refused.contains("restore again"), "{refused}");
+        let whole = dir.path().join("whole");
+        assert_eq!(restore_backup(&backup, &whole).unwrap().0, 3);
+        assert!(!whole.join(UNFINISHED_FILE).exists());
+        drop(lock_directory(&whole).unwrap());
+        // Who starts on the backup itself has a data directory, and no backup any more.
+        drop(lock_directory(&backup).unwrap());
+        assert!(restore_backup(&backup, &dir.path().join("late")).is_err());
+    }
+
+    #[test]
+    fn a_copy_that_breaks_off_has_no_file_longer_than_what_was_copied() {
+        let dir = tempfile::tempdir().unwrap();
+        let backup = backed_up(dir.path());
+        let to = dir.path().join("to");
+        let mut copier = Copier::new(&backup, &to).unwrap();
+        copier.gentle = false;
+        copier.stopping.store(true, Ordering::Relaxed);
+        assert!(
+            copier.tree(Path::new(""), &[]).is_err(),
+            "it was told to stop"
+        );
+        assert_eq!(size_of_tree(&to).unwrap(), 0);
+    }
+
+    #[test]
+    fn copies_are_for_their_owner_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let backup = backed_up(dir.path());
+        let whole = dir.path().join("made/whole");
+        restore_backup(&backup, &whole).unwrap();
+        let mut looked = vec![backup, whole, dir.path().join("made")];
+        while let Some(path) = looked.pop() {
+            let meta = fs::metadata(&path).unwrap();
+            assert_eq!(meta.mode() & 0o077, 0, "{}", path.display());
+            if meta.is_dir() {
+                let entries = fs::read_dir(&path).unwrap();
+                looked.extend(entries.map(|entry| entry.unwrap().path()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_copy_that_cannot_fit_is_not_begun() {
+        let dir = tempfile::tempdir().unwrap();
+        let backup = backed_up(dir.path());
+        let mut copier = Copier::new(&backup, &dir.path().join("to")).unwrap();
+        copier.find_room().unwrap();
+        copier.reserve_bytes = u64::MAX / 2;
+        assert_eq!(
+            copier.find_room().unwrap_err().kind(),
+            io::ErrorKind::StorageFull
+        );
     }
 }

@@ -12,7 +12,7 @@ use broker::RetainedIndex;
 use commitlog::{Entry, Error, LogReader, Lsn, PartitionId};
 use tracing::{debug, warn};
 
-use super::backup;
+use super::backup::{self, BackupError};
 use super::clock::wall_ms;
 use super::counters::Counters;
 use super::door::{LogDoor, Request};
@@ -156,7 +156,14 @@ impl Keeper {
         let mut tidied = Instant::now();
         self.parts.door.call(commitlog::Log::keep_last_room);
         while stopped.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
-            if self.parts.log.latched().is_some() {
+            if let Some(why) = self.parts.log.latched() {
+                while let Ok(job) = self.parts.jobs.try_recv() {
+                    let what = format!(
+                        "the log takes no appends until the next start ({why}); stop the node and \
+                         copy its directory"
+                    );
+                    let _ = job.answer.send(Err(BackupError::Latched(what)));
+                }
                 continue;
             }
             let result = self.prepare_parts(stopped).and_then(|()| {
@@ -190,14 +197,14 @@ impl Keeper {
         &mut self,
         copier: backup::Copier,
         stopped: &Receiver<()>,
-    ) -> Result<backup::Backup, String> {
-        self.checkpoint(stopped)
-            .map_err(|error| error.to_string())?;
+    ) -> Result<backup::Backup, BackupError> {
+        let failed = |error: Error| BackupError::Failed(error.to_string());
+        self.checkpoint(stopped).map_err(failed)?;
         let extents = self.parts.door.call(|log| log.journal_extents());
         let Some(Some(extents)) = extents else {
-            return Err("the log is about to close".to_owned());
+            return Err(BackupError::Latched("the log is about to close".to_owned()));
         };
-        copier.finish(&extents).map_err(|error| error.to_string())
+        Ok(copier.finish(&extents)?)
     }
 
     fn fill_percent(&self) -> u64 {

@@ -8,6 +8,7 @@ use broker::PublishFacts;
 use commitlog::{Ack, PartitionId};
 use mqtt::{PublishProperties, QoS, UserProperties};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::mailbox::Ask;
 use super::{AppendError, Node, wall_ms};
@@ -155,7 +156,7 @@ impl Deposit {
 
 impl Node {
     /// Publishes messages, those of one client id in their order. For each what became of it, once
-    /// the log has it at the level of its streams.
+    /// the log has it at the level of its streams; where that is `kafka`, see [`Node::mirrored_deposits`].
     pub async fn deposit(&self, messages: Vec<Deposit>) -> Vec<Result<Deposited, DepositError>> {
         let size_max = self.settings.mqtt.packet_size_max as usize;
         let mut answers = Vec::with_capacity(messages.len());
@@ -190,18 +191,37 @@ impl Node {
         for answer in answers {
             all.push(match answer {
                 // A worker that has ended answers nothing.
-                Ok(result) => match result.await.unwrap_or(Err(DepositError::Stopping)) {
-                    Ok(deposited) => self.mirrored_deposit(deposited).await,
-                    refused => refused,
-                },
+                Ok(result) => result.await.unwrap_or(Err(DepositError::Stopping)),
                 Err(error) => Err(error),
             });
         }
         all
     }
 
-    /// Waits until the cluster behind has what it must have of a message.
-    async fn mirrored_deposit(&self, mut deposited: Deposited) -> Result<Deposited, DepositError> {
+    /// Waits until the cluster behind has what it must have of messages that the log has; for all of
+    /// them together no longer than for one.
+    pub async fn mirrored_deposits(
+        &self,
+        deposits: Vec<Result<Deposited, DepositError>>,
+    ) -> Vec<Result<Deposited, DepositError>> {
+        let mirror = self.settings.mirror.as_ref();
+        let patience = Duration::from_millis(mirror.map_or(0, |it| it.ack_timeout_ms));
+        let deadline = Instant::now() + patience;
+        let mut all = Vec::with_capacity(deposits.len());
+        for deposit in deposits {
+            all.push(match deposit {
+                Ok(deposited) => self.mirrored_deposit(deposited, deadline).await,
+                refused => refused,
+            });
+        }
+        all
+    }
+
+    async fn mirrored_deposit(
+        &self,
+        mut deposited: Deposited,
+        deadline: Instant,
+    ) -> Result<Deposited, DepositError> {
         let wants = |partition: PartitionId| {
             let stream = self.log.partition(partition)?.stream;
             Some(self.log.stream(&stream)?.settings.ack == Ack::Kafka)
@@ -211,10 +231,8 @@ impl Node {
         if ends.is_empty() {
             return Ok(deposited);
         }
-        let mirror = self.settings.mirror.as_ref();
-        let patience = Duration::from_millis(mirror.map_or(0, |it| it.ack_timeout_ms));
         let appender = self.appender();
-        let waited = tokio::time::timeout(patience, appender.mirrored(ends)).await;
+        let waited = tokio::time::timeout_at(deadline, appender.mirrored(ends)).await;
         match waited {
             Ok(Ok(())) => Ok(deposited),
             Ok(Err(AppendError::Latched)) => Err(DepositError::Latched),

@@ -5,13 +5,14 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use commitlog::{Disk, DiskFile, Open};
 
+use super::backup;
 use super::writeback::Writeback;
 
 /// Most buffers that Linux takes in one `pwritev` (`IOV_MAX`).
@@ -238,10 +239,10 @@ pub struct DirectoryLock {
     _file: File,
 }
 
-/// Creates the data directory if it is absent and takes its lock. Fails when another process
+/// Creates the data directory, for its owner only, if it is absent, and takes its lock. Fails when another process
 /// holds it, naming that process's id.
 pub fn lock_directory(dir: &Path) -> anyhow::Result<DirectoryLock> {
-    fs::create_dir_all(dir)
+    backup::private_dir(dir)
         .with_context(|| format!("cannot create the data directory {}", dir.display()))?;
     let path = dir.join(LOCK_FILE);
     let mut file = OpenOptions::new()
@@ -249,6 +250,7 @@ pub fn lock_directory(dir: &Path) -> anyhow::Result<DirectoryLock> {
         .write(true)
         .create(true)
         .truncate(false)
+        .mode(0o600)
         .open(&path)
         .with_context(|| format!("cannot open {}", path.display()))?;
     match file.try_lock() {
@@ -269,6 +271,7 @@ pub fn lock_directory(dir: &Path) -> anyhow::Result<DirectoryLock> {
     file.set_len(0)
         .and_then(|()| writeln!(file, "{}", std::process::id()))
         .with_context(|| format!("cannot write {}", path.display()))?;
+    backup::check_whole(dir)?;
     Ok(DirectoryLock { _file: file })
 }
 

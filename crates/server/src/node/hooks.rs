@@ -1,7 +1,8 @@
 //! The hooks in force, which may change while the node runs: what was configured, less what an
 //! operator has switched off.
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use broker::HookTable;
@@ -23,6 +24,8 @@ pub(super) struct Hooks {
 pub(super) struct Inside {
     pub all: Vec<HookSettings>,
     pub off: BTreeSet<String>,
+    /// The figure of each name that there ever was since the start.
+    counters: BTreeMap<String, u16>,
 }
 
 /// A hook as it stands.
@@ -33,6 +36,8 @@ pub struct HookState {
     pub name: String,
     /// Whether it writes.
     pub enabled: bool,
+    /// Which figure of `ShardStats::made` counts its records.
+    pub counter: u16,
     /// What it is.
     pub hook: HookSettings,
 }
@@ -49,10 +54,8 @@ pub enum HookChangeError {
 impl Hooks {
     /// The configured ones, all on.
     pub(super) fn of(all: &[HookSettings]) -> Self {
-        let inside = Inside {
-            all: all.to_vec(),
-            off: BTreeSet::new(),
-        };
+        let inside = Inside::default().with(all.to_vec());
+        let inside = inside.expect("settings bound the hooks far below the figures there may be");
         Self {
             inside: RwLock::new(inside),
             changing: tokio::sync::Mutex::default(),
@@ -60,7 +63,34 @@ impl Hooks {
     }
 }
 
+/// The configured hooks for the broker, with the counters that [`Hooks::of`] gives them.
+pub(super) fn compiled_at_start(all: &[HookSettings]) -> Vec<broker::HookSettings> {
+    let states = Hooks::of(all).inside.into_inner();
+    let states = states.unwrap_or_else(PoisonError::into_inner).states();
+    states.iter().map(HookState::to_broker).collect()
+}
+
+impl HookState {
+    fn to_broker(&self) -> broker::HookSettings {
+        self.hook.to_broker(self.counter)
+    }
+}
+
 impl Inside {
+    /// These hooks, all of them on; names that were there before keep their figures.
+    fn with(mut self, all: Vec<HookSettings>) -> Result<Self, HookChangeError> {
+        self.all = all;
+        self.off.clear();
+        for name in self.states().into_iter().map(|state| state.name) {
+            let next = u16::try_from(self.counters.len());
+            if let Entry::Vacant(vacant) = self.counters.entry(name) {
+                let full = "there were too many different hooks since the start; restart the node";
+                vacant.insert(next.map_err(|_| HookChangeError::Invalid(full.to_owned()))?);
+            }
+        }
+        Ok(self)
+    }
+
     fn states(&self) -> Vec<HookState> {
         let mut states: Vec<HookState> = Vec::with_capacity(self.all.len());
         for hook in &self.all {
@@ -74,6 +104,7 @@ impl Inside {
             };
             states.push(HookState {
                 enabled: !self.off.contains(&name),
+                counter: self.counters.get(&name).copied().unwrap_or(u16::MAX),
                 name,
                 hook: hook.clone(),
             });
@@ -122,11 +153,8 @@ impl Node {
                 made.map_err(|error| HookChangeError::Invalid(error.to_string()))?;
             }
         }
-        self.apply_hooks(Inside {
-            all: settings.hooks.clone(),
-            off: BTreeSet::new(),
-        })
-        .await
+        let wanted = self.hooks_inside().with(settings.hooks.clone())?;
+        self.apply_hooks(wanted).await
     }
 
     fn hooks_inside(&self) -> Inside {
@@ -137,7 +165,7 @@ impl Node {
     /// Compiles and hands to all workers; a PUBLISH that comes after this goes by the new ones.
     async fn apply_hooks(&self, wanted: Inside) -> Result<(), HookChangeError> {
         let on = wanted.states().into_iter().filter(|state| state.enabled);
-        let on: Vec<broker::HookSettings> = on.map(|state| state.hook.to_broker()).collect();
+        let on: Vec<broker::HookSettings> = on.map(|state| state.to_broker()).collect();
         let streams = self.log.streams();
         let compiled = HookTable::compile(&self.settings.node.name, &on, &streams);
         let compiled = compiled.map_err(|error| HookChangeError::Invalid(error.to_string()))?;

@@ -49,7 +49,7 @@ use crate::mirror::view::MirrorView;
 use crate::settings::Settings;
 
 pub use appender::{Appender, Flushing, Submitted};
-pub use backup::{Backup, restore_backup};
+pub use backup::{Backup, BackupError, restore_backup};
 pub use bell::Bell;
 pub use clock::wall_ms;
 pub use counters::{CounterValues, Counters};
@@ -102,7 +102,7 @@ pub struct Node {
     door: LogDoor,
     standing: Arc<Standing>,
     stop: watch::Sender<bool>,
-    stopped: AtomicBool,
+    stopped: Arc<AtomicBool>,
     threads: Mutex<Option<Threads>>,
 }
 

@@ -3,7 +3,6 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::thread::JoinHandle;
@@ -184,7 +183,7 @@ fn prepare(
         door: running.door,
         standing: running.standing,
         stop,
-        stopped: AtomicBool::new(false),
+        stopped: Arc::default(),
         threads: Mutex::new(Some(Threads {
             checkpoint: running.checkpoint,
             workers: running.workers,
@@ -196,6 +195,7 @@ fn prepare(
     let reception = Reception::new(
         Arc::clone(&node.auth),
         running.mailboxes,
+        Arc::clone(&node.traces),
         running.counters,
         &settings.mqtt,
         stopping,
@@ -235,11 +235,7 @@ fn open_log(settings: &Settings, disk: &FileDisk) -> anyhow::Result<OpenLog> {
             .with_context(|| format!("stream {name}"))?;
     }
     let reader = log.reader();
-    let hooks: Vec<_> = settings
-        .hooks
-        .iter()
-        .map(crate::settings::HookSettings::to_broker)
-        .collect();
+    let hooks: Vec<_> = super::hooks::compiled_at_start(&settings.hooks);
     let hooks = HookTable::compile(&settings.node.name, &hooks, &reader.streams())
         .map_err(|failure| anyhow!("a hook cannot be used: {failure}"))?;
     let partition = |name: &str| {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mqtt::Packet;
+use mqtt::{Connect, Packet, Version};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use utoipa::ToSchema;
@@ -15,6 +15,9 @@ use super::wall_ms;
 
 /// Lines that wait for one who traces; what comes beyond is counted and left out.
 const WAITING_MAX: usize = 1_000;
+
+/// Bytes of a line that are shown.
+const LINE_BYTES_MAX: usize = 1_024;
 
 /// Whose packets; all that is said must match.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -85,6 +88,13 @@ impl Traces {
         self.armed.load(Ordering::Relaxed)
     }
 
+    /// Whose packets are traced now.
+    pub(super) fn chosen(&self) -> Chosen {
+        let tracers = self.lock();
+        let queries = tracers.iter().map(|tracer| tracer.query.clone());
+        Chosen(queries.collect())
+    }
+
     /// A packet passes.
     pub(super) fn tell(
         &self,
@@ -100,17 +110,51 @@ impl Traces {
             if !tracer.query.takes(client_id, address, packet) {
                 continue;
             }
+            if tracer.lines.capacity() == 0 {
+                tracer.skipped.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
             let line = TraceLine {
                 time_ms: wall_ms(),
                 client_id: client_id.to_owned(),
                 direction: if inbound { "in" } else { "out" }.to_owned(),
                 packet: name(packet),
                 topic: topics(packet).into_iter().next(),
-                summary: summary(packet),
+                summary: cut(summary(packet)),
             };
-            if tracer.lines.try_send(line).is_err() {
-                tracer.skipped.fetch_add(1, Ordering::Relaxed);
+            tracer.put(line);
+        }
+    }
+
+    /// A client did not come in: its CONNECT as far as it can be read, and what it was told.
+    pub(super) fn tell_refused(
+        &self,
+        client_id: &str,
+        address: IpAddr,
+        connect: Option<&Packet<'_>>,
+        why: &str,
+    ) {
+        if !self.is_armed() {
+            return;
+        }
+        let unread = Packet::Pingreq;
+        if let Some(connect) = connect {
+            self.tell(client_id, Some(address), true, connect);
+        }
+        for tracer in self.lock().iter() {
+            let about = connect.unwrap_or(&unread);
+            if !tracer.query.takes(client_id, Some(address), about) {
+                continue;
             }
+            let line = TraceLine {
+                time_ms: wall_ms(),
+                client_id: client_id.to_owned(),
+                direction: "out".to_owned(),
+                packet: "CONNACK".to_owned(),
+                topic: None,
+                summary: format!("CONNACK refused: {why}"),
+            };
+            tracer.put(line);
         }
     }
 
@@ -119,8 +163,37 @@ impl Traces {
     }
 }
 
+impl Tracer {
+    fn put(&self, line: TraceLine) {
+        if self.lines.try_send(line).is_err() {
+            self.skipped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What all who trace ask for, at one moment.
+pub(super) struct Chosen(Vec<TraceQuery>);
+
+impl Chosen {
+    /// Whether anybody traces this client.
+    pub(super) fn has(&self, client_id: &str, address: Option<IpAddr>) -> bool {
+        let mut queries = self.0.iter();
+        queries.any(|query| query.takes_client(client_id, address))
+    }
+}
+
 impl TraceQuery {
     fn takes(&self, client_id: &str, address: Option<IpAddr>, packet: &Packet<'_>) -> bool {
+        let topic = self.topic.as_deref().is_none_or(|filter| {
+            let found = topics(packet);
+            found
+                .iter()
+                .any(|topic| topic == filter || covers(filter, topic))
+        });
+        self.takes_client(client_id, address) && topic
+    }
+
+    fn takes_client(&self, client_id: &str, address: Option<IpAddr>) -> bool {
         let client = self
             .client
             .as_deref()
@@ -128,13 +201,7 @@ impl TraceQuery {
         let own = self.address.is_none_or(|wanted| {
             address.is_some_and(|address| address.to_canonical() == wanted.to_canonical())
         });
-        let topic = self.topic.as_deref().is_none_or(|filter| {
-            let found = topics(packet);
-            found
-                .iter()
-                .any(|topic| topic == filter || covers(filter, topic))
-        });
-        client && own && topic
+        client && own
     }
 }
 
@@ -155,6 +222,10 @@ fn covers(filter: &str, topic: &str) -> bool {
 /// The topics and filters that a packet names.
 fn topics(packet: &Packet<'_>) -> Vec<String> {
     match packet {
+        Packet::Connect(connect) => {
+            let will = connect.will.iter();
+            will.map(|will| will.topic.to_owned()).collect()
+        }
         Packet::Publish(publish) if !publish.topic.is_empty() => vec![publish.topic.to_owned()],
         Packet::Subscribe(subscribe) => {
             let filters = subscribe.filters.iter();
@@ -170,6 +241,15 @@ fn topics(packet: &Packet<'_>) -> Vec<String> {
 
 fn name(packet: &Packet<'_>) -> String {
     format!("{:?}", packet.kind()).to_uppercase()
+}
+
+/// The line, as far as it is shown: a SUBSCRIBE may have thousands of filters.
+fn cut(mut line: String) -> String {
+    if line.len() > LINE_BYTES_MAX {
+        line.truncate(line.floor_char_boundary(LINE_BYTES_MAX));
+        line += "...";
+    }
+    line
 }
 
 /// The packet in a line; payloads and passwords are not in it.
@@ -208,15 +288,92 @@ fn summary(packet: &Packet<'_>) -> String {
         }
         Packet::Suback(suback) => format!("{name} id {}", suback.packet_id),
         Packet::Unsuback(unsuback) => format!("{name} id {}", unsuback.packet_id),
+        Packet::Connect(connect) => format!("{name} {}", connect_summary(connect)),
+        Packet::Connack(connack) if connack.session_present => {
+            format!("{name} {}, session present", connack.reason.name())
+        }
         Packet::Connack(connack) => format!("{name} {}", connack.reason.name()),
         Packet::Disconnect(disconnect) => format!("{name} {}", disconnect.reason.name()),
         _ => name,
     }
 }
 
+/// What a client says of itself; its password is not in it.
+fn connect_summary(connect: &Connect<'_>) -> String {
+    let version = match connect.version {
+        Version::V31 => "3.1",
+        Version::V311 => "3.1.1",
+        Version::V5 => "5",
+    };
+    let mut text = format!("MQTT {version}, keep alive {} s", connect.keep_alive_s);
+    if connect.clean_start {
+        text += ", clean";
+    }
+    match connect.session_expiry_s() {
+        0 => {}
+        u32::MAX => text += ", session for ever",
+        expiry_s => {
+            let _ = write!(text, ", session {expiry_s} s");
+        }
+    }
+    if let Some(username) = connect.username {
+        let _ = write!(text, ", user {username}");
+    }
+    if connect.password.is_some() {
+        text += ", password";
+    }
+    if let Some(method) = connect.properties.authentication_method {
+        let _ = write!(text, ", method {method}");
+    }
+    if let Some(will) = &connect.will {
+        let _ = write!(text, ", will {} QoS {}", will.topic, will.qos as u8);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn connect() -> Packet<'static> {
+        Packet::Connect(Connect {
+            version: Version::V5,
+            clean_start: true,
+            keep_alive_s: 60,
+            client_id: "lock",
+            username: Some("joe"),
+            password: Some(b"pencil"),
+            will: None,
+            properties: mqtt::ConnectProperties {
+                session_expiry_s: 3600,
+                ..mqtt::ConnectProperties::default()
+            },
+        })
+    }
+
+    #[test]
+    fn who_does_not_come_in_is_told_with_the_reason_and_without_the_password() {
+        let traces = Traces::default();
+        let here = IpAddr::from([127, 0, 0, 1]);
+        let mut all = traces.follow(TraceQuery::default());
+        let mut other = traces.follow(TraceQuery {
+            client: Some("other".to_owned()),
+            ..TraceQuery::default()
+        });
+        traces.tell_refused("lock", here, Some(&connect()), "not authorized");
+        let (packet, answer) = (all.lines.try_recv().unwrap(), all.lines.try_recv().unwrap());
+        let said = "CONNECT MQTT 5, keep alive 60 s, clean, session 3600 s, user joe, password";
+        assert_eq!(
+            (packet.direction.as_str(), packet.summary.as_str()),
+            ("in", said)
+        );
+        assert_eq!(answer.summary, "CONNACK refused: not authorized");
+        assert!(!format!("{packet:?}{answer:?}").contains("pencil"));
+        // What cannot be read has no client id; whoever traces the address sees it.
+        traces.tell_refused("", here, None, "unsupported protocol version");
+        assert_eq!(all.lines.try_recv().unwrap().client_id, "");
+        assert!(other.lines.try_recv().is_err());
+    }
 
     fn publish(topic: &str) -> Packet<'_> {
         Packet::Publish(mqtt::Publish {

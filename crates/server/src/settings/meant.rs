@@ -72,9 +72,10 @@ impl StreamSettings {
 }
 
 impl HookSettings {
-    /// The hook as the broker compiles it.
-    pub fn to_broker(&self) -> broker::HookSettings {
+    /// The hook as the broker compiles it; `counter`: which figure counts its records.
+    pub fn to_broker(&self, counter: u16) -> broker::HookSettings {
         broker::HookSettings {
+            counter,
             event: self.event,
             filter: self.filter.clone().unwrap_or_else(|| "#".to_owned()),
             stream: self.stream.clone(),
@@ -102,7 +103,7 @@ mod tests {
             );
             assert_eq!(log.segment_bytes, 256 << 20);
         }
-        assert_eq!(settings.hooks[0].to_broker().filter, "devices/+/state");
+        assert_eq!(settings.hooks[0].to_broker(0).filter, "devices/+/state");
         let log = settings.log.log_config();
         assert!(log.journal_part_bytes * 2 <= log.journal_bytes_max);
     }

@@ -69,7 +69,8 @@ pub(super) fn publish(api: &ApiArgs, json: bool, message: &PublishArgs) -> anyho
         client_id: message.client_id.clone(),
         ..NewMessage::default()
     })?;
-    let answer = api.ask("POST", "/api/v1/publish", Some(&body))?;
+    // It may wait for the Apache Kafka cluster behind.
+    let answer = api.ask_long("POST", "/api/v1/publish", Some(&body))?;
     if json {
         return Ok(format!("{answer}\n"));
     }
@@ -91,7 +92,7 @@ pub(super) fn ban(api: &ApiArgs, ban: &BanArgs) -> anyhow::Result<String> {
         "until_ms": lifetime.map(|ms| wall_ms().saturating_add(ms)),
     });
     api.ask("POST", "/api/v1/bans", Some(&body.to_string()))?;
-    Ok(format!("{} {} is kept out\n", ban.kind, ban.value))
+    Ok(format!("{} {} is kept out", ban.kind, ban.value))
 }
 
 pub(super) fn log_level(api: &ApiArgs, json: bool, what: &Log) -> anyhow::Result<String> {
@@ -145,6 +146,6 @@ pub(super) fn restore(backup: &Path, to: &Path) -> anyhow::Result<String> {
     }
     let (bytes, to) = (rounded(bytes), to.display());
     Ok(format!(
-        "{files} files, {bytes}; start: sluice serve --data-dir {to}\n"
+        "{files} files, {bytes}; start: sluice serve --data-dir {to}"
     ))
 }

@@ -233,6 +233,9 @@ pub(super) fn hooks(answer: &[HookRow]) -> String {
         vec![
             hook.name.clone(),
             yes(hook.enabled),
+            hook.matched.to_string(),
+            hook.matched_per_s
+                .map_or_else(|| "-".to_owned(), |rate| rate.to_string()),
             hook.event.clone(),
             filter,
             hook.stream.clone(),
@@ -241,9 +244,9 @@ pub(super) fn hooks(answer: &[HookRow]) -> String {
         ]
     });
     let heads = [
-        "NAME", "ENABLED", "EVENT", "FILTER", "STREAM", "KEY", "PAYLOAD",
+        "NAME", "ENABLED", "RECORDS", "PER S", "EVENT", "FILTER", "STREAM", "KEY", "PAYLOAD",
     ];
-    table(&heads, &[], rows)
+    table(&heads, &[2, 3], rows)
 }
 
 pub(super) fn streams(answer: &[StreamRow], partitions: bool, all: bool) -> String {

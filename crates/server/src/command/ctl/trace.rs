@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::super::api::{ApiArgs, escaped};
 use super::super::table::shown;
@@ -73,11 +73,15 @@ fn each(
     line: impl Fn(&str) -> anyhow::Result<String>,
 ) -> anyhow::Result<ExitCode> {
     api.events(path, |event, text| {
-        let told = if json {
-            text.to_owned()
-        } else if event == "skipped" {
+        let told = if event == "skipped" {
             let count: Value = serde_json::from_str(text)?;
-            format!("... {} more, left out", count["count"])
+            if json {
+                json!({ "skipped": count["count"] }).to_string()
+            } else {
+                format!("... {} more, left out", count["count"])
+            }
+        } else if json {
+            text.to_owned()
         } else {
             line(text)?
         };

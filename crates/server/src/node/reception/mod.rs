@@ -25,6 +25,7 @@ use self::opening::{Opening, Stopped};
 use super::counters::Counters;
 use super::mailbox::Mailbox;
 use super::random;
+use super::trace::Traces;
 use super::transport::Wrapping;
 use crate::auth::{Auth, Entry};
 use crate::tls::{HandshakeError, Handshakes};
@@ -53,6 +54,8 @@ pub struct Reception {
     pub auth: Arc<Auth>,
     /// One for each worker.
     pub mailboxes: Vec<Arc<Mailbox>>,
+    /// Who traces packets.
+    pub traces: Arc<Traces>,
     /// The node's counters.
     pub counters: Arc<Counters>,
     /// Open connections at most, those awaiting their CONNECT included.
@@ -70,6 +73,7 @@ impl Reception {
     pub fn new(
         auth: Arc<Auth>,
         mailboxes: Vec<Arc<Mailbox>>,
+        traces: Arc<Traces>,
         counters: Arc<Counters>,
         settings: &crate::settings::MqttSettings,
         stopping: watch::Receiver<bool>,
@@ -77,6 +81,7 @@ impl Reception {
         Self {
             auth,
             mailboxes,
+            traces,
             counters,
             connections_max: u64::from(settings.connections_max),
             connect_timeout: Duration::from_millis(settings.connect_timeout_ms),
@@ -159,6 +164,9 @@ impl Reception {
                 self.counters.reception.refused_connect.add(1);
                 facts.counters.refused_connect.add(1);
                 debug!(%peer, %error, listener = facts.name, "CONNECT refused");
+                let why = error.to_string();
+                self.traces
+                    .tell_refused("", introduced.peer.ip(), None, &why);
                 let mut answer = Vec::new();
                 error.write_connack(&mut answer);
                 opening.end_with(&answer).await;
@@ -230,13 +238,21 @@ impl Reception {
             return;
         };
         let version = connect.version;
+        let tell = |client_id: &str, reason: ReasonCode| {
+            let connect = Packet::Connect(connect.clone());
+            let why = reason.name();
+            self.traces
+                .tell_refused(client_id, peer.ip(), Some(&connect), why);
+        };
         if *self.stopping.borrow() {
+            tell(connect.client_id, ReasonCode::ServerShuttingDown);
             let answer = refusal(version, ReasonCode::ServerShuttingDown);
             return opening.end_with(&answer).await;
         }
         if self.is_full(&place) {
             self.counters.reception.refused_full.add(1);
             place.counters.refused_full.add(1);
+            tell(connect.client_id, ReasonCode::QuotaExceeded);
             let answer = refusal(version, ReasonCode::QuotaExceeded);
             return opening.end_with(&answer).await;
         }
@@ -255,6 +271,7 @@ impl Reception {
             Admission::Accepted(entry) => entry,
             Admission::Refused(reason) => {
                 place.counters.refused_admission.add(1);
+                tell(client_id, reason);
                 return opening.end_with(&refusal(version, reason)).await;
             }
             Admission::Gone => return,

@@ -119,7 +119,9 @@ impl Worker {
                 let _ = answer.send(self.parts.shard.subscriptions(&query));
             }
             Ask::Stats { answer } => {
-                let _ = answer.send(self.parts.shard.stats().clone());
+                let mut stats = self.parts.shard.stats();
+                stats.made = self.parts.out.turn.made().to_vec();
+                let _ = answer.send(stats);
             }
             Ask::Kick { client_id, answer } => {
                 let before = self.parts.out.closes.len();

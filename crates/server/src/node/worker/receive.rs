@@ -479,12 +479,13 @@ impl Handler<'_> {
                     }
                     used += len;
                     budget.spend(&packet);
-                    tracing::inbound(self.traces, self.shard, conn, &packet);
+                    tracing::inbound(self.traces, self.shard, conn, &packet, false);
                     let input = Input::Packet {
                         conn,
                         packet: &packet,
                     };
                     self.shard.handle(input, self.now, self.out);
+                    tracing::inbound(self.traces, self.shard, conn, &packet, true);
                     if self.asks {
                         let input = Input::PermitsSettled { conn };
                         self.shard.handle(input, self.now, self.out);

@@ -6,9 +6,17 @@ use mqtt::Packet;
 use super::Worker;
 use crate::node::trace::Traces;
 
-/// A packet of a client goes by.
-pub(super) fn inbound(traces: &Traces, shard: &Shard, conn: ConnId, packet: &Packet<'_>) {
-    if !traces.is_armed() {
+/// A packet of a client goes by, before the shard has it; a CONNECT goes by afterwards, when it is
+/// known who connects.
+pub(super) fn inbound(
+    traces: &Traces,
+    shard: &Shard,
+    conn: ConnId,
+    packet: &Packet<'_>,
+    handled: bool,
+) {
+    let is_connect = matches!(packet, Packet::Connect(_));
+    if !traces.is_armed() || is_connect != handled {
         return;
     }
     if let Some((client_id, peer)) = shard.connection(conn) {
@@ -19,7 +27,16 @@ pub(super) fn inbound(traces: &Traces, shard: &Shard, conn: ConnId, packet: &Pac
 impl Worker {
     /// Packets to clients that were put since the last look; before any of them is sent.
     pub(super) fn trace_outbound(&mut self) {
-        for (conn, bytes) in self.parts.out.take_traced() {
+        if !self.parts.traces.is_armed() {
+            return;
+        }
+        let chosen = self.parts.traces.chosen();
+        let shard = &self.parts.shard;
+        let frames = self.parts.out.take_traced(|conn| {
+            let known = shard.connection(conn);
+            known.is_some_and(|(client_id, peer)| chosen.has(client_id, peer.map(|it| it.ip())))
+        });
+        for (conn, bytes) in frames {
             let Some((client_id, peer)) = self.parts.shard.connection(conn) else {
                 continue;
             };
