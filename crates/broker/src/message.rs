@@ -250,6 +250,11 @@ impl MessagesBuilder {
         self.events.push((place, owner));
     }
 
+    /// Whether there is any of those.
+    pub(crate) fn tells_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     /// Adds a message; answers its index.
     ///
     /// Strings are those of MQTT, at most 65,535 bytes; the bytes of a turn stay below 4 GiB, as

@@ -3,162 +3,24 @@
 
 mod again;
 mod appends;
+mod facts;
 mod writer;
 
 pub(crate) use self::again::{EventRecord, owner_of};
 use self::appends::Appends;
+use self::facts::unshared;
+pub use self::facts::{Delivery, DropReason, EventFacts, PublishFacts, Published};
 use self::writer::{Scratch, Writer};
 use crate::hooks::{Event, HookTable};
 use crate::limits::TURN_BYTES_MAX;
-use crate::message::{MessageView, Messages, MessagesBuilder, Place, Placed, Position};
+use crate::message::{Messages, MessagesBuilder, Place, Placed};
 use crate::placement::Placements;
-use crate::properties::ForwardProperties;
 use crate::record::{MessageJson, RecordHeaders, write_client, write_session};
 use commitlog::{Ack, Entry, PartitionId};
 use foldhash::fast::RandomState;
 use hashbrown::HashSet;
-use mqtt::{PublishProperties, QoS};
+use mqtt::QoS;
 use std::sync::Arc;
-
-/// A PUBLISH that the broker has accepted.
-#[derive(Debug, Clone, Copy)]
-pub struct PublishFacts<'a> {
-    /// The publisher.
-    pub client_id: &'a str,
-    /// Its user name, `""` when absent.
-    pub username: &'a str,
-    /// The topic, aliases resolved.
-    pub topic: &'a str,
-    /// The payload.
-    pub payload: &'a [u8],
-    /// `QoS` of the PUBLISH.
-    pub qos: QoS,
-    /// RETAIN flag: the message goes into the table of retained messages too, or, without payload,
-    /// takes the one there away.
-    pub retain: bool,
-    /// DUP flag.
-    pub dup: bool,
-    /// Properties; those that are the receivers' go along, and the expiry counts from now.
-    pub properties: &'a PublishProperties<'a>,
-    /// Address of the publisher, where records are to name it.
-    pub peer: Option<&'a str>,
-    /// Whom the publisher authenticated as, where records are to name it.
-    pub principal: Option<&'a str>,
-    /// Now, ms since the epoch.
-    pub now_ms: u64,
-}
-
-/// What became of a PUBLISH in its turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Published {
-    /// Index of the message in the turn's [`Messages`].
-    pub message: u32,
-    /// The level that must be reached before the publisher is answered.
-    pub ack: Ack,
-    /// For level `kafka`: stands for the partitions that the cluster behind must have, a bit each.
-    pub mirrored: u64,
-}
-
-/// An event besides a PUBLISH.
-#[derive(Debug, Clone, Copy)]
-pub enum EventFacts<'a> {
-    /// `client.connected`
-    Connected {
-        /// The client.
-        client_id: &'a str,
-        /// Its user name, `""` when absent.
-        username: &'a str,
-    },
-    /// `client.disconnected`
-    Disconnected {
-        /// The client.
-        client_id: &'a str,
-        /// Its user name, `""` when absent.
-        username: &'a str,
-        /// Why, in a word.
-        reason: &'a str,
-    },
-    /// `session.subscribed`
-    Subscribed {
-        /// The client.
-        client_id: &'a str,
-        /// The filter; `$share/group/` in front is left out of the record, as EMQ X does.
-        topic: &'a str,
-        /// `QoS` granted.
-        qos: QoS,
-    },
-    /// `session.unsubscribed`
-    Unsubscribed {
-        /// The client.
-        client_id: &'a str,
-        /// The filter; `$share/group/` in front is left out of the record, as EMQ X does.
-        topic: &'a str,
-        /// `QoS` that had been granted.
-        qos: QoS,
-    },
-    /// `message.delivered`
-    Delivered(Delivery<'a>),
-    /// `message.acked`
-    Acked(Delivery<'a>),
-    /// `message.dropped`
-    Dropped(Delivery<'a>, DropReason),
-}
-
-/// A message and one receiver of it.
-#[derive(Debug, Clone, Copy)]
-pub struct Delivery<'a> {
-    /// The receiver; the publisher where nobody was to receive it.
-    pub client_id: &'a str,
-    /// Its user name, `""` when absent.
-    pub username: &'a str,
-    /// `QoS` of the delivery.
-    pub qos: QoS,
-    /// The message.
-    pub message: &'a MessageView<'a>,
-    /// Where the message is kept, if it is.
-    pub position: Option<Position>,
-}
-
-/// Why a message was dropped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum DropReason {
-    /// Nobody subscribes to its topic.
-    NoSubscribers,
-    /// The receiver is owed as much as it may be owed.
-    QueueFull,
-    /// Its expiry interval ran out.
-    Expired,
-    /// The receiver takes no packet as large.
-    TooLarge,
-    /// The receiver may not read its topic.
-    NotAuthorized,
-    /// Retention removed it before it could be delivered.
-    Retention,
-}
-
-impl DropReason {
-    /// All reasons.
-    pub const ALL: [Self; 6] = [
-        Self::NoSubscribers,
-        Self::QueueFull,
-        Self::Expired,
-        Self::TooLarge,
-        Self::NotAuthorized,
-        Self::Retention,
-    ];
-
-    /// The word that stands in records and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NoSubscribers => "no_subscribers",
-            Self::QueueFull => "queue_full",
-            Self::Expired => "expired",
-            Self::TooLarge => "too_large",
-            Self::NotAuthorized => "not_authorized",
-            Self::Retention => "retention",
-        }
-    }
-}
 
 /// Gathers what one worker writes; lives as long as the worker and is emptied by
 /// [`Turn::finish`].
@@ -177,6 +39,11 @@ pub struct Turn {
     needs_earlier: bool,
     /// Records that hooks made, by [`crate::HookSettings::counter`].
     made: Vec<u64>,
+    /// The last finished turn that tells of an event. Nothing newer is to be in the log without it:
+    /// the event would come behind that, and a crash in between would take it away for good.
+    told: u64,
+    /// All turns up to this one are in the log, or the shard knows that they are not.
+    settled: u64,
 }
 
 impl Turn {
@@ -194,6 +61,8 @@ impl Turn {
             ack: Ack::Memory,
             last_room: false,
             needs_earlier: false,
+            told: 0,
+            settled: 0,
         }
     }
 
@@ -262,6 +131,11 @@ impl Turn {
     /// shard had not heard of that when the turn was finished. To be asked before [`Turn::finish`].
     pub fn needs_earlier(&self) -> bool {
         self.needs_earlier
+    }
+
+    /// The log has taken all turns up to `turn`, or the shard has what it did not take.
+    pub(crate) fn settled(&mut self, turn: u64) {
+        self.settled = turn;
     }
 
     /// Strictest level that anything in this turn asks for.
@@ -412,6 +286,7 @@ impl Turn {
         if placement.records.is_empty() {
             return None;
         }
+        self.needs_earlier |= happened && self.told > self.settled;
         let node_json = &*self.hooks.node_json;
         let mut writer = Writer {
             hooks: &self.hooks,
@@ -520,6 +395,7 @@ impl Turn {
         value: Option<&[u8]>,
         now_ms: u64,
     ) -> Place {
+        self.needs_earlier |= self.told > self.settled;
         self.ack = self.ack.max(Ack::Append);
         self.appends.push(partition, now_ms, Some(key), value, &[])
     }
@@ -532,6 +408,9 @@ impl Turn {
         }
         let appends = self.appends.finish();
         self.scratch.shrink();
+        if self.messages.tells_events() {
+            self.told = self.number;
+        }
         self.number += 1;
         self.ack = Ack::Memory;
         (self.last_room, self.needs_earlier) = (false, false);
@@ -543,70 +422,6 @@ impl Turn {
             self.messages.finish(),
         ))
     }
-}
-
-impl PublishFacts<'_> {
-    fn message<'m>(&'m self, properties: &'m [u8]) -> MessageView<'m> {
-        MessageView {
-            topic: self.topic,
-            payload: self.payload,
-            qos: self.qos,
-            retain: self.retain,
-            dup: self.dup,
-            publisher: self.client_id,
-            username: self.username,
-            properties: ForwardProperties::from_raw(properties),
-            publish_ms: self.now_ms,
-            expires_ms: self
-                .properties
-                .expiry_s
-                .map(|expiry_s| self.now_ms + 1000 * u64::from(expiry_s)),
-        }
-    }
-}
-
-impl<'a> EventFacts<'a> {
-    /// Which event it is.
-    pub fn event(&self) -> Event {
-        match self {
-            Self::Connected { .. } => Event::ClientConnected,
-            Self::Disconnected { .. } => Event::ClientDisconnected,
-            Self::Subscribed { .. } => Event::SessionSubscribed,
-            Self::Unsubscribed { .. } => Event::SessionUnsubscribed,
-            Self::Delivered(_) => Event::MessageDelivered,
-            Self::Acked(_) => Event::MessageAcked,
-            Self::Dropped(..) => Event::MessageDropped,
-        }
-    }
-
-    /// Whose event it is: the client's, or the receiver's.
-    fn client_id(&self) -> &'a str {
-        match self {
-            Self::Connected { client_id, .. }
-            | Self::Disconnected { client_id, .. }
-            | Self::Subscribed { client_id, .. }
-            | Self::Unsubscribed { client_id, .. } => client_id,
-            Self::Delivered(delivery) | Self::Acked(delivery) | Self::Dropped(delivery, _) => {
-                delivery.client_id
-            }
-        }
-    }
-
-    /// What a hook's filter is held against; empty for `client.*`.
-    fn topic(&self) -> &'a str {
-        match self {
-            Self::Connected { .. } | Self::Disconnected { .. } => "",
-            Self::Subscribed { topic, .. } | Self::Unsubscribed { topic, .. } => unshared(topic),
-            Self::Delivered(delivery) | Self::Acked(delivery) | Self::Dropped(delivery, _) => {
-                delivery.message.topic
-            }
-        }
-    }
-}
-
-/// A filter without `$share/group/`.
-fn unshared(filter: &str) -> &str {
-    mqtt::topic::parse_share(filter).map_or(filter, |share| share.filter)
 }
 
 #[cfg(test)]

@@ -254,6 +254,7 @@ impl Shard {
         out: &mut Outbox,
     ) {
         self.stats.turns_refused += 1;
+        out.turn.settled(turn);
         self.latched |= why == Refusal::Latched;
         let waiters: Vec<ConnId> = self
             .progress

@@ -37,6 +37,7 @@ impl Shard {
         }
         if own {
             self.progress.appended(commit.turn, lsn);
+            out.turn.settled(commit.turn);
             self.progress.mirror.committed(commit, &self.hooks);
         }
         let messages = commit.messages.len() as u32;

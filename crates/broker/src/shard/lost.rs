@@ -33,20 +33,9 @@ impl LastWords {
 impl Shard {
     /// Publishes a will, and again if the log refuses it.
     pub(super) fn publish_words(&mut self, words: LastWords, now: Now, out: &mut Outbox) {
-        let will = &words.will;
-        let facts = PublishFacts {
-            client_id: &words.client_id,
-            username: words.username.as_deref().unwrap_or(""),
-            topic: &will.topic,
-            payload: &will.payload,
-            qos: will.qos,
-            retain: will.retain,
-            dup: false,
-            properties: &will.properties(),
-            peer: None,
-            principal: None,
-            now_ms: now.wall_ms,
-        };
+        let properties = words.will.properties();
+        let who = (&*words.client_id, words.username.as_deref().unwrap_or(""));
+        let facts = PublishFacts::of_will(&words.will, &properties, who, now.wall_ms);
         let turn = out.turn.number();
         self.publish_facts(&facts, out);
         self.unconfirmed.published(turn, words);

@@ -124,19 +124,8 @@ impl Shard {
         };
         let v5 = connection.version.is_v5();
         let session = &self.sessions[connection.session];
-        let facts = PublishFacts {
-            client_id: &session.client_id,
-            username: session.username(),
-            topic,
-            payload: publish.payload,
-            qos: publish.qos,
-            retain: publish.retain,
-            dup: publish.dup,
-            properties: &publish.properties,
-            peer: None,
-            principal: None,
-            now_ms: now.wall_ms,
-        };
+        let who = (&*session.client_id, session.username());
+        let facts = PublishFacts::of(publish, topic, who, now.wall_ms);
         self.stats.dropped[DropReason::NotAuthorized as usize] += 1;
         dropped(&facts, DropReason::NotAuthorized, now, out);
         if !v5 && self.settings.denied_publish == DeniedPublish::Disconnect {
@@ -221,19 +210,9 @@ impl Shard {
         out: &mut Outbox,
     ) {
         let owned = OwnedWill::new(will);
-        let facts = PublishFacts {
-            client_id: subject.client_id,
-            username: subject.username,
-            topic: will.topic,
-            payload: will.payload,
-            qos: will.qos,
-            retain: will.retain,
-            dup: false,
-            properties: &owned.properties(),
-            peer: None,
-            principal: None,
-            now_ms: now.wall_ms,
-        };
+        let properties = owned.properties();
+        let who = (subject.client_id, subject.username);
+        let facts = PublishFacts::of_will(&owned, &properties, who, now.wall_ms);
         self.stats.dropped[DropReason::NotAuthorized as usize] += 1;
         dropped(&facts, DropReason::NotAuthorized, now, out);
     }

@@ -90,19 +90,8 @@ impl Shard {
         }
         let wanted = self.is_wanted(topic);
         let session = &self.sessions[slot];
-        let facts = PublishFacts {
-            client_id: &session.client_id,
-            username: session.username(),
-            topic,
-            payload: publish.payload,
-            qos: publish.qos,
-            retain: publish.retain,
-            dup: publish.dup,
-            properties: &publish.properties,
-            peer: None,
-            principal: None,
-            now_ms: now.wall_ms,
-        };
+        let who = (&*session.client_id, session.username());
+        let facts = PublishFacts::of(publish, topic, who, now.wall_ms);
         self.stats.received[publish.qos as usize] += 1;
         self.stats.received_bytes += publish.payload.len() as u64;
         let published = out.turn.publish(&facts);

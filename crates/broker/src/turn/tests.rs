@@ -6,9 +6,10 @@ use crate::hooks::PayloadEncoding;
 use crate::hooks::{
     DEFAULT_QOS0_STREAM, DEFAULT_STREAM, HookSettings, KeyTemplate, RETAINED_STREAM, SYS_STREAM,
 };
-use crate::message::{Commit, MessageRef};
+use crate::message::{Commit, MessageRef, MessageView, Position};
+use crate::properties::ForwardProperties;
 use commitlog::{BatchView, Storage, StreamMeta, StreamSettings};
-use mqtt::UserProperties;
+use mqtt::{PublishProperties, UserProperties};
 
 /// A stream of four partitions whose first has the number `first`.
 fn stream(name: &str, first: PartitionId, ack: Ack) -> StreamMeta {

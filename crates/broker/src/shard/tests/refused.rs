@@ -4,7 +4,7 @@
 use super::wills::{WILL, watcher, with_will};
 use crate::harness::{World, lasting, v5};
 use crate::hooks::Event;
-use crate::input::Input;
+use crate::input::{ConnId, Input};
 use crate::limits::STEP_BYTES;
 use crate::settings::BrokerSettings;
 use mqtt::QoS;
@@ -205,6 +205,57 @@ fn the_event_of_an_acknowledgement_goes_with_whatever_takes_its_place() {
     let got = world.got(to);
     assert_eq!(got.len(), 2, "{got:?}");
     assert!(got[1].starts_with("t 2 q1"), "{got:?}");
+}
+
+/// Two messages are acknowledged, in two turns; the log refuses the first, and the shard does not
+/// hear of that before the second is on its way.
+fn acknowledged_while_a_refusal_is_on_its_way() -> (World, ConnId) {
+    let mut world = World::with_hooks(&[(Event::MessageAcked, "#", "events")]);
+    let from = world.connect("from", &v5());
+    let to = world.connect("to", &lasting(600));
+    world.subscribe(to, "#", Q1);
+    for topic in ["1", "2"] {
+        world.publish(from, topic, Q1, "x");
+    }
+    world.got(to);
+    (world.refuse, world.hold_refusals) = (true, true);
+    world.puback(to, 1);
+    world.refuse = false;
+    world.puback(to, 2);
+    (world, from)
+}
+
+fn topics(world: &World) -> Vec<String> {
+    let topic = |value: String| value.split("\"topic\":").nth(1).unwrap()[1..2].to_owned();
+    world.values("events").into_iter().map(topic).collect()
+}
+
+#[test]
+fn events_keep_their_order_when_an_earlier_turn_is_refused() {
+    let (mut world, _) = acknowledged_while_a_refusal_is_on_its_way();
+    world.hold_refusals = false;
+    world.settle();
+    world.pass(200);
+    assert_eq!(topics(&world), ["1", "2"]);
+    world.restart(1, 0);
+    let to = world.open("to", &lasting(600));
+    assert_eq!(world.got(to)[1..], [""; 0], "both were acknowledged");
+}
+
+#[test]
+fn a_crash_takes_an_event_and_the_end_of_its_delivery_or_neither() {
+    // A newer message takes the packet id of the one whose end the log refused.
+    let (mut world, from) = acknowledged_while_a_refusal_is_on_its_way();
+    for topic in ["3", "4"] {
+        world.publish(from, topic, Q1, "x");
+    }
+    world.restart(1, 0);
+    let to = world.open("to", &lasting(600));
+    let mut seen = topics(&world);
+    let again = |line: &String| line.starts_with(['1', '2']).then(|| line[..1].to_owned());
+    seen.extend(world.got(to).iter().filter_map(again));
+    seen.sort();
+    assert_eq!(seen, ["1", "2"], "each is told of, or comes again");
 }
 
 #[test]
