@@ -1,5 +1,7 @@
 //! Dialogues with a shard, a theme a file.
 
+mod acks;
+mod backlog;
 mod chaos;
 mod cost;
 mod delivery;
