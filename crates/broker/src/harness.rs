@@ -94,19 +94,17 @@ impl World {
         hooks: &[(Event, &str, &str)],
         settings: BrokerSettings,
     ) -> Self {
-        let streams = streams();
-        let hooks: Vec<HookSettings> = hooks
-            .iter()
-            .map(|&(event, filter, stream)| HookSettings {
-                event,
-                filter: filter.to_owned(),
-                stream: stream.to_owned(),
-                key: KeyTemplate::default(),
-                payload: PayloadEncoding::Plain,
-                counter: 0,
-            })
-            .collect();
-        let table = HookTable::compile("sluice@127.0.0.1", &hooks, &streams).unwrap();
+        Self::over(workers, hooks, settings, streams())
+    }
+
+    /// The same with other streams than [`streams`].
+    pub(crate) fn over(
+        workers: u16,
+        hooks: &[(Event, &str, &str)],
+        settings: BrokerSettings,
+        streams: Vec<StreamMeta>,
+    ) -> Self {
+        let table = compile(hooks, &streams);
         let mut world = Self {
             settings: Arc::new(settings),
             hooks: Arc::new(table),
@@ -141,6 +139,11 @@ impl World {
         };
         world.start(workers);
         world
+    }
+
+    /// The next start has other hooks.
+    pub(crate) fn set_hooks(&mut self, hooks: &[(Event, &str, &str)]) {
+        self.hooks = Arc::new(compile(hooks, &self.streams));
     }
 
     fn start(&mut self, workers: u16) {
@@ -483,7 +486,23 @@ impl World {
     }
 }
 
-fn streams() -> Vec<StreamMeta> {
+fn compile(hooks: &[(Event, &str, &str)], streams: &[StreamMeta]) -> HookTable {
+    let hooks: Vec<HookSettings> = hooks
+        .iter()
+        .map(|&(event, filter, stream)| HookSettings {
+            event,
+            filter: filter.to_owned(),
+            stream: stream.to_owned(),
+            key: KeyTemplate::default(),
+            payload: PayloadEncoding::Plain,
+            counter: 0,
+        })
+        .collect();
+    HookTable::compile("sluice@127.0.0.1", &hooks, streams).unwrap()
+}
+
+/// Those of every world, unless it says otherwise.
+pub(crate) fn streams() -> Vec<StreamMeta> {
     let stream = |name: &str, first: PartitionId, count: u32, ack: Level| {
         let mut settings = StreamSettings::new(name);
         settings.ack = ack;

@@ -419,6 +419,13 @@ impl HookTable {
         self.mirrored.contains(&partition)
     }
 
+    /// The level of the stream that has a partition.
+    pub(crate) fn level_of(&self, partition: PartitionId) -> Option<Ack> {
+        let mut targets = self.targets.iter();
+        let target = targets.find(|target| target.partitions.contains(&partition));
+        target.map(|target| target.ack)
+    }
+
     pub(crate) fn target(&self, index: u16) -> &Target {
         &self.targets[usize::from(index)]
     }

@@ -20,6 +20,9 @@ pub mod header {
     /// Message id: partition and offset of the message itself, `P-O`; stable over its deliveries.
     /// Absent in the message's own record, which is at that place.
     pub const MID: &str = "mqtt.mid";
+    /// `1`: the message is in another record too, and that is the one that sessions point at. After a
+    /// crash this tells the two apart, whatever the hooks are then.
+    pub const COPY: &str = "mqtt.copy";
     /// When the broker took the PUBLISH, ms since the epoch; absent where the record's own time.
     pub const TS: &str = "mqtt.ts";
     /// `1`: RETAIN was set.
@@ -240,6 +243,7 @@ pub(crate) struct RecordHeaders<'a> {
     pub(crate) username: Option<&'a str>,
     pub(crate) qos: Option<QoS>,
     pub(crate) mid: Option<Position>,
+    pub(crate) copy: bool,
     pub(crate) publish_ms: Option<u64>,
     pub(crate) retain: bool,
     pub(crate) dup: bool,
@@ -290,6 +294,7 @@ impl<'a> RecordHeaders<'a> {
         self.username.is_none()
             && self.qos.is_none()
             && self.mid.is_none()
+            && !self.copy
             && self.publish_ms.is_none()
             && !self.retain
             && !self.dup
@@ -332,6 +337,7 @@ impl<'a> RecordHeaders<'a> {
         list.text(header::USERNAME, self.username);
         list.put(header::QOS, qos.as_ref().map(<[u8; 1]>::as_slice));
         list.put(header::MID, mid.as_ref().map(Decimal::as_bytes));
+        list.put(header::COPY, flag(self.copy));
         list.put(header::TS, publish_ms.as_ref().map(Decimal::as_bytes));
         list.put(header::RETAIN, flag(self.retain));
         list.put(header::DUP, flag(self.dup));

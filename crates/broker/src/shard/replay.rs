@@ -8,14 +8,16 @@ use super::table::{
 };
 use super::{Shard, home_of};
 use crate::decode::{StreamKind, decode_record};
+use crate::downlink::dead_letter;
 use crate::hooks::{Event, HookTable};
 use crate::inbox::{CHUNK_ENTRIES, IdList, Owed};
 use crate::input::GroupJoin;
 use crate::message::{MessageView, Position};
+use crate::record::header;
 use crate::restore::Markers;
 use crate::session::{Borrowed, Session};
 use bytes::Bytes;
-use commitlog::{Ack as Level, Lsn, PartitionId};
+use commitlog::{Ack as Level, Lsn, PartitionId, RecordView};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use mqtt::inflight::OutState;
@@ -469,16 +471,15 @@ impl Shard {
             let Ok(batch) = batch else { return };
             for record in batch.records() {
                 let Ok(record) = record else { return };
-                if kind == StreamKind::Hook && record.value.is_none_or(is_other_event) {
+                let other = kind == StreamKind::Hook && record.value.is_none_or(is_other_event);
+                if other || is_copy(&record) {
                     continue;
                 }
                 let Ok(message) = decode_record(kind, &record) else {
                     continue;
                 };
                 let view = message.view();
-                let Some(level) = level_at(&self.hooks, view.topic, partition, kind) else {
-                    continue;
-                };
+                let level = level_at(&self.hooks, &view, partition, kind);
                 let position = Position {
                     partition,
                     offset: record.offset,
@@ -593,22 +594,37 @@ fn is_other_event(value: &[u8]) -> bool {
     value.windows(FROM.len()).any(|window| window == FROM)
 }
 
-/// The level that a message of `topic` needed, if `partition` is where sessions look for it: in
-/// the first disk stream that takes it, or in the default stream.
+/// Whether the record is not the one that sessions point at: a second one of its message, or one that
+/// was no message of a client.
+fn is_copy(record: &RecordView<'_>) -> bool {
+    let names = [header::COPY, dead_letter::REASON].map(str::as_bytes);
+    let mut headers = record.headers();
+    headers.any(|(name, _)| names.contains(&name))
+}
+
+/// The level that a message needed which was kept in `partition`, as far as the streams of today
+/// tell: the hooks may have been others.
 fn level_at(
     hooks: &HookTable,
-    topic: &str,
+    message: &MessageView<'_>,
     partition: PartitionId,
     kind: StreamKind,
-) -> Option<Level> {
-    let taking = hooks.taking(Event::MessagePublish, topic);
+) -> Level {
+    let taking = hooks.taking(Event::MessagePublish, message.topic);
     let targets = || taking.iter().map(|hook| hooks.target(hook.target));
-    let level = targets()
-        .map(|target| target.ack)
-        .max()
-        .unwrap_or(Level::Append);
-    match targets().find(|target| target.kept) {
-        Some(target) => target.partitions.contains(&partition).then_some(level),
-        None => (kind == StreamKind::Default).then_some(level),
+    let level = if kind == StreamKind::Default {
+        hooks.target(hooks.default).ack
+    } else if targets().any(|target| target.partitions.contains(&partition)) {
+        targets()
+            .map(|target| target.ack)
+            .max()
+            .unwrap_or(Level::Append)
+    } else {
+        hooks.level_of(partition).unwrap_or(Level::Append)
+    };
+    if message.retain {
+        level.max(hooks.target(hooks.retained).ack)
+    } else {
+        level
     }
 }

@@ -82,12 +82,15 @@ impl Writer<'_> {
                 self.mirrored |= bit_of(partition);
             }
             self.made[usize::from(record.counter)] += 1;
-            let place = headers
-                .encoded(record.payload, json.payload)
-                .with(names, |headers| {
-                    self.appends
-                        .push(partition, self.now_ms, key, Some(value), headers)
-                });
+            let headers = RecordHeaders {
+                // Where the record is of the message itself, and not the one it is kept in.
+                copy: json.from.is_none() && target.kept && placement.kept != Some(number),
+                ..headers.encoded(record.payload, json.payload)
+            };
+            let place = headers.with(names, |headers| {
+                self.appends
+                    .push(partition, self.now_ms, key, Some(value), headers)
+            });
             if let Some((messages, owner)) = &mut self.happened {
                 messages.happened(place, *owner);
             }

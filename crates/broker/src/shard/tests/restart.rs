@@ -1,9 +1,10 @@
 //! `kill -9` and a start: what was acknowledged is still there, what was owed is still owed.
 
-use crate::harness::{World, lasting, publish_id, publish_with, v5, v311};
-use crate::hooks::Event;
+use crate::harness::{World, lasting, publish_id, publish_with, streams, v5, v311};
+use crate::hooks::{DEFAULT_STREAM, Event};
 use crate::input::Input;
 use crate::settings::BrokerSettings;
+use commitlog::Ack;
 use mqtt::{PublishProperties, QoS, SubscribeOptions, Will, WillProperties};
 
 const Q0: QoS = QoS::AtMostOnce;
@@ -248,6 +249,57 @@ fn messages_waiting_for_their_flush_during_a_snapshot_are_not_forgotten_nor_doub
     got.sort();
     assert_eq!(got.len(), 3, "{got:?}");
     assert!(got[1].starts_with("flushed held") && got[2].starts_with("t seen"));
+}
+
+#[test]
+fn what_waits_for_its_flush_in_the_default_stream_is_not_forgotten_either() {
+    let mut streams = streams();
+    for stream in &mut streams {
+        if stream.settings.name == DEFAULT_STREAM {
+            stream.settings.ack = Ack::Flush;
+        }
+    }
+    let mut world = World::over(1, &[], BrokerSettings::default(), streams);
+    let from = world.connect("from", &v5());
+    let to = world.connect("to", &lasting(600));
+    world.subscribe(to, "#", Q1);
+    world.lose(to);
+    world.hold_flushes = true;
+    world.publish(from, "t", Q1, "held");
+    world.each(|| Input::Snapshot);
+    world.hold_flushes = false;
+    world.settle();
+    assert_eq!(world.got(from), ["PUBACK 10"]);
+    world.restart(1, 0);
+    let to = world.open("to", &lasting(600));
+    assert_eq!(world.got(to)[1..], ["t held q1 #1"]);
+}
+
+#[test]
+fn what_is_owed_is_found_again_whatever_the_hooks_are_at_the_start() {
+    let hooks = |topics: &[&'static str]| -> Vec<(Event, &'static str, &'static str)> {
+        let hook = |topic: &&'static str| (Event::MessagePublish, *topic, "second");
+        topics.iter().map(hook).collect()
+    };
+    for (before, after) in [
+        (hooks(&["t"]), hooks(&[])),
+        (hooks(&[]), hooks(&["t"])),
+        // Two records in one stream are one message.
+        (hooks(&["t", "#"]), hooks(&["t", "#"])),
+        (hooks(&["t", "#"]), hooks(&["#"])),
+    ] {
+        let mut world = World::with_hooks(&before);
+        let from = world.connect("from", &v5());
+        let to = world.connect("to", &lasting(600));
+        world.subscribe(to, "#", Q2);
+        world.lose(to);
+        world.publish(from, "t", Q2, "owed");
+        world.set_hooks(&after);
+        world.restart(1, 0);
+        let to = world.open("to", &lasting(600));
+        let got = world.got(to);
+        assert_eq!(got[1..], ["t owed q2 #1"], "{before:?} and then {after:?}");
+    }
 }
 
 #[test]
