@@ -12,7 +12,7 @@ use crate::message::{MessageRef, Position};
 use crate::outbox::Outbox;
 use crate::session::Borrowed;
 use crate::shared::Group;
-use crate::turn::DropReason;
+use crate::turn::{Delivery, DropReason, EventFacts};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use mqtt::inflight::OutState;
@@ -200,7 +200,7 @@ impl Shard {
                     group.dirty = true;
                     self.recent.keep(commit);
                 }
-                owed => self.drop_for_group(slot, owed.as_ref(), now, out),
+                owed => self.drop_for_group(slot, owed.as_ref(), live, now, out),
             }
             return;
         };
@@ -227,9 +227,26 @@ impl Shard {
         );
     }
 
-    /// Nobody takes it and there is no room to keep it.
-    fn drop_for_group(&mut self, slot: u32, owed: Option<&Owed>, now: Now, out: &mut Outbox) {
+    /// Nobody takes it and there is no room to keep it. No member is its receiver, so its publisher
+    /// is named.
+    fn drop_for_group(
+        &mut self,
+        slot: u32,
+        owed: Option<&Owed>,
+        live: Live<'_>,
+        now: Now,
+        out: &mut Outbox,
+    ) {
         self.stats.dropped[DropReason::QueueFull as usize] += 1;
+        let delivery = Delivery {
+            client_id: live.message.publisher,
+            username: live.message.username,
+            qos: live.message.qos,
+            message: live.message,
+            position: live.position,
+        };
+        let facts = EventFacts::Dropped(delivery, DropReason::QueueFull);
+        out.turn.happened(&facts, now.wall_ms);
         let Some(group) = self.groups.get_mut(slot) else {
             return;
         };

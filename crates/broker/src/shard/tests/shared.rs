@@ -1,8 +1,10 @@
 //! Shared subscriptions: one member gets each message; what a member cannot finish, another does.
 
 use crate::harness::{World, lasting, publish_id, v5};
+use crate::hooks::Event;
 use crate::input::ConnId;
 use crate::settings::{BrokerSettings, SharedStrategy};
+use crate::turn::DropReason;
 use mqtt::{QoS, SubscribeOptions};
 
 const Q0: QoS = QoS::AtMostOnce;
@@ -194,4 +196,31 @@ fn no_local_on_a_shared_subscription_is_a_protocol_error() {
     };
     world.subscribe_with(conn, "$share/g/t", options, None);
     assert_eq!(world.got(conn), ["DISCONNECT protocol_error"]);
+}
+
+#[test]
+fn what_a_group_has_no_room_for_is_counted_and_told() {
+    let settings = BrokerSettings {
+        inbox_max: 2,
+        ..BrokerSettings::default()
+    };
+    let hooks = [(Event::MessageDropped, "#", "events")];
+    let mut world = World::with(1, &hooks, settings);
+    let member = world.connect("member", &lasting(600));
+    world.subscribe(member, "$share/g/t", Q1);
+    world.lose(member);
+    let from = world.connect("from", &v5());
+    for payload in ["1", "2", "3"] {
+        world.publish(from, "t", Q1, payload);
+    }
+    assert_eq!(
+        world.shards[0].stats().dropped[DropReason::QueueFull as usize],
+        1
+    );
+    let told = world.values("events");
+    assert_eq!(told.len(), 1);
+    assert!(told[0].contains("queue_full") && told[0].contains("\"payload\":\"3\""));
+    world.restart(1, 0);
+    let member = world.open("member", &lasting(600));
+    assert_eq!(payloads(&mut world, member), ["1", "2"]);
 }
