@@ -7,7 +7,7 @@ use crate::disk::{Disk, Open, read_whole};
 use crate::error::Error;
 use crate::fields::{Fields, Malformed, Put};
 use crate::journal::JournalMark;
-use crate::limits::CATALOGUE_BYTES_MAX;
+use crate::limits::{CATALOGUE_BYTES_MAX, CATALOGUE_READ_BYTES_MAX};
 use crate::partition::{AbortedMark, PartitionMark};
 use crate::producers::Producers;
 use crate::stream::{Lsn, Place, StreamSettings, decode_places, encode_places};
@@ -146,14 +146,25 @@ impl Catalogue {
 
     /// Reads the catalogue; none if there is no such file.
     pub(crate) fn read(disk: &dyn Disk) -> Result<Option<Self>, Error> {
+        Self::read_within(disk, CATALOGUE_READ_BYTES_MAX)
+    }
+
+    fn read_within(disk: &dyn Disk, bytes_max: u64) -> Result<Option<Self>, Error> {
         if !disk.exists(CATALOGUE) {
             return Ok(None);
         }
         let file = disk
             .open(CATALOGUE, Open::Read)
             .map_err(|e| Error::disk(CATALOGUE, "open", e))?;
-        let bytes = read_whole(&*file, CATALOGUE_BYTES_MAX)
-            .map_err(|e| Error::disk_at(CATALOGUE, "read", 0, e))?;
+        let read = |e| Error::disk_at(CATALOGUE, "read", 0, e);
+        let bytes = file.len().map_err(read)?;
+        if bytes > bytes_max {
+            return Err(Error::Unsupported {
+                path: CATALOGUE.into(),
+                what: format!("the catalogue has {bytes} bytes, the most is {bytes_max}").into(),
+            });
+        }
+        let bytes = read_whole(&*file, bytes_max).map_err(read)?;
         if !bytes.starts_with(&MAGIC) || bytes.len() < MAGIC.len() + 2 {
             return Err(Error::corrupt(CATALOGUE, 0, "this is not a catalogue"));
         }
@@ -193,8 +204,8 @@ impl Transactions {
     }
 }
 
-/// Puts an encoded catalogue in place of the old one; durable when it returns. One that
-/// [`Catalogue::read`] would not take back is refused, and the old one stays.
+/// Puts an encoded catalogue in place of the old one; durable when it returns. One beyond
+/// [`CATALOGUE_BYTES_MAX`] is refused, and the old one stays.
 pub(crate) fn replace(disk: &dyn Disk, encoded: &[u8]) -> Result<(), Error> {
     replace_within(disk, encoded, CATALOGUE_BYTES_MAX)
 }
@@ -279,6 +290,21 @@ mod tests {
         assert_eq!(Catalogue::read(&disk).unwrap(), Some(sample()));
         replace_within(&disk, &encoded, bytes).unwrap();
         assert_eq!(Catalogue::read(&disk).unwrap(), Some(Catalogue::default()));
+    }
+
+    #[test]
+    fn a_catalogue_too_large_to_be_read_is_not_called_damaged() {
+        let disk = MemoryDisk::new();
+        let encoded = sample().encode();
+        let bytes = encoded.len() as u64;
+        replace(&disk, &encoded).unwrap();
+        let error = Catalogue::read_within(&disk, bytes - 1).unwrap_err();
+        assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+        assert!(error.to_string().contains(&bytes.to_string()), "{error}");
+        assert_eq!(
+            Catalogue::read_within(&disk, bytes).unwrap(),
+            Some(sample())
+        );
     }
 
     /// Bytes that the first release wrote: one stream with one partition.

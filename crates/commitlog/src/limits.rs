@@ -64,8 +64,12 @@ pub const PROBE_FULL_MS: u64 = 100;
 /// Bytes that a memory stream keeps for each partition when its settings name no bound.
 pub const MEMORY_PARTITION_BYTES_DEFAULT: u64 = 8 << 20;
 
-/// Largest catalogue that is believed, in bytes.
+/// Largest catalogue that is written, in bytes.
 pub const CATALOGUE_BYTES_MAX: u64 = 256 << 20;
+
+/// Largest catalogue that is read, in bytes: before there was a bound on the producers of all
+/// partitions together, larger ones were written. A start forgets what is beyond that bound.
+pub const CATALOGUE_READ_BYTES_MAX: u64 = 1 << 30;
 
 /// Bytes of keys that one run of compaction holds in memory.
 pub const COMPACTION_KEYS_BYTES_MAX: usize = 64 << 20;
@@ -94,6 +98,7 @@ pub const PRODUCER_EXPIRY_MS_DEFAULT: u64 = 24 * 3600 * 1000;
 pub const GATHER_BYTES_MIN: usize = 2048;
 
 const _: () = assert!((PRODUCERS_MAX * PRODUCER_BYTES_MAX) as u64 <= CATALOGUE_BYTES_MAX / 8);
+const _: () = assert!(CATALOGUE_BYTES_MAX <= CATALOGUE_READ_BYTES_MAX);
 const _: () = assert!(PRODUCERS_A_PARTITION_MAX <= PRODUCERS_MAX);
 const _: () = assert!(SEGMENT_BYTES_DEFAULT <= SEGMENT_BYTES_MAX);
 const _: () = assert!(JOURNAL_PART_BYTES_DEFAULT <= JOURNAL_PART_BYTES_MAX);
