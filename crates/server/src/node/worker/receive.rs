@@ -11,7 +11,7 @@ use mqtt::Packet;
 
 use super::send::discard;
 use super::tracing;
-use super::{KEEP_ALIVE_CHECK_MS, OUTPUT_PAUSE_BYTES, READ_BYTES, Worker};
+use super::{KEEP_ALIVE_CHECK_MS, OUTPUT_PAUSE_BYTES, Parts, READ_BYTES, Worker};
 use crate::node::trace::Traces;
 use crate::node::transport::{Flow, ReadEnd};
 
@@ -129,14 +129,7 @@ impl Worker {
             return Outcome::Closed;
         };
         let version = socket.version;
-        let mut handler = Handler {
-            shard: &mut self.parts.shard,
-            out: &mut self.parts.out,
-            now: self.now,
-            max: self.parts.packet_size_max,
-            traces: &self.parts.traces,
-            asks: self.parts.auth.get().is_some_and(|auth| auth.asks()),
-        };
+        let mut handler = Handler::of(&mut self.parts, self.now);
         let (used, outcome) = handler.packets(conn, version, socket.unread(), budget);
         socket.consume(used);
         outcome
@@ -177,14 +170,7 @@ impl Worker {
             return self.handle_unread(conn, budget);
         }
         let version = socket.version;
-        let mut handler = Handler {
-            shard: &mut self.parts.shard,
-            out: &mut self.parts.out,
-            now: self.now,
-            max: self.parts.packet_size_max,
-            traces: &self.parts.traces,
-            asks: self.parts.auth.get().is_some_and(|auth| auth.asks()),
-        };
+        let mut handler = Handler::of(&mut self.parts, self.now);
         let bytes = &self.scratch[..have + came];
         let (used, outcome) = handler.packets(conn, version, bytes, budget);
         if used < bytes.len() || have > 0 {
@@ -243,14 +229,7 @@ impl Worker {
             return Outcome::Closed;
         };
         let version = socket.version;
-        let mut handler = Handler {
-            shard: &mut self.parts.shard,
-            out: &mut self.parts.out,
-            now: self.now,
-            max: self.parts.packet_size_max,
-            traces: &self.parts.traces,
-            asks: self.parts.auth.get().is_some_and(|auth| auth.asks()),
-        };
+        let mut handler = Handler::of(&mut self.parts, self.now);
         let (used, outcome) = handler.packets(conn, version, &self.plain, budget);
         if used < self.plain.len() || have > 0 {
             socket.keep(&self.plain[used..]);
@@ -455,7 +434,18 @@ struct Handler<'a> {
     asks: bool,
 }
 
-impl Handler<'_> {
+impl<'a> Handler<'a> {
+    fn of(parts: &'a mut Parts, now: Now) -> Self {
+        Self {
+            asks: parts.auth.get().is_some_and(|auth| auth.asks()),
+            shard: &mut parts.shard,
+            out: &mut parts.out,
+            now,
+            max: parts.packet_size_max,
+            traces: &parts.traces,
+        }
+    }
+
     fn packets(
         &mut self,
         conn: ConnId,
