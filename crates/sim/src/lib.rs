@@ -5,6 +5,7 @@ pub mod fuzz;
 pub mod groups;
 pub mod oracle;
 pub mod random;
+pub mod seeds;
 pub mod transactions;
 pub mod transcript;
 pub mod world;
