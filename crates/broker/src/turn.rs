@@ -39,8 +39,10 @@ pub struct Turn {
     needs_earlier: bool,
     /// Records that hooks made, by [`crate::HookSettings::counter`].
     made: Vec<u64>,
-    /// The last finished turn that tells of an event. Nothing newer is to be in the log without it:
-    /// the event would come behind that, and a crash in between would take it away for good.
+    /// This turn changes a table.
+    changes: bool,
+    /// The last finished turn that tells of an event or changes a table. Nothing newer of that kind is
+    /// to be in the log without it: a crash in between would find what never was.
     told: u64,
     /// All turns up to this one are in the log, or the shard knows that they are not.
     settled: u64,
@@ -61,6 +63,7 @@ impl Turn {
             ack: Ack::Memory,
             last_room: false,
             needs_earlier: false,
+            changes: false,
             told: 0,
             settled: 0,
         }
@@ -395,6 +398,7 @@ impl Turn {
         value: Option<&[u8]>,
         now_ms: u64,
     ) -> Place {
+        self.changes = true;
         self.needs_earlier |= self.told > self.settled;
         self.ack = self.ack.max(Ack::Append);
         self.appends.push(partition, now_ms, Some(key), value, &[])
@@ -408,7 +412,7 @@ impl Turn {
         }
         let appends = self.appends.finish();
         self.scratch.shrink();
-        if self.messages.tells_events() {
+        if std::mem::take(&mut self.changes) || self.messages.tells_events() {
             self.told = self.number;
         }
         self.number += 1;

@@ -259,6 +259,29 @@ fn a_crash_takes_an_event_and_the_end_of_its_delivery_or_neither() {
 }
 
 #[test]
+fn who_comes_back_gets_no_qos_2_message_whose_record_the_log_refused() {
+    let mut world = World::new();
+    let from = world.connect("from", &v5());
+    let to = world.connect("to", &lasting(600));
+    world.subscribe(to, "t", Q2);
+    world.got(to);
+    world.hold_appends = true;
+    world.publish(from, "t", Q2, "1");
+    // The message is in the log, but the record of its packet id is not.
+    (world.refuse, world.hold_refusals) = (true, true);
+    world.hold_appends = false;
+    world.settle();
+    world.refuse = false;
+    let again = world.open("to", &lasting(600));
+    assert_eq!(world.got(again), [""; 0], "a crash now would forget the id");
+    world.hold_refusals = false;
+    world.settle();
+    assert_eq!(world.got(again), ["CONNACK quota_exceeded"]);
+    let again = world.open("to", &lasting(600));
+    assert!(world.got(again)[1].starts_with("t 1 q2 #1"));
+}
+
+#[test]
 fn what_was_sent_and_acknowledged_while_nothing_was_written_is_not_owed_again() {
     let mut world = World::new();
     let from = world.connect("from", &v5());
