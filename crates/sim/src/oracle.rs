@@ -80,8 +80,8 @@ pub fn run_with_full_disk(seed: u64) -> Verdict {
     }
     run.world.disk().set_free_bytes(u64::MAX);
     run.finish();
-    run.check_deliveries();
     run.check_streams();
+    run.check_deliveries();
     run.check_acks();
     run.check_wills();
     run.verdict()

@@ -73,17 +73,19 @@ impl Mortal {
         self.line.cut(world);
     }
 
-    /// Says goodbye; if `world` writes that down at once, the will is void, else it may come out
-    /// after a crash.
+    /// Says goodbye; if `world` writes that down at once, and has room for it, the will is void, else
+    /// it may come out after a crash.
     pub fn leave(&mut self, world: &mut World, written: bool) {
         if !self.line.up {
             return;
         }
         let goodbye = Disconnect::new(ReasonCode::Success);
         self.line.send(world, &Packet::Disconnect(goodbye));
+        let refused = world.refused_turns();
         if written {
             world.write_log();
         }
+        let written = written && world.refused_turns() == refused;
         self.ends(if written { Fate::Void } else { Fate::Unknown });
         self.line.lose();
     }

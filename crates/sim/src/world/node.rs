@@ -84,6 +84,12 @@ impl Node {
 }
 
 impl World {
+    /// The last turn of each worker that the log has refused.
+    pub fn refused_turns(&self) -> Vec<u64> {
+        let workers = self.running().workers.iter();
+        workers.map(|worker| worker.refused).collect()
+    }
+
     /// The log thread's turn: stages and writes what waits. False when nothing did.
     pub fn write_log(&mut self) -> bool {
         let now_ms = self.now.wall_ms;
