@@ -189,9 +189,10 @@ impl Shard {
                         self.answer_behind(conn, Level::Kafka, gate, answer, now, out);
                         return false;
                     }
+                    // One that is in the log is not to be refused with a turn that it is not in: its
+                    // client would use the id for another message, which would be taken for this one.
                     let turn = self.receiving_turn(slot, publish.packet_id);
-                    let last = out.turn.number() - u64::from(out.turn.is_empty());
-                    let turn = turn.unwrap_or(last);
+                    let turn = turn.unwrap_or(self.progress.appended);
                     self.answer_after(conn, Level::Flush, turn, answer, now, out);
                     return false;
                 }

@@ -2,7 +2,7 @@
 //! owner, and no snapshot says that it is there.
 
 use super::wills::{WILL, watcher, with_will};
-use crate::harness::{World, lasting, v5};
+use crate::harness::{World, lasting, publish_id, v5};
 use crate::hooks::Event;
 use crate::input::{ConnId, Input};
 use crate::limits::STEP_BYTES;
@@ -51,10 +51,7 @@ fn deliveries_that_were_refused_are_journalled_again_in_several_turns() {
     let count = 2_000;
     world.hold_appends = true;
     for number in 0..count {
-        world.send_unsettled(
-            from,
-            &crate::harness::publish_id("t", Q2, 10, &number.to_string()),
-        );
+        world.send_unsettled(from, &publish_id("t", Q2, 10, &number.to_string()));
         world.pubrel(from, 10);
     }
     world.refuse = true;
@@ -279,6 +276,27 @@ fn who_comes_back_gets_no_qos_2_message_whose_record_the_log_refused() {
     assert_eq!(world.got(again), ["CONNACK quota_exceeded"]);
     let again = world.open("to", &lasting(600));
     assert!(world.got(again)[1].starts_with("t 1 q2 #1"));
+}
+
+#[test]
+fn a_repeated_message_is_not_refused_with_others_that_come_beside_it() {
+    for crash in [false, true] {
+        let mut world = World::new();
+        let from = world.connect("from", &lasting(600));
+        world.send(from, &publish_id("t", Q2, 1, "1"));
+        assert_eq!(world.got(from), ["PUBREC 1 no_matching_subscribers"]);
+        if crash {
+            world.restart(1, 0);
+        }
+        let from = world.open("from", &lasting(600));
+        world.got(from);
+        world.refuse = true;
+        world.send_unsettled(from, &publish_id("t", Q2, 2, "2"));
+        world.send(from, &publish_id("t", Q2, 1, "1"));
+        let mut got = world.got(from);
+        got.sort();
+        assert_eq!(got, ["PUBREC 1", "PUBREC 2 quota_exceeded"]);
+    }
 }
 
 #[test]
