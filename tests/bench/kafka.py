@@ -1,6 +1,6 @@
 """The parts of `cargo xtask bench kafka` that a Kafka client or a raw socket does:
 
-    kafka.py latency BOOTSTRAP TOPIC   a member of a group reads stamped messages until its input ends
+    kafka.py latency BOOTSTRAP TOPIC [ISOLATION]   a member of a group reads stamped messages until its input ends
     kafka.py idle BOOTSTRAP TOPIC COUNT PID   connections that wait in a long poll, and what they cost
     kafka.py cold FOLDER...            takes the files out of the page cache
 
@@ -18,7 +18,7 @@ import time
 STAMP = slice(-18, -2)
 
 
-def latency(bootstrap, topic):
+def latency(bootstrap, topic, isolation="read_committed"):
     """Ages of messages when the consumer holds them. `sluice bench` stamps the machine's monotonic clock
     into each payload."""
     from confluent_kafka import Consumer
@@ -27,6 +27,7 @@ def latency(bootstrap, topic):
     consumer = Consumer({
         "bootstrap.servers": bootstrap, "group.id": f"bench-{time.time_ns()}", "auto.offset.reset": "latest",
         "fetch.min.bytes": 1, "fetch.wait.max.ms": 500, "enable.auto.commit": True,
+        "isolation.level": isolation,
     })
     consumer.subscribe([topic], on_assign=lambda _, partitions: held.extend(partitions))
     while not held:

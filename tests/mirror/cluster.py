@@ -1,5 +1,6 @@
 """Apache Kafka nodes behind proxies, started and stopped by `xtask kafka`."""
 
+import logging
 import os
 import subprocess
 import time
@@ -11,12 +12,17 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from proxy import Proxy
 
 ROOT = Path(__file__).resolve().parents[2]
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+# librdkafka tells on standard error of each connection that a test has cut.
+QUIET = logging.getLogger("cluster")
+QUIET.addHandler(logging.NullHandler())
+QUIET.propagate = False
 START_SECONDS = 240
 
 
 def xtask(*arguments):
     """Runs a verb of `xtask kafka` and returns what it said."""
-    program = os.environ.get("XTASK_BIN", str(ROOT / "target/debug/xtask"))
+    program = os.environ.get("XTASK_BIN", str(TARGET / "debug/xtask"))
     done = subprocess.run(
         [program, "kafka", *arguments], capture_output=True, text=True, timeout=START_SECONDS, check=False,
         cwd=ROOT,
@@ -37,11 +43,11 @@ class Cluster:
         for proxy, address in zip(self.proxies, real.split(","), strict=True):
             proxy.to = int(address.rsplit(":", 1)[1])
         self.bootstrap = ",".join(f"127.0.0.1:{proxy.port}" for proxy in self.proxies)
-        self.folder = ROOT / "target/xtask/kafka" / name
+        self.folder = TARGET / "xtask/kafka" / name
         self.doors = dict(line.split() for line in (self.folder / "doors").read_text().splitlines())
 
     def admin(self):
-        return AdminClient({"bootstrap.servers": self.bootstrap})
+        return AdminClient({"bootstrap.servers": self.bootstrap}, logger=QUIET)
 
     def set(self, mode, seconds=0.0):
         for proxy in self.proxies:
@@ -68,37 +74,51 @@ class Cluster:
             time.sleep(0.3)
 
     def create(self, topic, partitions=4, **config):
-        new = NewTopic(topic, partitions, self.nodes, config={k.replace("_", "."): str(v) for k, v in config.items()})
-        for future in self.admin().create_topics([new]).values():
+        """A topic with a replica on each node."""
+        self.make(NewTopic(
+            topic, partitions, self.nodes, config={k.replace("_", "."): str(v) for k, v in config.items()}
+        ))
+
+    def create_on(self, topic, node):
+        """A topic of one partition that is on one node only."""
+        self.make(NewTopic(topic, 1, replica_assignment=[[node]]))
+
+    def make(self, new):
+        admin = self.admin()  # what it was asked for ends with it
+        for future in admin.create_topics([new]).values():
             future.result(30)
 
     def read(self, topic, isolation="read_committed"):
-        """Every record of a topic as (partition, offset, key, value, headers)."""
-        consumer = Consumer({
-            "bootstrap.servers": self.bootstrap, "group.id": "reader", "enable.auto.commit": False,
-            "isolation.level": isolation, "enable.partition.eof": True,
-        })
-        try:
-            found = consumer.list_topics(topic, timeout=30).topics[topic]
-            assert not found.error, found.error
-            left = set(found.partitions)
-            consumer.assign([TopicPartition(topic, p, 0) for p in left])
-            records, end = [], time.monotonic() + 120
-            while left:
-                for message in consumer.consume(5000, 1):
-                    if message.error():
-                        if message.error().name() == "_PARTITION_EOF":
-                            left.discard(message.partition())
-                        continue
-                    records.append(
-                        (message.partition(), message.offset(), message.key(), message.value(), message.headers())
-                    )
-                assert time.monotonic() < end, f"the end of {topic} is not reached: {left}"
-            return records
-        finally:
-            consumer.close()
+        return read(self.bootstrap, topic, isolation)
 
     def down(self):
         for proxy in self.proxies:
             proxy.close()
         xtask("down", "--name", self.name)
+
+
+def read(bootstrap, topic, isolation="read_committed"):
+    """Every record of a topic as (partition, offset, key, value, headers)."""
+    consumer = Consumer({
+        "bootstrap.servers": bootstrap, "group.id": "reader", "enable.auto.commit": False,
+        "isolation.level": isolation, "enable.partition.eof": True,
+    }, logger=QUIET)
+    try:
+        found = consumer.list_topics(topic, timeout=30).topics[topic]
+        assert not found.error, found.error
+        left = set(found.partitions)
+        consumer.assign([TopicPartition(topic, p, 0) for p in left])
+        records, end = [], time.monotonic() + 120
+        while left:
+            for message in consumer.consume(5000, 1):
+                if message.error():
+                    if message.error().name() == "_PARTITION_EOF":
+                        left.discard(message.partition())
+                    continue
+                records.append(
+                    (message.partition(), message.offset(), message.key(), message.value(), message.headers())
+                )
+            assert time.monotonic() < end, f"the end of {topic} is not reached: {left}"
+        return records
+    finally:
+        consumer.close()

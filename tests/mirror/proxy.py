@@ -14,6 +14,7 @@ class Proxy:
     refuse   nobody listens: connections are refused, those that there were are cut
     swallow  connections stay and are taken, nothing is sent on in either direction, as when a cable is out
     delay    each piece is sent on `seconds` after it came
+    narrow   each piece takes `seconds` a MiB
     """
 
     def __init__(self):
@@ -47,7 +48,7 @@ class Proxy:
         self.server = await asyncio.start_server(self._serve, sock=listener)
 
     async def _set(self, mode, seconds):
-        assert mode in ("pass", "refuse", "swallow", "delay"), mode
+        assert mode in ("pass", "refuse", "swallow", "delay", "narrow"), mode
         self.mode, self.seconds = mode, seconds
         if mode == "refuse":
             if self.server:
@@ -91,6 +92,8 @@ class Proxy:
                     await self.changed.wait()
                 if self.mode == "delay":
                     await asyncio.sleep(self.seconds)
+                elif self.mode == "narrow":
+                    await asyncio.sleep(self.seconds * len(piece) / 2**20)
                 writer.write(piece)
                 await writer.drain()
         writer.transport.abort()

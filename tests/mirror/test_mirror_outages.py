@@ -6,6 +6,7 @@ import uuid
 
 import pytest
 
+from cluster import read
 from conftest import OUTAGE_SECONDS
 from fleet import Fleet
 from test_mirror_kills import judged
@@ -68,14 +69,16 @@ def test_a_record_that_is_too_large_goes_to_the_dead_letters(three, mirroring):
     fleet.end()
     node.wait_drained()
     judged(fleet, three, topic, "beside one record that is too large")
-    letters = node.run("consume", "-b", f"127.0.0.1:{node.kafka}", "mirror_dead_letter", "--from-beginning")
-    assert "large" in letters.stdout, letters
+    ((_, _, key, value, headers),) = read(f"127.0.0.1:{node.kafka}", "mirror_dead_letter")
+    told = {name: text.decode() for name, text in headers if name.startswith("sluice.")}
+    assert (key, told["sluice.stream"], told["sluice.topic"]) == (b"large", "message_state", topic)
+    assert b"devices/large/state" in value and told["sluice.reason"]
 
 
 def test_ack_kafka_waits_for_all_replicas(three, mirroring):
     topic = f"gated-{uuid.uuid4().hex[:6]}"
     three.create(topic, 4, min_insync_replicas=3)
-    node = mirroring(three, topic, mirror='ack_timeout = "2min"', ack="kafka").start()
+    node = mirroring(three, topic, mirror='ack_timeout = "2m"', ack="kafka").start()
     node.wait_state("connected")
     fleet = Fleet(node.mqtt, 4, 0.01).start()
     fleet.wait_more(40)

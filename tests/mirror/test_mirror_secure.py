@@ -8,11 +8,7 @@ import pytest
 
 from fleet import Fleet
 
-pytestmark = pytest.mark.mirror
-
-
-def settings(guarded, door, *lines):
-    return "\n".join(lines)
+pytestmark = [pytest.mark.mirror, pytest.mark.guarded]
 
 
 class Door:
@@ -68,7 +64,7 @@ def checked(node):
     path = os.path.join(node.folder, "sluice.toml")
     with open(path, "w", encoding="utf-8") as file:
         file.write(node.config)
-    done = node.run("check", "--config", path, "--connect", "--data-dir", os.path.join(node.folder, "data"))
+    done = node.run("check", path, "--connect")
     return done.returncode, done.stdout + done.stderr
 
 

@@ -464,7 +464,7 @@ impl Drop for Server {
     }
 }
 
-fn script(verb: &str, arguments: &[&str]) -> Command {
+pub(crate) fn script(verb: &str, arguments: &[&str]) -> Command {
     let mut script = command(python(), &[]);
     script
         .arg(root().join("tests/bench/kafka.py"))
@@ -512,7 +512,7 @@ fn wait_for_cpu(child: &mut Child) -> anyhow::Result<f64> {
 }
 
 /// User and system time of a process.
-fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
+pub(crate) fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the server is gone")?;
     let (_, fields) = stat
         .rsplit_once(')')

@@ -600,22 +600,17 @@ impl Cluster {
         self.pids().into_iter().filter(|pid| is_kafka(*pid)).count()
     }
 
-    /// Asks every node to end, ends by force what does not, and removes the data.
+    /// Ends every node by force, since nothing of it is kept, and removes the data.
     pub fn stop(&self) -> anyhow::Result<()> {
-        let pids: Vec<u32> = self
-            .pids()
-            .into_iter()
-            .filter(|pid| is_kafka(*pid))
-            .collect();
-        for signal in ["-TERM", "-KILL"] {
-            for pid in pids.iter().filter(|pid| is_kafka(**pid)) {
-                // It may end in between; then there is nothing to stop.
-                let _ = read(command("kill", &[signal, &pid.to_string()]));
-            }
-            let deadline = Instant::now() + STOP;
-            while pids.iter().any(|pid| is_kafka(*pid)) && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(100));
-            }
+        let mut pids = self.pids();
+        pids.retain(|pid| is_kafka(*pid));
+        for pid in &pids {
+            // It may end in between; then there is nothing to stop.
+            let _ = read(command("kill", &["-KILL", &pid.to_string()]));
+        }
+        let deadline = Instant::now() + STOP;
+        while pids.iter().any(|pid| is_kafka(*pid)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
         }
         if self.folder.exists() {
             fs::remove_dir_all(&self.folder)?;

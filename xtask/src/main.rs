@@ -4,6 +4,7 @@
 mod bench;
 mod bench_doors;
 mod bench_kafka;
+mod bench_mirror;
 mod ci;
 mod console;
 mod fuzz;
@@ -24,13 +25,14 @@ cargo xtask VERB
 
   test              install what the tests need, run every test, end with a table
   ci                format check, clippy with warnings denied, test
-  soak NAME         a long check: kill | kafka-kill | downlink | sim | recovery
+  soak NAME         a long check: kill | kafka-kill | downlink | mirror | sim | recovery
   fuzz [TARGET]     fuzz every decoder, recovery and shard operations (--seconds N each)
   bench [SCENARIO]  measure against mosquitto in the same run: a b c0 c1 c2 d0 d1 e f g, or all
                     (--rounds N, --seconds N, --no-build, --alone: without mosquitto)
                     b over minutes, with the checkpoints: bench b --alone --rounds 1 --seconds 180
   bench doors       what TLS and WebSocket cost, against plain TCP and mosquitto (the same options)
   bench kafka       measure against a real Apache Kafka (--records N, --rounds N, --seconds N, --no-build)
+  bench mirror      measure the way into a real Apache Kafka (--seconds N, --backlog RECORDS, --no-build)
   console [shots]   fetch the libraries of the console into the repository, by npm's lock file; or take
                     the pictures of docs/console anew
   kafka VERB        a real Apache Kafka on loopback and its own tools: up | status | kill | start |
@@ -58,6 +60,9 @@ fn main() -> ExitCode {
         }
         Some("bench") if rest.first().is_some_and(|first| first == "doors") => {
             bench_doors::bench(rest)
+        }
+        Some("bench") if rest.first().is_some_and(|first| first == "mirror") => {
+            bench_mirror::bench(rest)
         }
         Some("bench") => bench::bench(rest),
         Some("console") => console::console(rest),
@@ -90,6 +95,9 @@ fn unknown_option(arguments: &[String]) -> Option<&str> {
         Some("test" | "ci" | "soak") => &[],
         Some("bench") if arguments.get(1).is_some_and(|word| word == "kafka") => {
             &["--records", "--rounds", "--seconds", "--no-build"]
+        }
+        Some("bench") if arguments.get(1).is_some_and(|word| word == "mirror") => {
+            &["--seconds", "--backlog", "--no-build"]
         }
         Some("bench") => &["--rounds", "--seconds", "--no-build", "--alone"],
         _ => return None,
@@ -125,6 +133,7 @@ mod tests {
         assert_eq!(unknown("ci --fast").as_deref(), Some("--fast"));
         assert_eq!(unknown("bench b --alone --seconds 180 --rounds 1"), None);
         assert_eq!(unknown("bench kafka --records 9"), None);
+        assert_eq!(unknown("bench mirror --backlog 9 --no-build"), None);
         assert_eq!(unknown("fuzz mqtt --seconds 9"), None);
     }
 }

@@ -1,5 +1,5 @@
 //! `cargo xtask soak NAME`: the checks that are too long for every change, in full. The short form
-//! of each but the mirror's is part of `cargo xtask test`.
+//! of each is part of `cargo xtask test`.
 
 use anyhow::bail;
 
@@ -47,7 +47,7 @@ fn mirror() -> anyhow::Result<()> {
         "cargo",
         &["build", "--package", "server", "--features", "kafka-tls"],
     ))?;
-    let mut pytest = pytest_mirror();
+    let mut pytest = pytest_mirror("mirror");
     pytest
         .args(["-s", "-rA"])
         .env("SLUICE_KILLS", kills())

@@ -22,6 +22,13 @@ pub fn test() -> anyhow::Result<()> {
     let mut kafka = pytest("kafka");
     kafka.args(["-n", "3", "--dist", "loadgroup"]);
     outcomes.push(suite("whole program: Kafka clients", kafka)?);
+    // In short, and without TLS: `cargo xtask soak mirror` does the rest.
+    let mut mirror = pytest_mirror("mirror and not guarded and not long");
+    mirror.arg("-s");
+    outcomes.push(suite(
+        "whole program: the mirror into Apache Kafka",
+        mirror,
+    )?);
     outcomes.push(suite(
         "whole program: MQTT.js",
         node("tests/clients", "mqttjs.test.mjs"),
@@ -43,8 +50,8 @@ pub fn pytest(mark: &str) -> std::process::Command {
 }
 
 /// The tests of the mirror, against the debug binary and clusters of their own.
-pub fn pytest_mirror() -> std::process::Command {
-    pytest_in("tests/mirror", "mirror")
+pub fn pytest_mirror(mark: &str) -> std::process::Command {
+    pytest_in("tests/mirror", mark)
 }
 
 fn pytest_in(folder: &str, mark: &str) -> std::process::Command {

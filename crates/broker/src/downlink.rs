@@ -84,6 +84,9 @@ pub struct DownlinkRules {
     pub dead_letters: Box<[PartitionId]>,
     /// Partitions of streams from which a record would come back to the source.
     pub forbidden: HashSet<PartitionId, RandomState>,
+    /// Bytes of a record beyond which it is not published: with all that hooks make of it, it must be
+    /// in one entry of the journal.
+    pub record_bytes_max: usize,
 }
 
 /// Name and value of a record's header.
@@ -117,11 +120,6 @@ impl SourceRecord {
                 .map(|(name, value)| (name.into(), value.unwrap_or_default().into()))
                 .collect(),
         }
-    }
-
-    /// Whether no MQTT packet could carry it.
-    pub(crate) fn is_too_large(&self) -> bool {
-        self.size_bytes() > PACKET_BYTES_MAX as usize
     }
 
     /// Bytes that it holds.
@@ -208,14 +206,21 @@ impl DownlinkRules {
         HashSet::default()
     }
 
+    /// Whether no MQTT packet could carry a record, or no entry of the journal hold what comes of it.
+    pub(crate) fn is_too_large(&self, record: &SourceRecord) -> bool {
+        record.size_bytes() > self.record_bytes_max.min(PACKET_BYTES_MAX as usize)
+    }
+
     /// The PUBLISH that a record means.
     pub(crate) fn message(
         &self,
         record: &SourceRecord,
         now_ms: u64,
     ) -> Result<OwnedMessage, Unfit> {
-        if record.is_too_large() {
-            return Err(Unfit("the record is larger than an MQTT packet may be"));
+        if self.is_too_large(record) {
+            return Err(Unfit(
+                "the record is larger than an MQTT packet or an entry of the journal may be",
+            ));
         }
         let value = record.value.as_deref().unwrap_or_default();
         if record.headers.len() > DOWNLINK_HEADERS_MAX {
@@ -299,6 +304,7 @@ mod tests {
             expiry_s: Some(60),
             dead_letters: [1].into(),
             forbidden: HashSet::default(),
+            record_bytes_max: usize::MAX,
         }
     }
 

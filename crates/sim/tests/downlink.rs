@@ -86,6 +86,7 @@ impl Reader {
             expiry_s: None,
             dead_letters: [partition(world, DEAD)].into(),
             forbidden: std::iter::once(partition(world, SOURCE)).collect(),
+            record_bytes_max: usize::MAX,
         };
         Self {
             rules: Arc::new(rules),

@@ -20,6 +20,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 /// How soon a deadline is looked at again whose turn is not even in the log.
 const AGAIN_MS: u64 = 1_000;
 
+/// Forgotten turns that may stand in the lists of partitions before these are looked through.
+const GONE_MIN: usize = 1_024;
+
 /// The turn of everything that was in the log before this start.
 const BEFORE_START: u64 = 0;
 
@@ -53,6 +56,8 @@ pub(super) struct Mirrored {
     pub waiting: usize,
     /// A partition is waited for whose end may have been passed before.
     fresh: bool,
+    /// Turns that were forgotten and may still stand in `awaited`.
+    gone: usize,
 }
 
 /// A turn with answers that wait.
@@ -173,6 +178,34 @@ impl Mirrored {
         }
     }
 
+    /// One wait for a turn has come to its end without the cluster. A turn that nobody waits for any
+    /// more is forgotten: an outage may be long.
+    fn given_up(&mut self, turn: u64, conn: ConnId) {
+        let Some(pending) = self.turns.get_mut(&turn) else {
+            return;
+        };
+        if let Some(at) = pending.waiters.iter().position(|waiter| *waiter == conn) {
+            pending.waiters.swap_remove(at);
+        }
+        // Without parts it is not in the log, and repetitions wait for what was there at the start.
+        if pending.waiters.is_empty()
+            && pending.received.is_empty()
+            && pending.parts.is_some()
+            && turn != BEFORE_START
+        {
+            self.drop_turn(turn);
+            self.gone += 1;
+        }
+        if self.gone > self.turns.len() + GONE_MIN {
+            self.gone = 0;
+            let turns = &self.turns;
+            self.awaited.retain(|_, awaited| {
+                awaited.retain(|(_, turn)| turns.contains_key(turn));
+                !awaited.is_empty()
+            });
+        }
+    }
+
     /// The log took nothing of a turn.
     pub(super) fn refused(&mut self, turn: u64) {
         self.drop_turn(turn);
@@ -215,6 +248,13 @@ impl Mirrored {
     /// Its id is free again.
     pub(super) fn release(&mut self, session: SessionRef, packet_id: u16) {
         self.received.remove(&(session.born, packet_id));
+    }
+
+    /// Turns that are waited for, and ends of partitions.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> (usize, usize) {
+        let awaited = self.awaited.values().map(VecDeque::len).sum();
+        (self.turns.len(), awaited)
     }
 
     /// Whether one more answer of this level may not wait.
@@ -299,6 +339,7 @@ impl Shard {
             self.progress.mirror.deadlines.pop_front();
             if pending.is_some() {
                 self.give_up_waiting(conn, turn, now, out);
+                self.progress.mirror.given_up(turn, conn);
             }
         }
         self.progress.mirror.armed = again_ms.is_some();

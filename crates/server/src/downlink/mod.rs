@@ -27,6 +27,9 @@ pub use position::Positions;
 /// Client id under which a downlink publishes, before its name.
 const PUBLISHER: &str = "downlink/";
 
+/// What a hook's record may be larger than the payload: base64, and the words around it.
+const COPY_GROWTH: u64 = 2;
+
 /// What all parts of one downlink share.
 struct Link {
     node: Arc<Node>,
@@ -99,6 +102,10 @@ fn rules(node: &Node, downlink: &DownlinkSettings) -> anyhow::Result<DownlinkRul
         &settings.hooks,
         settings.mirror.as_ref(),
     );
+    // Beside the record's copies the entry holds what else its worker has in that turn.
+    let copies = 2 + settings.hooks.len() as u64;
+    let entry_bytes = settings.log.log_config().journal_part_bytes / 2;
+    let record_bytes_max = (entry_bytes / copies / COPY_GROWTH) as usize;
     let mut forbidden = DownlinkRules::no_streams();
     for name in &back {
         forbidden.extend(partitions(name)?);
@@ -112,6 +119,7 @@ fn rules(node: &Node, downlink: &DownlinkSettings) -> anyhow::Result<DownlinkRul
         expiry_s: downlink.expiry_s,
         dead_letters: partitions(&downlink.dead_letter)?.into(),
         forbidden,
+        record_bytes_max,
     })
 }
 

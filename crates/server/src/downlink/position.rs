@@ -45,10 +45,11 @@ impl Positions {
         self.known.get(key).copied()
     }
 
-    /// Whether a downlink has any position in its source.
+    /// Whether a downlink has found its places in its source once: that of the first partition is
+    /// kept last, so that a start which was cut short is begun anew.
     pub fn knows(&self, downlink: &DownlinkSettings) -> bool {
-        let head = head(downlink);
-        self.known.keys().any(|key| key.starts_with(&head))
+        let first = key(downlink, 0, None);
+        self.known.keys().any(|key| key.starts_with(&first))
     }
 }
 

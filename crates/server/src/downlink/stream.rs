@@ -60,7 +60,8 @@ async fn open_lanes(link: &Link, lanes: &mut Vec<Lane>, first_time: bool) -> boo
         return true;
     };
     lanes.retain(|lane| stream.partitions.contains(&lane.id));
-    for (index, &id) in stream.partitions.iter().enumerate() {
+    // The first is kept last: see `Positions::knows`.
+    for (index, &id) in stream.partitions.iter().enumerate().rev() {
         if lanes.iter().any(|lane| lane.id == id) {
             continue;
         }

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use broker::SourceRecord;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::runtime::Handle;
 
 use super::{Link, Place, limits, parcels, position};
-use crate::mirror::{Cluster, Ears, TopicState, Trouble, attend, topic_state};
+use crate::mirror::{Cluster, Ears, TopicState, Trouble, attend, message_headers, topic_state};
 use crate::settings::MirrorStart;
 
 /// Longest wait for an answer of the cluster.
@@ -107,7 +107,8 @@ struct Reading<'a> {
 impl Reading<'_> {
     /// Finds out where partitions begin that are new, and sees that nothing was lost of the others.
     fn open(&self, places: &mut Places, count: u32, first_time: bool) -> Result<(), Trouble> {
-        for partition in 0..count {
+        // The first is kept last: see `Positions::knows`.
+        for partition in (0..count).rev() {
             let (low, high) = self.bounds(partition)?;
             if let Some(place) = places.get_mut(&partition) {
                 self.check(place, low, high)?;
@@ -279,19 +280,12 @@ impl Reading<'_> {
 }
 
 fn record(message: &BorrowedMessage<'_>) -> (u32, SourceRecord) {
-    let headers = message.headers().map(|headers| {
-        let pair = |header: rdkafka::message::Header<'_, &[u8]>| {
-            let value = header.value.unwrap_or_default();
-            (header.key.as_bytes().into(), value.into())
-        };
-        headers.iter().map(pair).collect()
-    });
     let record = SourceRecord {
         offset: u64::try_from(message.offset()).unwrap_or(0),
         timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
         key: message.key().map(Into::into),
         value: message.payload().map(Into::into),
-        headers: headers.unwrap_or_default(),
+        headers: message_headers(message),
     };
     (u32::try_from(message.partition()).unwrap_or(0), record)
 }

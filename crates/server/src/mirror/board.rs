@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use commitlog::batch::batches;
 use commitlog::{LogReader, PartitionId};
 
 use super::view::{
@@ -102,6 +103,8 @@ pub struct Board {
     settings: Option<MirrorSettings>,
     identity: String,
     log: LogReader,
+    /// Ends of the partitions as recovery left them.
+    starts: BTreeMap<PartitionId, u64>,
     streams: Vec<StreamFigures>,
     partitions: RwLock<BTreeMap<PartitionId, Arc<PartitionFigures>>>,
     shards: Mutex<Vec<Standing>>,
@@ -111,7 +114,8 @@ pub struct Board {
 }
 
 impl Board {
-    /// For these settings, of a data directory with this cluster id.
+    /// For these settings, of a data directory with this cluster id. Nothing may have been appended
+    /// since recovery.
     pub fn new(settings: Option<MirrorSettings>, cluster_id: &str, log: LogReader) -> Self {
         let identity = settings
             .as_ref()
@@ -130,10 +134,16 @@ impl Board {
         let count = settings
             .as_ref()
             .map_or(0, |settings| settings.streams.len());
+        let ids = log.streams();
+        let ids = ids.iter().flat_map(|stream| &stream.partitions);
+        let starts = ids
+            .map(|id| (*id, log.watermarks(*id).map_or(0, |marks| marks.appended)))
+            .collect();
         Self {
             settings,
             identity,
             log,
+            starts,
             streams: (0..count).map(figures).collect(),
             partitions: RwLock::default(),
             shards: Mutex::default(),
@@ -151,6 +161,11 @@ impl Board {
     /// Name of the node towards the cluster.
     pub fn identity(&self) -> &str {
         &self.identity
+    }
+
+    /// Where a partition ended when the node started; `None`: it was not there.
+    pub fn started_at(&self, partition: PartitionId) -> Option<u64> {
+        self.starts.get(&partition).copied()
     }
 
     /// Figures of a stream, by its place in the settings.
@@ -178,6 +193,7 @@ impl Board {
         let before = figures.mirrored.load(Ordering::Acquire);
         if before == UNKNOWN || before < next_offset {
             figures.mirrored.store(next_offset, Ordering::Release);
+            figures.oldest_ms.store(0, Ordering::Relaxed);
         }
     }
 
@@ -316,7 +332,11 @@ impl Board {
         let flushed = marks.map_or(0, |marks| marks.flushed_stable);
         let start = marks.map_or(0, |marks| marks.log_start);
         let lag_records = flushed.saturating_sub(mirrored.unwrap_or(start).max(start));
-        let oldest_ms = figures.oldest_ms.load(Ordering::Relaxed);
+        let oldest_ms = match figures.oldest_ms.load(Ordering::Relaxed) {
+            // The mirror has not come to look at it.
+            0 if lag_records > 0 => self.look(id, mirrored.unwrap_or(start).max(start), flushed),
+            known => known,
+        };
         let lag_ms = if lag_records > 0 && oldest_ms > 0 {
             now_ms.saturating_sub(oldest_ms)
         } else {
@@ -329,6 +349,22 @@ impl Board {
             lag_records,
             lag_ms,
         }
+    }
+
+    /// The timestamp of the record at an offset, or of its batch; 0: none can be read.
+    fn look(&self, id: PartitionId, offset: u64, end: u64) -> u64 {
+        let found = self.log.read(id, offset, 1, end).unwrap_or_default();
+        let first = found
+            .iter()
+            .flat_map(|bytes| batches(bytes))
+            .flatten()
+            .next();
+        let timestamp_ms = first.map_or(0, |batch| batch.base_timestamp());
+        let timestamp_ms = u64::try_from(timestamp_ms).unwrap_or(0);
+        self.partition(id)
+            .oldest_ms
+            .store(timestamp_ms, Ordering::Relaxed);
+        timestamp_ms
     }
 
     fn partition(&self, id: PartitionId) -> Arc<PartitionFigures> {

@@ -84,7 +84,7 @@ pub fn check_connection(
     }
     if let Some(slots) = slots {
         let topic = &settings.positions_topic;
-        committed(&consumer, &cluster.ears, topic, slots).map_err(|trouble| said(&trouble))?;
+        committed(&consumer, &cluster.ears, topic, 0..slots).map_err(|trouble| said(&trouble))?;
         told("the positions can be read");
     }
     if settings.exactly_once {
@@ -162,7 +162,9 @@ fn transactions(settings: &MirrorSettings, identity: &str) -> Result<(), String>
         identity: &id,
         ears: Ears::default(),
     };
-    let config = cluster.producer(0).map_err(|trouble| said(&trouble))?;
+    let config = cluster
+        .producer(&format!("{id}-0"))
+        .map_err(|trouble| said(&trouble))?;
     let native = Native::new(&config, cluster.ears.clone()).map_err(|error| error.to_string())?;
     let Err(error) = native.producer().init_transactions(STEP) else {
         return Ok(());

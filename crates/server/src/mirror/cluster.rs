@@ -124,12 +124,15 @@ impl Cluster<'_> {
         Ok(config)
     }
 
-    /// Properties of the producer of a shard.
-    pub fn producer(&self, shard: u32) -> Result<ClientConfig, Trouble> {
-        use super::limits::{QUEUE_KBYTES_MAX, QUEUE_MESSAGES_MAX};
+    /// Properties of a producer with that transactional id, if there are transactions.
+    pub fn producer(&self, transactional_id: &str) -> Result<ClientConfig, Trouble> {
+        use super::limits::{MESSAGE_BYTES_MAX, QUEUE_KBYTES_MAX, QUEUE_MESSAGES_MAX};
         let mut config = ClientConfig::new();
         config
             .set("linger.ms", "0")
+            // What a record may be is the topic's affair: it refuses what is too large for it.
+            .set("message.max.bytes", MESSAGE_BYTES_MAX.to_string())
+            .set("allow.auto.create.topics", "false")
             .set("batch.num.messages", "10000")
             .set(
                 "queue.buffering.max.messages",
@@ -146,21 +149,30 @@ impl Cluster<'_> {
             .set("delivery.report.only.error", "true")
             .set_log_level(RDKafkaLogLevel::Warning);
         if self.settings.exactly_once {
-            config.set("transactional.id", transactional_id(self.identity, shard));
+            config.set("transactional.id", transactional_id);
         } else {
             config.set("message.timeout.ms", "0");
         }
         Ok(config)
     }
 
-    /// A consumer that never subscribes: for metadata and for the group's offsets. It creates no
-    /// topic by asking for one.
+    /// A consumer that never subscribes: for metadata and for the group's offsets, of which it sees
+    /// none while a transaction pends there. It creates no topic by asking for one.
     pub fn consumer(&self) -> Result<BaseConsumer<Ears>, Trouble> {
+        self.consumer_of("read_committed")
+    }
+
+    /// The same, but it sees the offsets that were committed last, whatever pends.
+    pub fn glancing_consumer(&self) -> Result<BaseConsumer<Ears>, Trouble> {
+        self.consumer_of("read_uncommitted")
+    }
+
+    fn consumer_of(&self, isolation: &str) -> Result<BaseConsumer<Ears>, Trouble> {
         let mut config = self.config()?;
         config
             .set("group.id", group(self.identity))
             .set("enable.auto.commit", "false")
-            .set("isolation.level", "read_committed")
+            .set("isolation.level", isolation)
             .set("allow.auto.create.topics", "false");
         config
             .create_with_context(self.ears.clone())
@@ -281,7 +293,42 @@ pub fn attend(consumer: &BaseConsumer<Ears>) {
     }
 }
 
-/// Sees to it that a topic is there; answers its partitions.
+/// What became of a look at a topic that is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// It can be used; so many partitions.
+    Ready(u32),
+    /// It is there, but a partition has no leader now.
+    Leaderless,
+    /// It was not there, and its creation was asked for.
+    Created,
+}
+
+/// Looks for a topic, and asks for its creation where it is missing.
+pub fn look(
+    cluster: &Cluster<'_>,
+    consumer: &BaseConsumer<Ears>,
+    runtime: &Handle,
+    topic: &str,
+    partitions: u32,
+) -> Result<Look, Trouble> {
+    match topic_state(consumer, &cluster.ears, topic, ANSWER)? {
+        TopicState::Ready(count) => Ok(Look::Ready(count)),
+        TopicState::Leaderless => Ok(Look::Leaderless),
+        TopicState::Forbidden => Err(Trouble::Failed(format!(
+            "not authorised: the user may not see the topic {topic}"
+        ))),
+        TopicState::Missing if !cluster.settings.create_topics => Err(Trouble::Failed(format!(
+            "unknown topic {topic}: create it, or write create_topics = true"
+        ))),
+        TopicState::Missing => {
+            cluster.create(runtime, topic, partitions)?;
+            Ok(Look::Created)
+        }
+    }
+}
+
+/// Waits until a topic can be used, and has it created where it is missing; answers its partitions.
 pub fn ensure(
     cluster: &Cluster<'_>,
     consumer: &BaseConsumer<Ears>,
@@ -290,31 +337,16 @@ pub fn ensure(
     partitions: u32,
 ) -> Result<u32, Trouble> {
     let deadline = Instant::now() + ANSWER;
-    let mut created = false;
     loop {
-        match topic_state(consumer, &cluster.ears, topic, ANSWER)? {
-            TopicState::Ready(count) => return Ok(count),
-            TopicState::Forbidden => {
-                return Err(Trouble::Failed(format!(
-                    "not authorised: the user may not see the topic {topic}"
-                )));
-            }
-            TopicState::Missing if !cluster.settings.create_topics => {
-                return Err(Trouble::Failed(format!(
-                    "unknown topic {topic}: create it, or write create_topics = true"
-                )));
-            }
-            TopicState::Missing if !created => {
-                cluster.create(runtime, topic, partitions)?;
-                created = true;
-            }
-            _ if Instant::now() > deadline => {
-                return Err(Trouble::Waiting(format!(
-                    "a partition of the topic {topic} has no leader"
-                )));
-            }
-            _ => std::thread::sleep(STEP),
+        if let Look::Ready(count) = look(cluster, consumer, runtime, topic, partitions)? {
+            return Ok(count);
         }
+        if Instant::now() > deadline {
+            return Err(Trouble::Waiting(format!(
+                "a partition of the topic {topic} has no leader"
+            )));
+        }
+        std::thread::sleep(STEP / 5);
     }
 }
 
@@ -335,16 +367,30 @@ pub struct Found {
     pub claims: BTreeMap<u32, Claim>,
 }
 
-/// Reads what the group has committed. With pending transactions it waits for their end.
+impl Found {
+    /// Takes what was found in other slots; of two positions of a partition the later.
+    pub fn take(&mut self, other: Self) {
+        self.claims.extend(other.claims);
+        for (partition, next_offset) in other.positions {
+            let known = self.positions.entry(partition).or_default();
+            *known = next_offset.max(*known);
+        }
+    }
+}
+
+/// Reads what the group has committed in these slots.
 pub fn committed(
     consumer: &BaseConsumer<Ears>,
     ears: &Ears,
     topic: &str,
-    slots: u32,
+    slots: impl Iterator<Item = u32>,
 ) -> Result<Found, Trouble> {
-    let mut asked = TopicPartitionList::with_capacity(slots as usize);
-    for slot in 0..slots {
+    let mut asked = TopicPartitionList::new();
+    for slot in slots {
         asked.add_partition(topic, slot as i32);
+    }
+    if asked.count() == 0 {
+        return Ok(Found::default());
     }
     let answer = consumer.committed_offsets(asked, ANSWER);
     let answer = answer.map_err(|error| {

@@ -9,8 +9,10 @@ use commitlog::batch::batches;
 use commitlog::limits::DECOMPRESSED_BYTES_MAX;
 use commitlog::{BatchView, LogReader, PartitionId, ReadError, RecordView, StreamMeta};
 
+use super::board::Board;
 use super::limits::READ_BYTES;
 use super::positions::{owner, slot};
+use crate::node::Node;
 use crate::settings::{MirrorSettings, MirrorStart};
 
 /// One partition of a mirrored stream.
@@ -32,11 +34,14 @@ pub struct Lane {
     pub bytes: u64,
     /// Batches they came in.
     pub batches: u64,
-    /// Set where a record of the partition was refused: until it is found.
+    /// Set where a record of the partition was refused: until all that is there has gone well.
     pub search: Option<Search>,
+    /// Set while the log cannot be read there: when to try again.
+    pub unreadable_until: Option<Instant>,
 }
 
-/// Looking for the record that the cluster refuses: fewer and fewer at a time.
+/// Looking for the record that the cluster refuses. The lane goes alone meanwhile, so that its
+/// records fail no others: fewer and fewer at a time until the record is found, then more and more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Search {
     /// Behind the last record that may be the one.
@@ -45,7 +50,24 @@ pub struct Search {
     pub records: u64,
 }
 
+impl Search {
+    /// After a round of `tried` records was refused, the last of them in front of `until`; `None`:
+    /// it was the only one.
+    pub fn narrowed(tried: u64, until: u64) -> Option<Self> {
+        (tried > 1).then_some(Self {
+            until,
+            records: tried / 2,
+        })
+    }
+}
+
 impl Lane {
+    /// Whether the log cannot be read there and it is not yet time to try again.
+    pub fn is_unreadable(&self) -> bool {
+        self.unreadable_until
+            .is_some_and(|until| Instant::now() < until)
+    }
+
     /// Forgets what this round has read.
     pub fn rewind(&mut self) {
         self.next = self.position;
@@ -56,11 +78,10 @@ impl Lane {
     pub fn settle(&mut self) {
         self.position = self.next;
         self.forget();
-        if self
-            .search
-            .is_some_and(|search| self.position >= search.until)
+        if let Some(search) = &mut self.search
+            && self.position >= search.until
         {
-            self.search = None;
+            search.records = search.records.saturating_mul(2);
         }
     }
 
@@ -74,11 +95,8 @@ impl Lane {
     pub fn skip(&mut self, offset: u64) {
         self.position = self.position.max(offset + 1);
         self.rewind();
-        if self
-            .search
-            .is_some_and(|search| self.position >= search.until)
-        {
-            self.search = None;
+        if let Some(search) = &mut self.search {
+            search.until = self.position;
         }
     }
 }
@@ -95,6 +113,7 @@ pub enum Read {
 /// The lanes of a shard.
 pub struct Lanes {
     log: LogReader,
+    board: Arc<Board>,
     settings: Arc<MirrorSettings>,
     shard: u32,
     shards: u32,
@@ -110,15 +129,17 @@ pub struct Lanes {
 impl Lanes {
     /// The lanes of one of `shards` shards. `found`: all positions that the cluster has.
     pub fn new(
-        log: LogReader,
+        node: &Node,
         settings: Arc<MirrorSettings>,
         (shard, shards): (u32, u32),
         slots: u32,
         found: BTreeMap<PartitionId, u64>,
     ) -> Self {
+        let log = node.log.clone();
         let streams = log.streams();
         let mut lanes = Self {
             log,
+            board: Arc::clone(&node.mirror),
             settings,
             shard,
             shards,
@@ -168,6 +189,7 @@ impl Lanes {
                         bytes: 0,
                         batches: 0,
                         search: None,
+                        unreadable_until: None,
                     }
                 });
                 self.all.push(lane);
@@ -181,12 +203,15 @@ impl Lanes {
         self.found.retain(|id, _| log.partition(*id).is_some());
     }
 
+    /// Where a partition begins that was never mirrored. The end is that of the start of this
+    /// process: what came since, and all of what was made since, is new.
     fn first(&self, id: PartitionId) -> u64 {
-        let marks = self.log.watermarks(id);
-        marks.map_or(0, |marks| match self.settings.start {
-            MirrorStart::Beginning => marks.log_start,
-            MirrorStart::End => marks.flushed_stable,
-        })
+        let log_start = self.log.watermarks(id).map_or(0, |marks| marks.log_start);
+        let end = match self.settings.start {
+            MirrorStart::Beginning => None,
+            MirrorStart::End => self.board.started_at(id),
+        };
+        end.map_or(log_start, |end| end.max(log_start))
     }
 
     /// The slots of this shard, each with the positions it holds at the end of this round; only
@@ -338,5 +363,68 @@ fn malformed(lane: &Lane, error: commitlog::BatchError) -> ReadError {
         path: format!("partition {} of the stream", lane.index),
         position: lane.next,
         what: error.what().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lane(search: Option<Search>) -> Lane {
+        Lane {
+            id: 1,
+            stream: 0,
+            index: 0,
+            position: 0,
+            next: 0,
+            records: 0,
+            bytes: 0,
+            batches: 0,
+            search,
+            unreadable_until: None,
+        }
+    }
+
+    /// How many rounds it takes until `count` records are sent of which `bad` are refused, and how
+    /// many of them were.
+    fn rounds(count: u64, bad: &[u64]) -> (u64, Vec<u64>) {
+        let mut lane = lane(Search::narrowed(count, count));
+        let (mut rounds, mut buried) = (0, Vec::new());
+        while lane.position < count {
+            rounds += 1;
+            let records = lane.search.map_or(count, |search| search.records);
+            let end = (lane.position + records).min(count);
+            let refused = bad.iter().any(|bad| (lane.position..end).contains(bad));
+            if !refused {
+                lane.next = end;
+                lane.settle();
+                continue;
+            }
+            match Search::narrowed(end - lane.position, end) {
+                None => {
+                    buried.push(lane.position);
+                    lane.skip(lane.position);
+                }
+                narrowed => lane.search = narrowed,
+            }
+        }
+        (rounds, buried)
+    }
+
+    #[test]
+    fn a_refused_record_is_found_and_what_follows_goes_by_more_and_more() {
+        for bad in [0, 1, 4_999, 5_000, 9_999] {
+            let (rounds, buried) = rounds(10_000, &[bad]);
+            assert_eq!(buried, [bad]);
+            assert!(rounds < 80, "{rounds} rounds for {bad}");
+        }
+    }
+
+    #[test]
+    fn records_that_are_all_refused_cost_a_round_each() {
+        let bad: Vec<u64> = (0..100).collect();
+        let (rounds, buried) = rounds(100, &bad);
+        assert_eq!(buried, bad);
+        assert!(rounds < 120, "{rounds} rounds");
     }
 }

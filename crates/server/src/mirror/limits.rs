@@ -8,8 +8,15 @@ pub const ROUND_RECORDS_MAX: u64 = 50_000;
 /// Bytes of keys and values of one round beyond which no further batch is begun.
 pub const ROUND_BYTES_MAX: u64 = 24 << 20;
 
+/// The same after rounds that took too long: it is halved with each, down to this, and doubled
+/// with each that went well.
+pub const ROUND_BYTES_MIN: u64 = 64 << 10;
+
 /// Bytes read of one partition before the next has its turn.
 pub const READ_BYTES: usize = 1 << 20;
+
+/// Bytes of one record that librdkafka takes: more than hooks make of the largest packet.
+pub const MESSAGE_BYTES_MAX: u32 = 16 << 20;
 
 /// Messages that wait in librdkafka; more than a round has.
 pub const QUEUE_MESSAGES_MAX: u32 = 2_000_000;
@@ -23,9 +30,13 @@ pub const STEP: Duration = Duration::from_millis(250);
 /// A cluster that is silent for this long in a round is told as `waiting`.
 pub const SILENCE: Duration = Duration::from_secs(3);
 
-/// A round that does not end by then is aborted, so that topics that work go on without those that
-/// do not.
+/// A round of which nothing more is delivered for so long is aborted, so that topics that work go on
+/// without those that do not.
 pub const STALL: Duration = Duration::from_secs(5);
+
+/// A round that does not end by then although it goes on is aborted and begun anew with less: well
+/// before the cluster itself ends the transaction (after a minute).
+pub const ROUND_MAX: Duration = Duration::from_secs(20);
 
 /// The same where a stream takes part that has failed and not yet succeeded again.
 pub const STALL_ON_TRIAL: Duration = Duration::from_secs(2);
@@ -37,6 +48,18 @@ pub const ANSWER: Duration = Duration::from_secs(10);
 pub const REST_MIN: Duration = Duration::from_millis(500);
 /// See [`REST_MIN`].
 pub const REST_MAX: Duration = Duration::from_secs(30);
+
+/// A transaction that is begun before the cluster has settled the one before is refused, and begun
+/// again by librdkafka after this time: it is better to wait a little first.
+pub const AGAIN: Duration = Duration::from_millis(20);
+
+/// Longest such wait.
+pub const SETTLING_MAX: Duration = Duration::from_millis(15);
+
+/// How much more it is after a transaction that seems to have been refused at first, and how much
+/// less after one that was not.
+pub const SETTLING_STEPS: (Duration, Duration) =
+    (Duration::from_millis(2), Duration::from_micros(100));
 
 /// Longest sleep without anything to do.
 pub const IDLE: Duration = Duration::from_secs(1);
@@ -58,3 +81,4 @@ pub const DEAD_LETTER_WAIT: Duration = Duration::from_secs(10);
 
 const _: () = assert!(ROUND_RECORDS_MAX * 2 < QUEUE_MESSAGES_MAX as u64);
 const _: () = assert!(ROUND_BYTES_MAX * 2 < (QUEUE_KBYTES_MAX as u64) << 10);
+const _: () = assert!(ROUND_BYTES_MIN < ROUND_BYTES_MAX && READ_BYTES as u64 <= ROUND_BYTES_MAX);

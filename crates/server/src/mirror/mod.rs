@@ -7,6 +7,8 @@ mod check;
 #[cfg(feature = "kafka")]
 mod cluster;
 #[cfg(feature = "kafka")]
+mod connect;
+#[cfg(feature = "kafka")]
 pub mod dead_letter;
 #[cfg(feature = "kafka")]
 mod lanes;
@@ -36,7 +38,7 @@ pub use check::check_connection;
 #[cfg(feature = "kafka")]
 pub(crate) use cluster::{Cluster, TopicState, Trouble, attend, topic_state};
 #[cfg(feature = "kafka")]
-pub(crate) use native::Ears;
+pub(crate) use native::{Ears, message_headers};
 
 pub use board::{Board, Standing, State, StreamFigures};
 
@@ -105,10 +107,9 @@ impl Mirror {
             0 => cores.div_ceil(4).min(SHARDS_MAX),
             shards => shards,
         } as u32;
-        let claim = positions::Claim {
-            directory: node.cluster_id.clone(),
-            incarnation: crate::node::random::kafka_uuid(),
-        };
+        let process = crate::node::random::kafka_uuid();
+        let claim = positions::Claim::new(node.cluster_id.clone(), &process, shards);
+        let fenced_others = Arc::default();
         for shard in 0..shards {
             let parts = shard::Parts {
                 shard: (shard, shards),
@@ -116,6 +117,7 @@ impl Mirror {
                 node: Arc::clone(node),
                 claim: claim.clone(),
                 stop: Arc::clone(&mirror.stop),
+                fenced_others: Arc::clone(&fenced_others),
                 runtime: tokio::runtime::Handle::current(),
             };
             let thread = std::thread::Builder::new()

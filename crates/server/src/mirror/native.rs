@@ -14,7 +14,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::DeliveryResult;
+use rdkafka::message::{BorrowedMessage, DeliveryResult};
 use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
 use rdkafka::{ClientConfig, TopicPartitionList};
 use tracing::debug;
@@ -296,6 +296,42 @@ fn headers<'a>(
     out
 }
 
+/// Name and value of a header.
+pub type Header = (Box<[u8]>, Box<[u8]>);
+
+/// The headers of a message. The binding's own way panics where a name is not UTF-8.
+pub fn message_headers(message: &BorrowedMessage<'_>) -> Vec<Header> {
+    let mut all = Vec::new();
+    let mut found: *mut rd::rd_kafka_headers_t = ptr::null_mut();
+    // SAFETY: the message lives, and what is read of its headers is copied before it ends.
+    unsafe {
+        if rd::rd_kafka_message_headers(message.ptr(), &raw mut found)
+            != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
+        {
+            return all;
+        }
+        loop {
+            let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
+            let read = rd::rd_kafka_header_get_all(
+                found,
+                all.len(),
+                &raw mut name,
+                &raw mut value,
+                &raw mut size,
+            );
+            if read != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+                return all;
+            }
+            let value: &[u8] = if value.is_null() {
+                &[]
+            } else {
+                slice::from_raw_parts(value.cast(), size)
+            };
+            all.push((CStr::from_ptr(name).to_bytes().into(), value.into()));
+        }
+    }
+}
+
 /// The metadata of the entries of a list: partition, offset, and text where there is any and it is
 /// UTF-8. The binding's own way panics where it is not.
 pub fn entries(list: &TopicPartitionList) -> Vec<(i32, i64, Option<String>, RDKafkaErrorCode)> {
@@ -328,4 +364,53 @@ unsafe fn text(text: *const c_char) -> String {
     unsafe { CStr::from_ptr(text) }
         .to_string_lossy()
         .into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::consumer::{BaseConsumer, Consumer as _};
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+    use super::*;
+
+    #[test]
+    fn a_header_may_have_any_name() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("t", 1, 1).unwrap();
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", cluster.bootstrap_servers());
+        config.set("delivery.report.only.error", "true");
+        let native = Native::new(&config, Ears::default()).unwrap();
+        let topic = native.topic("t", "none").unwrap();
+        let sent: [(&[u8], Option<&[u8]>); 3] =
+            [(b"a", Some(b"1")), (b"\xff\xfe", Some(b"2")), (b"c", None)];
+        let record = Outgoing {
+            timestamp_ms: 1,
+            key: None,
+            value: Some(b"v"),
+            headers: sent.into_iter(),
+            mark: 0,
+        };
+        native.send(&topic, record).unwrap();
+        assert!(native.drain(Duration::from_secs(20)));
+        let consumer: BaseConsumer = config.set("group.id", "g").create().unwrap();
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset("t", 0, Offset::Beginning)
+            .unwrap();
+        consumer.assign(&list).unwrap();
+        let message = std::iter::repeat_with(|| consumer.poll(Duration::from_secs(20)))
+            .find_map(|polled| polled?.ok())
+            .unwrap();
+        let found = message_headers(&message);
+        let names = [&b"a"[..], b"\xff\xfe", b"c"];
+        assert!(found.iter().map(|(name, _)| &**name).eq(names), "{found:?}");
+        assert!(
+            found
+                .iter()
+                .map(|(_, value)| &**value)
+                .eq([&b"1"[..], b"2", b""])
+        );
+        drop(topic);
+    }
 }

@@ -14,8 +14,26 @@ const VERSION: &str = "1";
 pub struct Claim {
     /// Identity of the data directory: offsets mean nothing in another.
     pub directory: String,
-    /// Identity of the process, so that a successor is told from oneself.
+    /// Identity of the process, so that a successor is told from oneself, and the number of its
+    /// shards.
     pub incarnation: String,
+}
+
+impl Claim {
+    /// That of a process with that many shards.
+    pub fn new(directory: String, process: &str, shards: u32) -> Self {
+        let incarnation = format!("{process}/{shards}");
+        Self {
+            directory,
+            incarnation,
+        }
+    }
+
+    /// How many shards the process has.
+    pub fn shards(&self) -> Option<u32> {
+        let (_, shards) = self.incarnation.rsplit_once('/')?;
+        shards.parse().ok()
+    }
 }
 
 /// Claim and positions as text.
@@ -96,6 +114,13 @@ mod tests {
         ] {
             assert_eq!(decode(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_claim_tells_how_many_shards_its_process_has() {
+        let claim = Claim::new("d".to_owned(), "p", 3);
+        let text = encode(&claim, &BTreeMap::new());
+        assert_eq!(decode(&text).and_then(|(claim, _)| claim.shards()), Some(3));
     }
 
     #[test]

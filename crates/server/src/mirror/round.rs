@@ -2,7 +2,7 @@
 //! once, committed together with the positions. What fails is aborted and begun anew without what
 //! failed. It knows no topic's content.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -10,15 +10,16 @@ use commitlog::RecordView;
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::Producer as _;
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::board::State;
 use super::cluster::{self, Trouble};
 use super::dead_letter::{self, Origin};
 use super::lanes::{Lane, Read, Search};
 use super::limits::{
-    COMMIT, DEAD_LETTER_WAIT, FAREWELL, ROUND_BYTES_MAX, ROUND_RECORDS_MAX, SILENCE, STALL,
-    STALL_ON_TRIAL, STEP,
+    AGAIN, ANSWER, COMMIT, DEAD_LETTER_WAIT, FAREWELL, REST_MAX, ROUND_BYTES_MAX, ROUND_BYTES_MIN,
+    ROUND_MAX, ROUND_RECORDS_MAX, SETTLING_MAX, SETTLING_STEPS, SILENCE, STALL, STALL_ON_TRIAL,
+    STEP,
 };
 use super::native::Outgoing;
 use super::shard::{Link, Shard};
@@ -35,19 +36,22 @@ struct Round {
     begun: bool,
     /// Failed records: lane -> the offset of the last one, how many, and why.
     failed: BTreeMap<usize, Failure>,
-    /// The lane whose next record librdkafka itself does not take, for its size.
-    refused: Option<usize>,
+    /// The lanes whose next record librdkafka itself does not take, for its size.
+    refused: BTreeSet<usize>,
     /// The lane where librdkafka took no record any more, and why.
     broken: Option<(usize, Code)>,
     /// librdkafka takes no more for now.
     full: bool,
+    /// Nothing more was delivered.
     stalled: bool,
+    /// It went on, but for too long.
+    slow: bool,
 }
 
 impl Round {
     /// Nothing more is taken.
     fn is_closed(&self) -> bool {
-        self.full || self.refused.is_some() || self.broken.is_some()
+        self.full || self.broken.is_some()
     }
 }
 
@@ -66,15 +70,30 @@ enum Step {
 }
 
 impl Shard {
-    /// One round; false when there was nothing to do. An error ends the connection.
-    pub(super) fn round(&mut self, link: &mut Link) -> Result<bool, Trouble> {
-        let searching = |lane: &Lane| lane.search.is_some() && !self.is_resting(lane.stream);
-        let searched = link.lanes.all.iter().position(searching);
+    /// A round of the lanes that nothing is held against, and one of the next that is suspected;
+    /// false when there was nothing to do. An error ends the connection.
+    pub(super) fn rounds(&mut self, link: &mut Link) -> Result<bool, Trouble> {
+        let worked = self.round(link, None)?;
+        let suspect = |at: &usize| {
+            let lane = &link.lanes.all[*at];
+            lane.search.is_some() && !self.is_resting(lane.stream)
+        };
+        let count = link.lanes.all.len();
+        let next = (1..=count).map(|step| (self.alone + step) % count);
+        let Some(alone) = next.into_iter().find(suspect) else {
+            return Ok(worked);
+        };
+        self.alone = alone;
+        Ok(self.round(link, Some(alone))? || worked)
+    }
+
+    fn round(&mut self, link: &mut Link, alone: Option<usize>) -> Result<bool, Trouble> {
+        self.let_settle();
         let mut round = Round::default();
-        match searched {
+        let all = match alone {
             Some(lane) => self.gather_few(link, &mut round, lane),
             None => self.gather(link, &mut round),
-        }
+        };
         if let Some((lane, code)) = round.broken {
             self.give_up(link, &mut round, &code.to_string())?;
             return self.broken(link, lane, code).map(|()| true);
@@ -84,6 +103,9 @@ impl Shard {
                 self.give_up(link, &mut round, "nothing to send")?;
             }
             let moved = self.settle(link);
+            if all && let Some(lane) = alone {
+                link.lanes.all[lane].search = None;
+            }
             return Ok(self.bury_refused(link, &round) || moved);
         }
         let ended = if self.parts.settings.exactly_once {
@@ -95,7 +117,11 @@ impl Shard {
             Step::Done => {
                 self.stands(State::Connected, None);
                 self.parts.node.mirror.transaction(true);
+                self.room = (self.room * 2).min(ROUND_BYTES_MAX);
                 self.settle(link);
+                if all && let Some(lane) = alone {
+                    link.lanes.all[lane].search = None;
+                }
                 self.bury_refused(link, &round);
                 Ok(true)
             }
@@ -125,40 +151,49 @@ impl Shard {
     }
 
     fn bury_refused(&mut self, link: &mut Link, round: &Round) -> bool {
-        let Some(lane) = round.refused else {
-            return false;
-        };
-        self.bury(link, lane, "larger than message.max.bytes of the client");
-        true
+        for lane in &round.refused {
+            self.bury(link, *lane, "larger than message.max.bytes of the client");
+        }
+        !round.refused.is_empty()
     }
 
-    /// Hands over what is there, lane by lane, up to a round's bounds.
-    fn gather(&mut self, link: &mut Link, round: &mut Round) {
-        let mut more = true;
-        while more && round.records < ROUND_RECORDS_MAX && round.bytes < ROUND_BYTES_MAX {
+    /// Hands over what is there, lane by lane, up to a round's bounds; true: all of it.
+    fn gather(&mut self, link: &mut Link, round: &mut Round) -> bool {
+        let (mut more, count) = (true, link.lanes.all.len());
+        // Another goes first each time: room may be short.
+        self.first = self.first.wrapping_add(1);
+        while more && round.records < ROUND_RECORDS_MAX && round.bytes < self.room {
             more = false;
-            for at in 0..link.lanes.all.len() {
+            for step in 0..count {
+                let at = (self.first + step) % count;
                 let lane = &link.lanes.all[at];
-                if self.is_resting(lane.stream) || link.topics[lane.stream].is_none() {
+                let rests = self.is_resting(lane.stream) || link.topics[lane.stream].is_none();
+                let alone = lane.search.is_some() || round.refused.contains(&at);
+                if rests || alone || lane.is_unreadable() {
                     continue;
                 }
                 let before = round.bytes;
                 more |= self.gather_lane(link, round, at, u64::MAX) == Read::More
                     && round.bytes - before >= (super::limits::READ_BYTES / 2) as u64;
                 if round.is_closed() {
-                    return;
+                    return false;
                 }
             }
         }
+        !more
     }
 
-    /// The next records of a lane where one record is the culprit.
-    fn gather_few(&mut self, link: &mut Link, round: &mut Round, at: usize) {
+    /// The next records of a lane that is suspected; true when these are all, or as many as a round
+    /// has.
+    fn gather_few(&mut self, link: &mut Link, round: &mut Round, at: usize) -> bool {
         let budget = link.lanes.all[at].search.map_or(1, |search| search.records);
-        while round.records < budget
-            && self.gather_lane(link, round, at, budget) == Read::More
-            && !round.is_closed()
-        {}
+        let budget = budget.min(ROUND_RECORDS_MAX);
+        while round.records < budget && round.bytes < self.room && !round.is_closed() {
+            if self.gather_lane(link, round, at, budget) == Read::End {
+                return !round.is_closed() && round.refused.is_empty();
+            }
+        }
+        !round.is_closed() && budget == ROUND_RECORDS_MAX
     }
 
     fn gather_lane(&mut self, link: &mut Link, round: &mut Round, at: usize, budget: u64) -> Read {
@@ -185,8 +220,9 @@ impl Shard {
             return Read::End;
         };
         let (board, exactly_once) = (&self.parts.node.mirror, self.parts.settings.exactly_once);
+        let room = self.room;
         let read = lanes.read(at, &mut |lane: &Lane, record: &RecordView<'_>| {
-            if round.records >= budget || round.bytes >= 4 * ROUND_BYTES_MAX {
+            if round.records >= budget || round.bytes >= room {
                 return false;
             }
             if !round.begun {
@@ -218,7 +254,7 @@ impl Shard {
                     false
                 }
                 Err(Code::MessageSizeTooLarge) => {
-                    round.refused = Some(at);
+                    round.refused.insert(at);
                     false
                 }
                 Err(code) => {
@@ -227,10 +263,48 @@ impl Shard {
                 }
             }
         });
-        read.unwrap_or_else(|error| {
-            self.rest(stream, &format!("the log cannot be read: {error}"));
-            Read::End
-        })
+        if round.refused.contains(&at) {
+            return Read::End;
+        }
+        match read {
+            Ok(read) => {
+                self.readable(link, at);
+                read
+            }
+            Err(error) => {
+                self.unreadable(link, at, &error.to_string());
+                Read::End
+            }
+        }
+    }
+
+    /// A partition cannot be read: the others of its stream go on.
+    fn unreadable(&self, link: &mut Link, at: usize, why: &str) {
+        let lane = &mut link.lanes.all[at];
+        lane.unreadable_until = Some(Instant::now() + REST_MAX);
+        let why = format!("partition {} of the log cannot be read: {why}", lane.index);
+        let board = &self.parts.node.mirror;
+        board.error("unreadable");
+        if board.stream_stands(lane.stream, State::Failed, Some(&why)) {
+            let stream = &self.parts.settings.streams[lane.stream].stream;
+            error!(stream, why, "a partition is not mirrored; the others go on");
+        }
+    }
+
+    fn readable(&self, link: &mut Link, at: usize) {
+        let lane = &mut link.lanes.all[at];
+        if lane.unreadable_until.take().is_none() {
+            return;
+        }
+        let stream = lane.stream;
+        let others = link.lanes.all.iter();
+        if !others
+            .clone()
+            .any(|lane| lane.stream == stream && lane.unreadable_until.is_some())
+        {
+            let board = &self.parts.node.mirror;
+            board.stream_stands(stream, State::Connected, None);
+        }
     }
 
     /// Ends a transaction: positions, deliveries, commit.
@@ -239,10 +313,11 @@ impl Shard {
         let topic = &self.parts.settings.positions_topic;
         let slots = link.lanes.slots(false).into_iter();
         let offsets = cluster::offsets(topic, &self.parts.claim, slots)?;
-        // Before the deliveries are awaited: they go on meanwhile.
+        // Before the deliveries are awaited: they go on meanwhile. This call cannot be resumed: what
+        // its two requests need together must be less than its timeout.
         let sent = self.insist(link, round, start, |link| {
             let producer = link.native.producer();
-            producer.send_offsets_to_transaction(&offsets, &link.group, STEP)
+            producer.send_offsets_to_transaction(&offsets, &link.group, ANSWER)
         })?;
         if let Step::Abort(why) = sent {
             return Ok(Step::Abort(why));
@@ -250,9 +325,32 @@ impl Shard {
         if let Step::Abort(why) = self.deliver(link, round)? {
             return Ok(Step::Abort(why));
         }
-        self.insist(link, round, start, |link| {
+        self.learn_settling(start.elapsed());
+        let ended = self.insist(link, round, start, |link| {
             link.native.producer().commit_transaction(STEP)
-        })
+        });
+        self.ended = Some(Instant::now());
+        ended
+    }
+
+    /// Waits until the cluster has probably settled the transaction before.
+    fn let_settle(&self) {
+        let since = self.ended.map(|ended| ended.elapsed());
+        let left = since.map(|since| self.settling.saturating_sub(since));
+        if let Some(left) = left.filter(|left| !left.is_zero()) {
+            std::thread::sleep(left);
+        }
+    }
+
+    /// A transaction took so long up to its commit: where it was refused at first, the next waits
+    /// longer before it begins.
+    fn learn_settling(&mut self, took: Duration) {
+        let (more, less) = SETTLING_STEPS;
+        self.settling = if took >= AGAIN {
+            (self.settling + more).min(SETTLING_MAX)
+        } else {
+            self.settling.saturating_sub(less)
+        };
     }
 
     /// Waits until all records are delivered or one has failed.
@@ -260,8 +358,13 @@ impl Shard {
         let start = Instant::now();
         let on_trial = self.rests.values().any(|rest| rest.on_trial);
         let stall = if on_trial { STALL_ON_TRIAL } else { STALL };
+        let (mut left, mut moved) = (i32::MAX, start);
         loop {
             let drained = link.native.drain(STEP);
+            let now_left = link.native.producer().in_flight_count();
+            if now_left < left {
+                (left, moved) = (now_left, Instant::now());
+            }
             take_failures(link, round);
             // Without a transaction the others are let go on: to give them up would need a new
             // producer, and the round is sent again from what failed in any case.
@@ -271,9 +374,10 @@ impl Shard {
             if drained {
                 return Ok(Step::Done);
             }
-            self.patience(start)?;
-            if start.elapsed() > stall {
-                round.stalled = true;
+            self.patience(moved)?;
+            round.stalled = moved.elapsed() > stall;
+            round.slow = start.elapsed() > ROUND_MAX;
+            if round.stalled || round.slow {
                 let heard = self.ears.heard().map(|text| plain(&text));
                 let why = heard.unwrap_or_else(|| "the cluster does not take records".to_owned());
                 return Ok(Step::Abort(why));
@@ -391,14 +495,18 @@ impl Shard {
     fn give_up(&mut self, link: &mut Link, round: &mut Round, why: &str) -> Result<(), Trouble> {
         let exactly_once = self.parts.settings.exactly_once;
         self.parts.node.mirror.transaction(false);
-        if exactly_once || round.stalled {
+        let cut_short = round.stalled || round.slow;
+        if cut_short {
+            self.room = (self.room / 2).max(ROUND_BYTES_MIN);
+        }
+        if exactly_once || cut_short {
             link.native.purge();
         }
         let start = Instant::now();
         let aborted = loop {
             take_failures(link, round);
             if !exactly_once {
-                break !round.stalled && link.native.drain(Duration::ZERO);
+                break !cut_short && link.native.drain(Duration::ZERO);
             }
             match link.native.producer().abort_transaction(STEP / 5) {
                 Ok(()) => break true,
@@ -410,7 +518,7 @@ impl Shard {
         };
         let failed = std::mem::take(&mut round.failed);
         for (at, lane) in link.lanes.all.iter_mut().enumerate() {
-            if exactly_once || round.stalled || failed.contains_key(&at) {
+            if exactly_once || cut_short || failed.contains_key(&at) {
                 lane.rewind();
             }
         }
@@ -418,7 +526,7 @@ impl Shard {
         self.settle(link);
         for (at, failure) in &failed {
             self.parts.node.mirror.error(&format!("{:?}", failure.code));
-            self.judge(link, *at, *failure, round.stalled, why);
+            self.judge(link, *at, *failure, round, why);
         }
         if !aborted {
             // What was given up in flight may be there all the same: a new producer begins anew.
@@ -428,10 +536,10 @@ impl Shard {
     }
 
     /// What to do about a lane whose records failed.
-    fn judge(&mut self, link: &mut Link, at: usize, failure: Failure, stalled: bool, why: &str) {
+    fn judge(&mut self, link: &mut Link, at: usize, failure: Failure, round: &Round, why: &str) {
         let stream = link.lanes.all[at].stream;
         match failure.code {
-            Code::PurgeQueue | Code::PurgeInflight if stalled => {
+            Code::PurgeQueue | Code::PurgeInflight if round.stalled => {
                 if !self.is_resting(stream) {
                     self.rest(stream, why);
                 }
@@ -442,17 +550,19 @@ impl Shard {
             | Code::InvalidMessage
             | Code::InvalidMessageSize
             | Code::InvalidRecord
-            | Code::InvalidTimestamp => {
+            | Code::InvalidTimestamp
+            | Code::MessageBatchTooLarge => {
                 let lane = &mut link.lanes.all[at];
-                let search = lane.search;
-                if search.is_some_and(|search| search.records == 1) {
+                let until = failure.last + 1;
+                // Whoever is suspected went alone: the round's records were its own.
+                let narrowed = match lane.search {
+                    Some(_) => Search::narrowed(round.records, until),
+                    None => Search::narrowed(failure.count.max(2), until),
+                };
+                if narrowed.is_none() {
                     return self.bury(link, at, &failure.code.to_string());
                 }
-                let few = search.map_or(failure.count, |search| search.records) / 2;
-                lane.search = Some(Search {
-                    until: search.map_or(failure.last + 1, |search| search.until),
-                    records: few.max(1),
-                });
+                lane.search = narrowed;
             }
             Code::TopicAuthorizationFailed => {
                 self.rest(stream, "not authorised: the user may not write the topic");

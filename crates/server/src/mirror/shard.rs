@@ -2,21 +2,20 @@
 //! for good where another process has taken its identity. How a round runs stands in `round`.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerGroupMetadata};
-use rdkafka::producer::Producer as _;
+use rdkafka::consumer::{BaseConsumer, ConsumerGroupMetadata};
 use tokio::runtime::Handle;
 use tracing::{error, info, warn};
 
 use super::board::State;
-use super::cluster::{self, Cluster, POSITIONS_PARTITIONS, TopicState, Trouble};
+use super::cluster::{self, Cluster, Look, TopicState, Trouble};
 use super::lanes::{Lanes, Rest};
-use super::limits::{ANSWER, IDLE, REST_MAX, REST_MIN, STEP};
+use super::limits::{ANSWER, IDLE, REST_MAX, REST_MIN, ROUND_BYTES_MAX, SILENCE, STEP};
 use super::native::{Ears, Native, Topic};
-use super::positions::{Claim, owner};
+use super::positions::Claim;
 use crate::node::{Bell, Node};
 use crate::settings::{MirrorSettings, Word as _};
 
@@ -32,6 +31,8 @@ pub struct Parts {
     pub claim: Claim,
     /// Set when the node stops.
     pub stop: Arc<AtomicBool>,
+    /// Whether some shard has fenced everybody who had this identity before.
+    pub fenced_others: Arc<Mutex<bool>>,
     /// For the few calls that are futures.
     pub runtime: Handle,
 }
@@ -43,8 +44,19 @@ pub struct Shard {
     pub(super) bell: Arc<Bell>,
     /// Resting streams, by place in the settings.
     pub(super) rests: BTreeMap<usize, Rest>,
-    /// Whether this process has written its claim.
-    claimed: bool,
+    /// The lane that went alone last.
+    pub(super) alone: usize,
+    /// The lane that was gathered first.
+    pub(super) first: usize,
+    /// Bytes of a round beyond which no further record is taken.
+    pub(super) room: u64,
+    /// When a transaction was committed last, and how long the cluster needs behind that until the
+    /// next may begin, as far as it is known.
+    pub(super) ended: Option<Instant>,
+    /// See [`Shard::ended`].
+    pub(super) settling: Duration,
+    /// Whether this shard has written its claim.
+    pub(super) claimed: bool,
 }
 
 /// What is there while the shard is connected. The order of the fields is that of their end: a
@@ -71,6 +83,11 @@ impl Shard {
             ears: Ears::default(),
             bell,
             rests: BTreeMap::new(),
+            alone: 0,
+            first: 0,
+            room: ROUND_BYTES_MAX,
+            ended: None,
+            settling: Duration::ZERO,
             claimed: false,
         };
         shard.stands(State::Waiting, Some("connecting"));
@@ -167,158 +184,6 @@ impl Shard {
         }
     }
 
-    /// Connects and finds the positions. `Fenced` only where the cluster proves that another
-    /// process has written its claim since this one did.
-    fn connect(&mut self) -> Result<Link, Trouble> {
-        let cluster = self.cluster();
-        let topic = &self.parts.settings.positions_topic;
-        let consumer = cluster.consumer()?;
-        let runtime = &self.parts.runtime;
-        let slots = cluster::ensure(&cluster, &consumer, runtime, topic, POSITIONS_PARTITIONS)?;
-        let (shard, shards) = self.parts.shard;
-        let config = cluster.producer(shard)?;
-        let native = Native::new(&config, self.ears.clone());
-        let native = native.map_err(|error| Trouble::Failed(error.to_string()))?;
-        if self.parts.settings.exactly_once {
-            if self.claimed {
-                let found = cluster::committed(&consumer, &self.ears, topic, slots)?;
-                self.check(&found)?;
-            }
-            self.init(&native)?;
-        }
-        let mut found = cluster::committed(&consumer, &self.ears, topic, slots)?;
-        self.check(&found)?;
-        self.check_ends(&found)?;
-        if !self.parts.settings.exactly_once {
-            self.remember(&mut found);
-        }
-        let lanes = Lanes::new(
-            self.parts.node.log.clone(),
-            Arc::clone(&self.parts.settings),
-            (shard, shards),
-            slots,
-            found.positions,
-        );
-        let group = consumer
-            .group_metadata()
-            .ok_or_else(|| Trouble::Failed("the client has no group".to_owned()))?;
-        let mut link = Link {
-            topics: Vec::new(),
-            native,
-            consumer,
-            group,
-            lanes,
-            committed: Instant::now(),
-            uncommitted: false,
-        };
-        self.claim(&mut link)?;
-        self.claimed = true;
-        for lane in &link.lanes.all {
-            self.parts.node.mirrored(lane.id, lane.position);
-        }
-        self.parts.node.mirrored_moved();
-        self.open_topics(&mut link)?;
-        Ok(link)
-    }
-
-    fn init(&self, native: &Native) -> Result<(), Trouble> {
-        let deadline = Instant::now() + ANSWER;
-        loop {
-            if self.stops() {
-                return Err(Trouble::Stopping);
-            }
-            let Err(error) = native.producer().init_transactions(STEP * 4) else {
-                return Ok(());
-            };
-            native.serve(|_, _| {});
-            let again = match &error {
-                rdkafka::error::KafkaError::Transaction(error) => error.is_retriable(),
-                _ => false,
-            };
-            if !again || Instant::now() > deadline {
-                let what = "cannot begin transactions";
-                return Err(Trouble::of(what, &error, &self.ears));
-            }
-        }
-    }
-
-    /// Refuses positions that are another's.
-    fn check(&self, found: &cluster::Found) -> Result<(), Trouble> {
-        let identity = self.parts.node.mirror.identity();
-        let own = &self.parts.claim;
-        let (shard, shards) = self.parts.shard;
-        for (slot, claim) in &found.claims {
-            if claim.directory != own.directory {
-                return Err(Trouble::Fenced(format!(
-                    "the positions of {identity} belong to the data directory {}, this one is {}: choose another [mirror] identity, or delete the group {} in the cluster if that directory is gone",
-                    claim.directory,
-                    own.directory,
-                    cluster::group(identity),
-                )));
-            }
-            let mine = owner(*slot, shards) == shard;
-            if self.claimed && mine && claim.incarnation != own.incarnation {
-                return Err(Trouble::Fenced(format!(
-                    "another process mirrors as {identity} since this one did"
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    /// Refuses positions beyond the end of the log: it was put back to an older state, and its next
-    /// records would never be mirrored.
-    fn check_ends(&self, found: &cluster::Found) -> Result<(), Trouble> {
-        let log = &self.parts.node.log;
-        for (id, position) in &found.positions {
-            let Some(marks) = log.watermarks(*id) else {
-                continue;
-            };
-            if *position > marks.appended {
-                let meta = log.partition(*id);
-                let (stream, index) =
-                    meta.map_or((String::new(), 0), |meta| (meta.stream, meta.index));
-                return Err(Trouble::Failed(format!(
-                    "the cluster has {stream}-{index} up to {position}, this log ends at {}: the data directory is older than what was mirrored; choose another [mirror] identity to mirror it anew",
-                    marks.appended
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    /// Without transactions positions are committed now and then: this process knows better.
-    fn remember(&self, found: &mut cluster::Found) {
-        let board = &self.parts.node.mirror;
-        for (partition, _) in board.pins() {
-            if let Some(next) = board.mirrored_to(partition) {
-                let known = found.positions.entry(partition).or_default();
-                *known = next.max(*known);
-            }
-        }
-    }
-
-    /// Writes whose the positions are, so that a process that was fenced can tell.
-    fn claim(&self, link: &mut Link) -> Result<(), Trouble> {
-        let topic = &self.parts.settings.positions_topic;
-        let slots = link.lanes.slots(true).into_iter();
-        let offsets = cluster::offsets(topic, &self.parts.claim, slots)?;
-        if offsets.count() == 0 {
-            return Ok(());
-        }
-        let what = "cannot write the positions";
-        let told = |error| Trouble::of(what, &error, &self.ears);
-        if !self.parts.settings.exactly_once {
-            let mode = rdkafka::consumer::CommitMode::Sync;
-            return link.consumer.commit(&offsets, mode).map_err(told);
-        }
-        let producer = link.native.producer();
-        producer.begin_transaction().map_err(told)?;
-        let sent = producer.send_offsets_to_transaction(&offsets, &link.group, ANSWER);
-        sent.map_err(told)?;
-        producer.commit_transaction(ANSWER).map_err(told)
-    }
-
     /// Makes the topics' handles; a topic that is not there lets its stream rest.
     pub(super) fn open_topics(&mut self, link: &mut Link) -> Result<(), Trouble> {
         let count = self.parts.settings.streams.len();
@@ -328,33 +193,40 @@ impl Shard {
             if !wanted || link.topics[stream].is_some() || self.is_resting(stream) {
                 continue;
             }
-            match self.open_topic(link, stream) {
+            match self.open_topic(link, stream)? {
                 Ok(topic) => link.topics[stream] = Some(topic),
-                Err(Trouble::Waiting(why)) => return Err(Trouble::Waiting(why)),
-                Err(trouble) => self.rest(stream, trouble.why()),
+                Err(why) => self.rest(stream, &why),
             }
         }
         Ok(())
     }
 
-    fn open_topic(&self, link: &Link, stream: usize) -> Result<Topic, Trouble> {
+    /// The handle of a stream's topic, or why the stream must rest; an error where the cluster does
+    /// not answer at all.
+    fn open_topic(&self, link: &Link, stream: usize) -> Result<Result<Topic, String>, Trouble> {
         let mirrored = &self.parts.settings.streams[stream];
         let local = self.parts.node.log.stream(&mirrored.stream);
         let local = local.map_or(1, |meta| meta.partitions.len());
         let partitions = cluster::partitions_of(mirrored, local);
-        let cluster = self.cluster();
-        let runtime = &self.parts.runtime;
-        cluster::ensure(
-            &cluster,
-            &link.consumer,
-            runtime,
-            &mirrored.topic,
-            partitions,
-        )?;
-        let topic = link
-            .native
-            .topic(&mirrored.topic, mirrored.compression.word());
-        topic.map_err(Trouble::Failed)
+        let (cluster, runtime) = (self.cluster(), &self.parts.runtime);
+        let (topic, start) = (&mirrored.topic, Instant::now());
+        let mut created = false;
+        loop {
+            match cluster::look(&cluster, &link.consumer, runtime, topic, partitions) {
+                Ok(Look::Ready(_)) => {
+                    return Ok(link.native.topic(topic, mirrored.compression.word()));
+                }
+                Ok(Look::Created) => created = true,
+                Ok(Look::Leaderless) => {}
+                Err(Trouble::Failed(why)) => return Ok(Err(why)),
+                Err(trouble) => return Err(trouble),
+            }
+            // One that was just made has its leaders soon; others do not wait for an old one's.
+            if !created || start.elapsed() > SILENCE {
+                return Ok(Err("a partition of the topic has no leader".to_owned()));
+            }
+            std::thread::sleep(STEP / 5);
+        }
     }
 
     pub(super) fn is_resting(&self, stream: usize) -> bool {
@@ -428,10 +300,10 @@ impl Shard {
                 }
             }
             if link.topics[stream].is_none() {
-                match self.open_topic(link, stream) {
+                match self.open_topic(link, stream)? {
                     Ok(topic) => link.topics[stream] = Some(topic),
-                    Err(trouble) => {
-                        self.rest(stream, trouble.why());
+                    Err(why) => {
+                        self.rest(stream, &why);
                         continue;
                     }
                 }
@@ -451,13 +323,14 @@ impl Shard {
                 return Trouble::Stopping;
             }
             let fresh = if link.lanes.refresh() {
-                self.open_topics(link)
+                // Where a lane begins is written before it is used: the next connection finds it.
+                self.claim(link).and_then(|()| self.open_topics(link))
             } else {
                 Ok(())
             };
             let worked = fresh
                 .and_then(|()| self.try_rested(link))
-                .and_then(|()| self.round(link));
+                .and_then(|()| self.rounds(link));
             match worked {
                 Ok(true) => {}
                 Ok(false) => {

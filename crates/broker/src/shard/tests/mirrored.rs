@@ -165,3 +165,20 @@ fn what_the_log_refused_waits_for_nothing() {
     world.lose(conn);
     assert_eq!(world.shards[0].stats().mirror_waiting, 0);
 }
+
+#[test]
+fn an_outage_keeps_nothing_of_answers_that_were_given_up() {
+    let mut world = world();
+    let conn = world.connect("a", &v5());
+    for number in 0..3_000 {
+        world.publish(conn, "far/a", Q1, "x");
+        world.pass(30_000);
+        let got = answers(&mut world, conn);
+        assert_eq!(got, ["PUBACK 10 unspecified_error"], "{number}");
+    }
+    let (turns, awaited) = world.shards[0].progress.mirror.kept();
+    assert!(turns < 10 && awaited < 1_100, "{turns} turns, {awaited} ends");
+    world.publish(conn, "far/a", Q1, "x");
+    world.mirror(ALL);
+    assert_eq!(answers(&mut world, conn), ["PUBACK 10"]);
+}

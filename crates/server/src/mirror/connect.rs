@@ -1,0 +1,217 @@
+//! How a shard connects: whose the positions are, which are refused, and what keeps another process
+//! with the same identity out. How rounds run stands in `round`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::producer::Producer as _;
+
+use super::cluster::{self, Cluster, Found, POSITIONS_PARTITIONS, Trouble};
+use super::lanes::Lanes;
+use super::limits::{ANSWER, STEP};
+use super::native::{Ears, Native};
+use super::positions::{Claim, owner, slot};
+use super::shard::{Link, Shard};
+
+impl Shard {
+    /// Connects and finds the positions. `Fenced` only where the cluster proves that another
+    /// process has written its claim since this one did.
+    pub(super) fn connect(&mut self) -> Result<Link, Trouble> {
+        let cluster = self.cluster();
+        let topic = &self.parts.settings.positions_topic;
+        let consumer = cluster.consumer()?;
+        let runtime = &self.parts.runtime;
+        let slots = cluster::ensure(&cluster, &consumer, runtime, topic, POSITIONS_PARTITIONS)?;
+        let (shard, shards) = self.parts.shard;
+        let mine = |slot: &u32| owner(*slot, shards) == shard;
+        // What was committed last, whatever pends: it tells whose the positions are, and an own
+        // transaction that was left open ends only with `init`.
+        let glance = cluster.glancing_consumer()?;
+        let committed = cluster::committed(&glance, &self.ears, topic, 0..slots)?;
+        self.check(&committed)?;
+        let config = cluster.producer(&cluster::transactional_id(cluster.identity, shard))?;
+        let native = Native::new(&config, self.ears.clone());
+        let native = native.map_err(|error| Trouble::Failed(error.to_string()))?;
+        if self.parts.settings.exactly_once {
+            self.fence_others(&cluster, &committed)?;
+            self.init(&native)?;
+        }
+        let mut found = self.settled(&consumer, (0..slots).filter(mine))?;
+        // A slot of another may hold an older position of a partition that is in one of these now.
+        let others = (0..slots).filter(|slot| !mine(slot));
+        found.take(cluster::committed(&glance, &self.ears, topic, others)?);
+        self.check(&found)?;
+        self.check_ends(&found, slots)?;
+        if !self.parts.settings.exactly_once {
+            self.remember(&mut found);
+        }
+        let lanes = Lanes::new(
+            &self.parts.node,
+            Arc::clone(&self.parts.settings),
+            (shard, shards),
+            slots,
+            found.positions,
+        );
+        let group = consumer
+            .group_metadata()
+            .ok_or_else(|| Trouble::Failed("the client has no group".to_owned()))?;
+        let mut link = Link {
+            topics: Vec::new(),
+            native,
+            consumer,
+            group,
+            lanes,
+            committed: Instant::now(),
+            uncommitted: false,
+        };
+        self.claim(&mut link)?;
+        self.claimed = true;
+        for lane in &link.lanes.all {
+            self.parts.node.mirrored(lane.id, lane.position);
+        }
+        self.parts.node.mirrored_moved();
+        self.open_topics(&mut link)?;
+        Ok(link)
+    }
+
+    /// Once a process, before any of its shards reads a position: where another number of shards had
+    /// this identity before, ends the transactions of all of them, and their right to begin more.
+    /// Those of the same number are each fenced by their successor.
+    fn fence_others(&self, cluster: &Cluster<'_>, found: &Found) -> Result<(), Trouble> {
+        let mut done = self.parts.fenced_others.lock();
+        let done = done.as_deref_mut();
+        let done = done.map_err(|_| Trouble::Waiting("another shard ended".to_owned()))?;
+        let shards = self.parts.shard.1;
+        let before = found.claims.values().filter_map(Claim::shards);
+        let before = before.filter(|count| *count != shards).max();
+        if *done {
+            return Ok(());
+        }
+        for shard in 0..before.unwrap_or(0).min(super::SHARDS_MAX as u32) {
+            let id = cluster::transactional_id(cluster.identity, shard);
+            let native = Native::new(&cluster.producer(&id)?, self.ears.clone());
+            self.init(&native.map_err(|error| Trouble::Failed(error.to_string()))?)?;
+        }
+        *done = true;
+        Ok(())
+    }
+
+    /// The positions of own slots, once no transaction pends there.
+    fn settled(
+        &self,
+        consumer: &BaseConsumer<Ears>,
+        slots: impl Iterator<Item = u32> + Clone,
+    ) -> Result<Found, Trouble> {
+        let topic = &self.parts.settings.positions_topic;
+        let deadline = Instant::now() + ANSWER;
+        loop {
+            let found = cluster::committed(consumer, &self.ears, topic, slots.clone());
+            match found {
+                Err(Trouble::Waiting(_)) if Instant::now() < deadline && !self.stops() => {
+                    std::thread::sleep(STEP / 5);
+                }
+                found => return found,
+            }
+        }
+    }
+
+    fn init(&self, native: &Native) -> Result<(), Trouble> {
+        let deadline = Instant::now() + ANSWER;
+        loop {
+            if self.stops() {
+                return Err(Trouble::Stopping);
+            }
+            let Err(error) = native.producer().init_transactions(STEP * 4) else {
+                return Ok(());
+            };
+            native.serve(|_, _| {});
+            let again = match &error {
+                rdkafka::error::KafkaError::Transaction(error) => error.is_retriable(),
+                _ => false,
+            };
+            if !again || Instant::now() > deadline {
+                let what = "cannot begin transactions";
+                return Err(Trouble::of(what, &error, &self.ears));
+            }
+        }
+    }
+
+    /// Refuses positions that are another's.
+    fn check(&self, found: &cluster::Found) -> Result<(), Trouble> {
+        let identity = self.parts.node.mirror.identity();
+        let own = &self.parts.claim;
+        let (shard, shards) = self.parts.shard;
+        for (slot, claim) in &found.claims {
+            if claim.directory != own.directory {
+                return Err(Trouble::Fenced(format!(
+                    "the positions of {identity} belong to the data directory {}, this one is {}: choose another [mirror] identity, or delete the group {} in the cluster if that directory is gone",
+                    claim.directory,
+                    own.directory,
+                    cluster::group(identity),
+                )));
+            }
+            let mine = owner(*slot, shards) == shard;
+            if self.claimed && mine && claim.incarnation != own.incarnation {
+                return Err(Trouble::Fenced(format!(
+                    "another process mirrors as {identity} since this one did"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses positions beyond where the log ended when this process started: it was put back to an
+    /// older state, and what is appended up to there would never be mirrored. Once this process has
+    /// mirrored, positions are its own.
+    fn check_ends(&self, found: &cluster::Found, slots: u32) -> Result<(), Trouble> {
+        let (shard, shards) = self.parts.shard;
+        let log = &self.parts.node.log;
+        for (id, position) in &found.positions {
+            let mine = owner(slot(*id, slots), shards) == shard;
+            let Some(meta) = log.partition(*id).filter(|_| mine && !self.claimed) else {
+                continue;
+            };
+            let end = self.parts.node.mirror.started_at(*id).unwrap_or(0);
+            if *position > end {
+                return Err(Trouble::Failed(format!(
+                    "the cluster has {}-{} up to {position}, this log ended at {end} when it was started: the data directory is older than what was mirrored; choose another [mirror] identity to mirror it anew",
+                    meta.stream, meta.index
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Without transactions positions are committed now and then: this process knows better.
+    fn remember(&self, found: &mut cluster::Found) {
+        let board = &self.parts.node.mirror;
+        for (partition, _) in board.pins() {
+            if let Some(next) = board.mirrored_to(partition) {
+                let known = found.positions.entry(partition).or_default();
+                *known = next.max(*known);
+            }
+        }
+    }
+
+    /// Writes whose the positions are, so that a process that was fenced can tell.
+    pub(super) fn claim(&self, link: &mut Link) -> Result<(), Trouble> {
+        let topic = &self.parts.settings.positions_topic;
+        let slots = link.lanes.slots(true).into_iter();
+        let offsets = cluster::offsets(topic, &self.parts.claim, slots)?;
+        if offsets.count() == 0 {
+            return Ok(());
+        }
+        let what = "cannot write the positions";
+        let told = |error| Trouble::of(what, &error, &self.ears);
+        if !self.parts.settings.exactly_once {
+            let mode = rdkafka::consumer::CommitMode::Sync;
+            return link.consumer.commit(&offsets, mode).map_err(told);
+        }
+        let producer = link.native.producer();
+        producer.begin_transaction().map_err(told)?;
+        let sent = producer.send_offsets_to_transaction(&offsets, &link.group, ANSWER);
+        sent.map_err(told)?;
+        producer.commit_transaction(ANSWER).map_err(told)
+    }
+}
