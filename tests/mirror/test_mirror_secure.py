@@ -86,5 +86,5 @@ def test_check_connect_says_what_is_wrong(guarded, mirroring, mistake):
         node = mirroring(Door(guarded.doors["SASL_SSL"]), "t", mirror="\n".join(lines))
     status, said = checked(node)
     assert status != 0
-    words = {"wrong port": "refused", "TLS against plaintext": "TLS", "bad password": "password"}[mistake]
+    words = {"wrong port": "wrong port", "TLS against plaintext": "TLS", "bad password": "password"}[mistake]
     assert words.lower() in said.lower(), said

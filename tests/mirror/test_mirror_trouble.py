@@ -71,6 +71,7 @@ def test_far_away(three, mirroring):
     judged(fleet, three, topic, "each answer 0.6 s late")
 
 
+@pytest.mark.long
 def test_a_narrow_way(three, mirroring):
     """A backlog that takes longer than a round may stand still is drained all the same."""
     topic = f"narrow-{uuid.uuid4().hex[:6]}"
@@ -119,6 +120,7 @@ def test_a_topic_that_takes_nothing(three, mirroring):
     judged(fleet, three, f"healthy-{run}", "beside a topic that takes nothing")
 
 
+@pytest.mark.long
 def test_a_topic_without_a_leader(three, mirroring):
     """It is told, and holds up no other stream."""
     run = uuid.uuid4().hex[:6]

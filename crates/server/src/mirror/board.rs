@@ -51,6 +51,8 @@ pub struct Standing {
     pub why: Option<String>,
     /// Since when, ms since the epoch.
     pub since_ms: u64,
+    /// Nobody has told how it stands yet.
+    untold: bool,
 }
 
 impl Standing {
@@ -59,12 +61,21 @@ impl Standing {
             state,
             why: why.map(str::to_owned),
             since_ms: wall_ms(),
+            untold: false,
+        }
+    }
+
+    /// Before anybody has told.
+    fn untold() -> Self {
+        Self {
+            untold: true,
+            ..Self::new(State::Waiting, Some("not connected yet"))
         }
     }
 
     /// Takes a new state; true when it is another than before.
     fn take(&mut self, state: State, why: Option<&str>) -> bool {
-        let changed = self.state != state;
+        let changed = self.state != state || self.untold;
         if changed {
             *self = Self::new(state, why);
         } else if self.why.as_deref() != why {
@@ -182,7 +193,7 @@ impl Board {
     pub fn shard_stands(&self, shard: usize, state: State, why: Option<&str>) -> bool {
         let mut shards = held(&self.shards);
         while shards.len() <= shard {
-            shards.push(Standing::new(State::Waiting, Some("not connected yet")));
+            shards.push(Standing::untold());
         }
         shards[shard].take(state, why)
     }

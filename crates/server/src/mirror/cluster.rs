@@ -78,7 +78,12 @@ pub struct Cluster<'a> {
 impl Cluster<'_> {
     /// Properties of every client.
     fn config(&self) -> Result<ClientConfig, Trouble> {
-        let mut config = ClientConfig::new();
+        self.config_over(ClientConfig::new())
+    }
+
+    /// The same over defaults, which what the operator wrote may replace. (What the binding tells
+    /// of a configuration is without its secrets: it cannot be copied that way.)
+    fn config_over(&self, mut config: ClientConfig) -> Result<ClientConfig, Trouble> {
         config
             .set("bootstrap.servers", &self.settings.brokers)
             .set("client.id", self.identity)
@@ -139,9 +144,7 @@ impl Cluster<'_> {
                 QUEUE_MESSAGES_MAX.to_string(),
             )
             .set("queue.buffering.max.kbytes", QUEUE_KBYTES_MAX.to_string());
-        for (name, value) in self.config()?.config_map() {
-            config.set(name, value);
-        }
+        let mut config = self.config_over(config)?;
         config
             .set("enable.idempotence", "true")
             .set("acks", "all")
@@ -445,4 +448,49 @@ pub fn offsets(
         entry.set_metadata(&text);
     }
     Ok(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{MirrorSasl, MirrorStart, SaslMechanism, Secret};
+
+    #[test]
+    fn every_client_logs_in_and_the_operator_chooses_what_is_free() {
+        let folder = std::env::temp_dir().join(format!("sluice-secret-{}", std::process::id()));
+        std::fs::write(&folder, "lock-secret\n").unwrap();
+        let settings = MirrorSettings {
+            brokers: "b:1".to_owned(),
+            identity: None,
+            exactly_once: true,
+            shards: 1,
+            create_topics: true,
+            replication_factor: None,
+            start: MirrorStart::Beginning,
+            ack_timeout_ms: 1,
+            dead_letter: "d".to_owned(),
+            positions_topic: "p".to_owned(),
+            tls: None,
+            sasl: Some(MirrorSasl {
+                mechanism: SaslMechanism::Plain,
+                username: "lock".to_owned(),
+                password: Secret::File(folder.clone()),
+            }),
+            streams: Vec::new(),
+            client: BTreeMap::from([("linger.ms".to_owned(), "7".to_owned())]),
+        };
+        let cluster = Cluster {
+            settings: &settings,
+            identity: "i",
+            ears: Ears::default(),
+        };
+        let (producer, client) = (cluster.producer("i-0").unwrap(), cluster.config().unwrap());
+        std::fs::remove_file(folder).unwrap();
+        for config in [&producer, &client] {
+            assert_eq!(config.get("sasl.password"), Some("lock-secret"));
+            assert_eq!(config.get("linger.ms"), Some("7"));
+        }
+        assert_eq!(producer.get("transactional.id"), Some("i-0"));
+        assert_eq!(producer.get("acks"), Some("all"));
+    }
 }

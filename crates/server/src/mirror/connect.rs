@@ -37,7 +37,7 @@ impl Shard {
             self.fence_others(&cluster, &committed)?;
             self.init(&native)?;
         }
-        let mut found = self.settled(&consumer, (0..slots).filter(mine))?;
+        let mut found = self.settled(&consumer, &(0..slots).filter(mine))?;
         // A slot of another may hold an older position of a partition that is in one of these now.
         let others = (0..slots).filter(|slot| !mine(slot));
         found.take(cluster::committed(&glance, &self.ears, topic, others)?);
@@ -101,7 +101,7 @@ impl Shard {
     fn settled(
         &self,
         consumer: &BaseConsumer<Ears>,
-        slots: impl Iterator<Item = u32> + Clone,
+        slots: &(impl Iterator<Item = u32> + Clone),
     ) -> Result<Found, Trouble> {
         let topic = &self.parts.settings.positions_topic;
         let deadline = Instant::now() + ANSWER;

@@ -90,7 +90,6 @@ impl Shard {
             settling: Duration::ZERO,
             claimed: false,
         };
-        shard.stands(State::Waiting, Some("connecting"));
         let mut rest = REST_MIN;
         while !shard.stops() {
             let trouble = match shard.connect() {
