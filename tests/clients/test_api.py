@@ -3,7 +3,10 @@
 import base64
 import json
 import os
+import socket
+import subprocess
 import threading
+import time
 import urllib.error
 import urllib.request
 
@@ -146,6 +149,151 @@ def test_a_client_is_traced_shown_and_kicked(node):
     node.ctl("clients", "kick", "lock")
     assert gone.wait(10)
     client.loop_stop()
+
+
+def traced(node, query, until):
+    """Opens a trace; answers its lines and a thread that ends with the packet `until`."""
+    lines = []
+    request = urllib.request.urlopen(
+        f"http://127.0.0.1:{node.http}/api/v1/trace/live?{query}", timeout=30
+    )
+
+    def read():
+        for line in request:
+            if line.startswith(b"data: "):
+                lines.append(json.loads(line[6:]))
+                if lines[-1]["packet"] == until:
+                    return
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    return lines, reader
+
+
+def test_a_trace_shows_who_connects_and_who_does_not_come_in(node):
+    lines, reader = traced(node, "address=127.0.0.1&client=stolen", "CONNACK")
+    others, other = traced(node, "topic=alarm/%23", "CONNECT")
+    node.ctl("bans", "add", "client_id", "stolen")
+    for client_id, will in [("stolen", None), ("lock", "alarm/lock")]:
+        client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id, reconnect_on_failure=False)
+        client.username_pw_set("joe", "pencil")
+        if will:
+            client.will_set(will, "gone", qos=1)
+        client.connect("127.0.0.1", node.mqtt)
+        client.loop_start()
+        for thread in (reader,) if will is None else (other,):
+            thread.join(20)
+            assert not thread.is_alive(), (lines, others)
+        client.loop_stop()
+    assert [(line["direction"], line["packet"]) for line in lines] == [("in", "CONNECT"), ("out", "CONNACK")]
+    assert "user joe, password" in lines[0]["summary"] and "banned" in lines[1]["summary"], lines
+    assert [line["client_id"] for line in others] == ["lock"], others
+    assert "will alarm/lock QoS 1" in others[0]["summary"]
+    assert "pencil" not in json.dumps([lines, others])
+
+
+def test_hooks_tell_how_many_records_they_made(node):
+    body = [{"topic": f"devices/{number}/state", "qos": 1} for number in range(30)]
+    assert node.ask("POST", "/publish/batch", [*body, {"topic": "else", "qos": 1}])[0] == 200
+    hooks = {hook["name"]: hook for hook in json.loads(node.ctl("--json", "hooks"))}
+    assert hooks["message.publish:message_state"]["matched"] == 30
+    assert hooks["message.acked:message_command"]["matched"] == 0
+    node.ctl("hooks", "disable", "message.publish:message_state")
+    assert node.ask("POST", "/publish/batch", body)[0] == 200
+    node.ctl("hooks", "enable", "message.publish:message_state")
+    assert node.ask("POST", "/publish", body[0])[0] == 200
+    hooks = {hook["name"]: hook for hook in json.loads(node.ctl("--json", "hooks"))}
+    assert hooks["message.publish:message_state"]["matched"] == 31
+    metrics = urllib.request.urlopen(f"http://127.0.0.1:{node.http}/metrics", timeout=10).read().decode()
+    assert 'sluice_hook_records_total{hook="message.publish:message_state"} 31' in metrics
+    assert 'sluice_http_requests_total{status="200"}' in metrics
+
+
+def test_deeds_answer_in_json_too(node):
+    done = json.loads(node.ctl("--json", "bans", "add", "user", "joe"))
+    assert "joe" in done["done"]
+    assert json.loads(node.ctl("--json", "hooks", "reload"))["done"]
+    assert node.verb("ctl", "status").returncode == 0
+
+
+def test_a_batch_waits_for_the_cluster_behind_once(tmp_path):
+    config = """
+[mirror]
+brokers = "127.0.0.1:1"
+ack_timeout = "2s"
+
+[[stream]]
+name = "message_state"
+ack = "kafka"
+"""
+    node = Node(tmp_path, config).start()
+    try:
+        batch = [{"topic": f"devices/{number}/state", "qos": 1} for number in range(20)]
+        answers = []
+        start = time.monotonic()
+        # More than publish at a time: none of them holds the others up.
+        threads = [
+            threading.Thread(target=lambda: answers.append(node.ask("POST", "/publish/batch", batch)))
+            for _ in range(6)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        took = time.monotonic() - start
+        assert 2 <= took < 10, took
+        for code, answer in answers:
+            assert code == 200 and not any(row["published"] for row in answer["items"]), answer
+    finally:
+        node.kill()
+
+
+def test_an_open_body_keeps_no_node_from_stopping(node):
+    with socket.create_connection(("127.0.0.1", node.http)) as stream:
+        stream.sendall(b"POST /api/v1/publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
+        # It has been read once another request that came later is answered.
+        assert node.ask("GET", "/status")[0] == 200
+        start = time.monotonic()
+        assert node.stop() == 0
+        assert time.monotonic() - start < 15
+
+
+def test_ctl_travels_through_tls(tmp_path):
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+         "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE",
+         "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    config = f"""
+[[listener]]
+kind = "https"
+bind = "127.0.0.1:0"
+certificate = "{certificate}"
+key = "{key}"
+"""
+    node = Node(tmp_path, config).start()
+    try:
+        def ctl(*more):
+            return node.run("ctl", "status", "--http", f"https://127.0.0.1:{node.https}", *more)
+        assert "serving" in ctl("--cafile", str(certificate)).stdout
+        refused = ctl()
+        assert refused.returncode == 1 and "TLS" in refused.stderr, refused.stderr
+        assert ctl("--insecure").returncode == 0
+        far = node.run("ctl", "status", "--http", "192.0.2.1:1", "--data-dir", str(tmp_path / "data"))
+        assert far.returncode == 1 and "another" in far.stderr, far.stderr
+    finally:
+        node.kill()
+
+
+def test_data_and_backups_are_for_their_owner_only(node, tmp_path):
+    node.ctl("backup", str(tmp_path / "copy"))
+    node.ctl("restore", str(tmp_path / "copy"), str(tmp_path / "again"))
+    for folder in ("data", "copy", "again"):
+        assert os.stat(tmp_path / folder).st_mode & 0o077 == 0, folder
+    (tmp_path / "again" / "restore.unfinished").touch()
+    refused = node.run("serve", "--data-dir", str(tmp_path / "again"), "--mqtt", "127.0.0.1:0", "--ws", "off",
+                       "--kafka", "off", "--http", "off")
+    assert refused.returncode == 1 and "restore again" in refused.stderr
 
 
 def test_a_denied_publish_and_a_ban(tmp_path):

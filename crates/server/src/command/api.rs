@@ -228,6 +228,7 @@ impl ApiArgs {
             .with_context(|| format!("--http {address}: not an address such as 127.0.0.1:18083"))?
             .next()
             .with_context(|| format!("--http {address}: the name has no address"))?;
+        let token = self.token(resolved)?;
         let mut stream = way
             .dial(resolved)
             .with_context(|| format!("cannot connect to {address}; {HINT}"))?;
@@ -236,7 +237,7 @@ impl ApiArgs {
         let mut request = format!(
             "{method} {path} HTTP/1.0\r\nHost: {address}\r\nAccept: */*\r\nConnection: close\r\n"
         );
-        if let Some(token) = self.token(resolved)? {
+        if let Some(token) = token {
             let _ = write!(request, "Authorization: Bearer {token}\r\n");
         }
         if let Some(sent) = sent {

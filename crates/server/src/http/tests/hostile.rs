@@ -169,7 +169,8 @@ async fn a_follower_whose_token_is_taken_back_follows_no_longer() {
     tokio::time::sleep(3 * EVENTS_JUDGED).await;
     let start = Instant::now();
     view.tokens.delete(&row.id).await.unwrap();
-    rest(&mut stream).await;
+    let ended = tokio::time::timeout(5 * EVENTS_JUDGED, rest(&mut stream)).await;
+    assert!(ended.is_ok(), "it follows on");
     assert!(
         start.elapsed() <= 2 * EVENTS_JUDGED,
         "{:?}",

@@ -288,5 +288,6 @@ impl Worker {
             },
             admitted: &admitted,
         });
+        self.trace_connect(conn, &connect);
     }
 }

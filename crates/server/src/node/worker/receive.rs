@@ -469,13 +469,12 @@ impl<'a> Handler<'a> {
                     }
                     used += len;
                     budget.spend(&packet);
-                    tracing::inbound(self.traces, self.shard, conn, &packet, false);
+                    tracing::inbound(self.traces, self.shard, conn, &packet);
                     let input = Input::Packet {
                         conn,
                         packet: &packet,
                     };
                     self.shard.handle(input, self.now, self.out);
-                    tracing::inbound(self.traces, self.shard, conn, &packet, true);
                     if self.asks {
                         let input = Input::PermitsSettled { conn };
                         self.shard.handle(input, self.now, self.out);

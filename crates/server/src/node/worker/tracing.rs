@@ -1,22 +1,14 @@
 //! Tells packets to whoever traces; where nobody does, nothing is looked at.
 
 use broker::{ConnId, Shard};
-use mqtt::Packet;
+use mqtt::{Connect, Packet};
 
 use super::Worker;
 use crate::node::trace::Traces;
 
-/// A packet of a client goes by, before the shard has it; a CONNECT goes by afterwards, when it is
-/// known who connects.
-pub(super) fn inbound(
-    traces: &Traces,
-    shard: &Shard,
-    conn: ConnId,
-    packet: &Packet<'_>,
-    handled: bool,
-) {
-    let is_connect = matches!(packet, Packet::Connect(_));
-    if !traces.is_armed() || is_connect != handled {
+/// A packet of a client goes by.
+pub(super) fn inbound(traces: &Traces, shard: &Shard, conn: ConnId, packet: &Packet<'_>) {
+    if !traces.is_armed() {
         return;
     }
     if let Some((client_id, peer)) = shard.connection(conn) {
@@ -25,6 +17,14 @@ pub(super) fn inbound(
 }
 
 impl Worker {
+    /// A client was let in. It has its connection by now, unless the shard has closed that again.
+    pub(super) fn trace_connect(&self, conn: ConnId, connect: &Connect<'_>) {
+        if self.parts.traces.is_armed() {
+            let packet = Packet::Connect(connect.clone());
+            inbound(&self.parts.traces, &self.parts.shard, conn, &packet);
+        }
+    }
+
     /// Packets to clients that were put since the last look; before any of them is sent.
     pub(super) fn trace_outbound(&mut self) {
         if !self.parts.traces.is_armed() {
