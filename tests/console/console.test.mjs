@@ -8,7 +8,7 @@ import { after, before, test } from "node:test";
 
 import { Kafka, logLevel } from "kafkajs";
 
-import { BINARY, certificate, client, launch, look, says, shot, startNode, stopNode } from "./harness.mjs";
+import { BINARY, certificate, client, launch, look, says, startNode, stopNode } from "./harness.mjs";
 
 const LOCK = "10083618796833171";
 const MARKUP = '<img src=x onerror="window.pwned=1"><script>window.pwned=2</script>';
@@ -77,9 +77,7 @@ test("the article's mock test, in the WebSocket tool and the Streams page", asyn
   assert.equal(await page.locator("#publish [name=topic]").inputValue(), `devices/${LOCK}/state`);
   await page.getByRole("button", { name: "Publish", exact: true }).click();
   await page.waitForFunction(() => document.querySelectorAll(".message.out .pill.good").length === 2);
-  await shot(page, "websocket-1440");
   await page.setViewportSize({ width: 390, height: 844 });
-  await shot(page, "websocket-390");
   await page.getByRole("button", { name: "Disconnect" }).click();
   await says(page, "#state", "disconnected");
   await page.done();
@@ -109,9 +107,7 @@ test("every page with data, wide and narrow, light and dark: no error, no foreig
       await says(page, "main", shown[path] ?? "");
       await says(page, "#health", "serving");
       if (path.includes("name=")) await page.locator(".record summary").first().click();
-      const name = path === "/" ? "overview" : path.replace(/^\/(\w+).*/, path.includes("name=") ? "stream" : path.includes("trace") ? "trace" : path === "/websocket" ? "websocket-empty" : "$1");
       await settled(page, path);
-      await shot(page, `${name}-${width}${colorScheme === "dark" ? "-dark" : ""}`);
       await page.done();
     }
   }

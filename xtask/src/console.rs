@@ -1,6 +1,6 @@
 //! `cargo xtask console`: brings the libraries of the console, at the versions of npm's lock file, into
 //! the repository, with their licences. Nothing else needs npm: the files are committed. With `shots`
-//! it takes the pictures of the documents anew, by the browser tests.
+//! it takes the pictures of the documents anew, of a node under traffic.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use crate::prepare::debian;
-use crate::process::{command, root, run, workshop};
-use crate::test::node;
+use crate::process::{command, root, run, target, workshop};
 
 /// (file of a package, file of the console).
 const FILES: &[(&str, &str)] = &[
@@ -28,19 +27,27 @@ const KEPT: &[&str] = &[
     "overview-1440-dark",
     "clients-1440",
     "clients-390",
+    "client-1440",
     "subscriptions-1440",
+    "subscriptions-390",
     "retained-1440",
+    "retained-390",
     "streams-1440",
     "streams-390",
     "stream-1440",
     "stream-390",
     "stream-1440-dark",
     "hooks-1440",
+    "hooks-390",
     "mirror-1440",
+    "mirror-390",
     "websocket-1440",
+    "websocket-1440-dark",
     "websocket-390",
     "live-1440",
     "live-390",
+    "trace-1440",
+    "trace-390",
     "access-1440",
     "access-390",
     "settings-1440",
@@ -56,14 +63,17 @@ pub fn console(arguments: &[String]) -> anyhow::Result<()> {
     }
 }
 
-/// Runs the browser tests, keeps the pictures that the documents show, with fewer colours.
+/// Puts a node under traffic for some minutes, takes the pictures that the documents show, with fewer
+/// colours.
 fn shots() -> anyhow::Result<()> {
     debian(&["chromium", "pngquant"])?;
     run(command("cargo", &["build", "--package", "server"]))?;
     let folder = workshop().join("shots");
-    let mut tests = node("tests/console", "console.test.mjs");
-    tests.env("SLUICE_CONSOLE_SHOTS", &folder);
-    run(tests)?;
+    let mut pictures = command("node", &["pictures.mjs", "360"]);
+    pictures.current_dir(root().join("tests/console"));
+    pictures.env("SLUICE_BIN", target().join("debug/sluice"));
+    pictures.env("SLUICE_CONSOLE_SHOTS", &folder);
+    run(pictures)?;
     let kept = root().join("docs/console");
     fs::create_dir_all(&kept)?;
     for name in KEPT {

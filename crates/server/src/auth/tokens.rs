@@ -16,6 +16,9 @@ use super::users::Ledger;
 /// What every token begins with, so that one that leaked is found.
 const PREFIX: &str = "sluice_";
 
+/// Names of callers who have no token of the table: the token of this process, and an open door.
+const TAKEN: [&str; 2] = ["local", "loopback"];
+
 /// Format of a record: one byte of version, then JSON.
 const FORMAT: u8 = 1;
 
@@ -224,6 +227,10 @@ impl Tokens {
             let what = format!("a token's name has 1 to {most} bytes and no control characters");
             return Err(TokenError::Invalid(what));
         }
+        if TAKEN.contains(&name) {
+            let what = format!("the audit stream calls somebody else {name}");
+            return Err(TokenError::Invalid(what));
+        }
         let _changing = self.changing.lock().await;
         let count = self.list().len();
         if count >= limits::TOKENS_MAX {
@@ -329,6 +336,9 @@ mod tests {
         assert_eq!(tokens.bearer(tokens.local()).unwrap().role, Role::Admin);
         assert!(tokens.add("", Role::Viewer, None).await.is_err());
         assert!(tokens.add("a\n", Role::Viewer, None).await.is_err());
+        for taken in TAKEN {
+            assert!(tokens.add(taken, Role::Viewer, None).await.is_err());
+        }
     }
 
     #[test]

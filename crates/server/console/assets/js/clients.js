@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { $, h, link } from "./dom.js";
 import { attempt, closeDrawer, confirmed, drawer, every, gone } from "./shell.js";
 import { facts, filters, paged, pill, table } from "./table.js";
-import { count, duration, time } from "./words.js";
+import { bytes, count, duration, time } from "./words.js";
 
 const id = (row) => row.client_id;
 const query = filters($("filters"), () => list.load());
@@ -54,6 +54,9 @@ async function show(row) {
       ["On the way", of(told.inflight, told.limits?.inflight_max)],
       ["Owed", of(told.owed, told.limits?.owed_max)],
       ["Subscriptions", typeof told.subscriptions === "number" ? of(told.subscriptions, told.limits?.subscriptions_max) : undefined],
+      ["Unfinished from it", told.unfinished ?? undefined],
+      ["Answers that wait", told.answers_waiting],
+      ["Largest packet", told.limits?.packet_size_max ? bytes(told.limits.packet_size_max) : undefined],
       ["Will", told.will ? h("span", {}, h("span", { class: "mono" }, told.will.topic), ` QoS ${told.will.qos}`, told.will.retain && ", retained", told.will.delay_s > 0 && `, after ${duration(told.will.delay_s)}`) : undefined],
       ...rest(told),
     ]),
@@ -72,7 +75,7 @@ function expiry(row) {
 }
 
 const SHOWN = new Set(["client_id", "username", "connected", "peer", "listener", "protocol", "clean_start", "keep_alive_s", "session_expiry_s",
-  "connected_ms", "disconnected_ms", "connected_at", "disconnected_at", "inflight", "owed", "subscriptions", "subscriptions_list", "will", "limits"]);
+  "connected_ms", "disconnected_ms", "connected_at", "disconnected_at", "inflight", "owed", "subscriptions", "subscriptions_list", "will", "limits", "unfinished", "answers_waiting"]);
 
 /** What else the node tells of it: words and figures as they are. */
 function rest(row) {

@@ -81,7 +81,7 @@ function traceLine(line) {
   const inward = line.direction === "in";
   return h("li", { class: "line" },
     time(line.time_ms ?? line.time, { withMillis: true, short: true }), pill(inward ? "\u2192 in" : line.direction ? "\u2190 out" : "event", inward ? "good" : ""),
-    h("span", { class: "what" }, h("b", {}, line.packet ?? line.event ?? ""), " ", h("span", { class: "mono" }, line.topic ?? ""), " ", h("span", { class: "faint" }, line.summary ?? line.message ?? "")),
+    h("span", { class: "what" }, h("b", {}, line.packet ?? line.event ?? ""), " ", h("span", { class: "mono" }, line.topic ?? ""), " ", h("span", { class: "faint" }, behind(line))),
     h("span", { class: "faint mono target" }, line.client_id ?? line.client ?? ""));
 }
 
@@ -127,3 +127,12 @@ api.has("get", "/trace/live").then((yes) => {
   $("tab-trace").hidden = !yes;
   choose(yes && address.get("tab") === "trace" ? "trace" : "log");
 }, () => choose("log"));
+
+/** What the summary says besides the packet's name and topic, which stand before it. */
+function behind(line) {
+  let text = line.summary ?? line.message ?? "";
+  for (const known of [line.packet, line.topic]) {
+    if (known && text.startsWith(`${known} `)) text = text.slice(known.length + 1);
+  }
+  return text === line.packet ? "" : text;
+}

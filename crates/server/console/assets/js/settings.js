@@ -13,7 +13,7 @@ async function listeners() {
       { title: "Name", mono: true, cell: (row) => row.name ?? row.kind },
       { title: "Kind", cell: (row) => pill(row.kind) },
       { title: "Address", mono: true, grow: true, cell: (row) => row.bind ?? row.address },
-      { title: "Who may come in", cell: (row) => (row.authentication && row.authentication !== "none" ? row.authentication : row.anonymous ? "anyone" : "anyone on this machine") },
+      { title: "Who may come in", class: "whole", cell: (row) => (row.authentication && row.authentication !== "none" ? row.authentication : row.anonymous ? "anyone" : "anyone on this machine") },
       { title: "TLS", cell: (row) => (row.tls ? pill("TLS", "good") : h("span", { class: "faint" }, "no")) },
       { title: "Connections", num: true, cell: (row) => count(row.connections) },
     ], { empty: "No listeners." }).show(rows);

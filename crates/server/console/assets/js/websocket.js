@@ -206,7 +206,7 @@ function message(direction, topic, payload, packet) {
   const known = packet.properties ? propertyWords(packet.properties) : [];
   const item = h("li", { class: `message ${direction}` },
     h("div", { class: "message-head" },
-      pill(inward ? "\u2193 received" : "\u2191 published", inward ? "good" : "flow"),
+      pill(inward ? "\u2193 received" : "\u2191 published", inward ? "good" : "own"),
       h("span", { class: "mono topic" }, topic),
       h("span", { class: "chips" }, pill(`QoS ${packet.qos}`), packet.retain && pill("retained"), packet.dup && pill("again", "warn"), answer),
       time(Date.now(), { withMillis: true, short: true })),
