@@ -56,7 +56,7 @@ async function show(row) {
       ["Subscriptions", typeof told.subscriptions === "number" ? of(told.subscriptions, told.limits?.subscriptions_max) : undefined],
       ["Unfinished from it", told.unfinished ?? undefined],
       ["Answers that wait", told.answers_waiting],
-      ["Largest packet", told.limits?.packet_size_max ? bytes(told.limits.packet_size_max) : undefined],
+      ["Largest packet", told.limits?.packet_size_max < 0xffffffff ? bytes(told.limits.packet_size_max) : undefined],
       ["Will", told.will ? h("span", {}, h("span", { class: "mono" }, told.will.topic), ` QoS ${told.will.qos}`, told.will.retain && ", retained", told.will.delay_s > 0 && `, after ${duration(told.will.delay_s)}`) : undefined],
       ...rest(told),
     ]),
