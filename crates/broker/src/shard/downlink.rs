@@ -154,7 +154,10 @@ fn bury(parcel: &Parcel, record: &SourceRecord, unfit: Unfit, now: Now, out: &mu
     headers.push((dead_letter::SOURCE.as_bytes(), rules.source.as_bytes()));
     headers.push((dead_letter::PARTITION.as_bytes(), number.as_bytes()));
     headers.push((dead_letter::OFFSET.as_bytes(), offset.as_bytes()));
-    let key = record.key.as_deref().filter(|_| !rules.is_too_large(record));
+    let key = record
+        .key
+        .as_deref()
+        .filter(|_| !rules.is_too_large(record));
     let count = rules.dead_letters.len() as u32;
     let index = commitlog::partition_for_key(key.or(Some(&[])), count);
     let partition = rules.dead_letters[index as usize];

@@ -177,7 +177,10 @@ fn an_outage_keeps_nothing_of_answers_that_were_given_up() {
         assert_eq!(got, ["PUBACK 10 unspecified_error"], "{number}");
     }
     let (turns, awaited) = world.shards[0].progress.mirror.kept();
-    assert!(turns < 10 && awaited < 1_100, "{turns} turns, {awaited} ends");
+    assert!(
+        turns < 10 && awaited < 1_100,
+        "{turns} turns, {awaited} ends"
+    );
     world.publish(conn, "far/a", Q1, "x");
     world.mirror(ALL);
     assert_eq!(answers(&mut world, conn), ["PUBACK 10"]);
