@@ -148,7 +148,7 @@ fn latency(kafka: &str, seconds: &str) -> anyhow::Result<()> {
 fn catch_up(kafka: &str, backlog: usize) -> anyhow::Result<()> {
     let mut node = Node::start(kafka, "backlog", "append", false)?;
     let before = Instant::now();
-    while node.next_offset()? < backlog as f64 {
+    while node.records()? < backlog as f64 {
         if before.elapsed() > DRAIN {
             bail!("the backlog does not grow");
         }
@@ -267,7 +267,8 @@ impl Node {
 
     fn get(&self, path: &str) -> Option<Value> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.http)).ok()?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).ok()?;
         let mut text = String::new();
         stream.read_to_string(&mut text).ok()?;
@@ -276,12 +277,9 @@ impl Node {
     }
 
     /// Records that the stream has had.
-    fn next_offset(&self) -> anyhow::Result<f64> {
+    fn records(&self) -> anyhow::Result<f64> {
         let view = self.get("/api/v1/streams/message_state");
-        let view = view.context("the node does not answer")?;
-        let partitions = view.pointer("/partitions").and_then(Value::as_array);
-        let partitions = partitions.context("the stream has no partitions")?;
-        Ok(partitions.iter().map(|row| at(row, "/next_offset")).sum())
+        Ok(at(&view.context("the node does not answer")?, "/records"))
     }
 
     fn flow(&self, rest: &[&str]) -> anyhow::Result<Value> {
