@@ -353,7 +353,7 @@ impl Server {
 
     fn kafka() -> anyhow::Result<Self> {
         let cluster = Cluster::named("bench");
-        cluster.start(1, 0)?;
+        cluster.start_stock()?;
         let address = cluster.bootstrap()?;
         let pid = *cluster
             .pids()

@@ -16,6 +16,7 @@ const USAGE: &str = "\
 cargo xtask kafka up [--nodes 1|3] [--port P]  start Apache Kafka on loopback (node n at P + n - 1)
       [--advertised P,P,P]                     ports that clients are told instead, such as a proxy's
       [--secure]                               with TLS, mutual TLS, SASL PLAIN and SCRAM besides
+      [--stock]                                with the heap and collector of Kafka's own scripts
 cargo xtask kafka status                       say what runs and where
 cargo xtask kafka kill N                       kill -9 node N
 cargo xtask kafka start N                      start node N again, on the data it had
@@ -170,6 +171,7 @@ fn up(cluster: &Cluster, arguments: &[String]) -> anyhow::Result<()> {
         port,
         advertised,
         secure: arguments.iter().any(|argument| argument == "--secure"),
+        stock: arguments.iter().any(|argument| argument == "--stock"),
     };
     cluster.start_as(&layout)?;
     let address = cluster.bootstrap()?;
@@ -328,13 +330,35 @@ pub fn java_major(program: &str) -> Option<u32> {
 
 /// Java with Kafka's jars and a quiet log on standard error.
 fn java(options: &[&str]) -> Command {
+    let mut all = vec!["-XX:+UseSerialGC"];
+    all.extend(options);
+    command_of_java(&all)
+}
+
+/// The same with these options and no others.
+fn command_of_java(options: &[&str]) -> Command {
     let mut java = command("java", options);
     let log = root().join("tests/kafka/log4j2.properties");
-    java.arg("-XX:+UseSerialGC");
     java.arg(format!("-Dlog4j2.configurationFile=file:{}", log.display()));
     java.arg("-cp").arg(library("lib").join("*"));
     java
 }
+
+/// File that says that a cluster has the options of Kafka's own scripts.
+const STOCK: &str = "stock";
+
+/// Heap and collector as `kafka-server-start.sh` and `kafka-run-class.sh` set them.
+const STOCK_OPTIONS: &[&str] = &[
+    "-Xmx1G",
+    "-Xms1G",
+    "-server",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:InitiatingHeapOccupancyPercent=35",
+    "-XX:+ExplicitGCInvokesConcurrent",
+    "-XX:MaxInlineLevel=15",
+    "-Djava.awt.headless=true",
+];
 
 /// What a cluster looks like.
 struct Layout {
@@ -345,6 +369,8 @@ struct Layout {
     advertised: Vec<u16>,
     /// With the doors of [`kafka_secure`] besides.
     secure: bool,
+    /// With the heap and the collector that Kafka's own scripts give it; else with little memory.
+    stock: bool,
 }
 
 /// Nodes of Apache Kafka that run in the background, known by their files: a process that starts
@@ -373,6 +399,18 @@ impl Cluster {
             port,
             advertised: Vec::new(),
             secure: false,
+            stock: false,
+        })
+    }
+
+    /// As [`Cluster::start`] of one node, with the heap and the collector of Kafka's own scripts.
+    pub fn start_stock(&self) -> anyhow::Result<()> {
+        self.start_as(&Layout {
+            nodes: 1,
+            port: 0,
+            advertised: Vec::new(),
+            secure: false,
+            stock: true,
         })
     }
 
@@ -382,6 +420,9 @@ impl Cluster {
             fs::remove_dir_all(&self.folder)?;
         }
         fs::create_dir_all(&self.folder)?;
+        if layout.stock {
+            fs::write(self.folder.join(STOCK), "")?;
+        }
         let brokers = (0..nodes)
             .map(|node| {
                 if port == 0 {
@@ -527,7 +568,11 @@ impl Cluster {
         use std::os::unix::process::CommandExt as _;
         let log = self.folder.join(format!("n{node}.log"));
         let log = fs::File::options().create(true).append(true).open(log)?;
-        let mut broker = java(&["-Xms256m", "-Xmx512m"]);
+        let mut broker = if self.folder.join(STOCK).exists() {
+            command_of_java(STOCK_OPTIONS)
+        } else {
+            java(&["-Xms256m", "-Xmx512m"])
+        };
         broker.arg("kafka.Kafka").arg(settings);
         broker.stdin(Stdio::null());
         broker.stdout(log.try_clone()?).stderr(log);

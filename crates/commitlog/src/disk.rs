@@ -3,8 +3,12 @@
 
 mod memory;
 
+use std::any::Any;
 use std::io;
+use std::sync::Arc;
 
+#[cfg(test)]
+pub(crate) use memory::bytes_of;
 pub use memory::{MemoryDisk, Operation};
 
 /// A place for files.
@@ -48,6 +52,11 @@ pub trait DiskFile: Send + Sync {
     /// finds less to do. Promises nothing, and may do nothing.
     fn write_out(&self, from: u64, to: u64) {
         let _ = (from, to);
+    }
+    /// The file itself, for who can send its bytes on without reading them; what it is, is known to
+    /// whoever made the disk. None: its bytes can only be read.
+    fn handle(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        None
     }
     /// Makes the contents durable.
     fn sync_data(&self) -> io::Result<()>;

@@ -84,6 +84,15 @@ impl OffsetIndex<'_> {
         behind.checked_sub(1).map(|at| self.entry(at)).transpose()
     }
 
+    /// The last entry whose batch begins before byte `position` of the segment and ends before
+    /// `offset`.
+    pub fn find_before(self, position: u64, offset: u64) -> io::Result<Option<OffsetEntry>> {
+        let behind = self.partition_point(|entry| {
+            (1..position).contains(&entry.position) && entry.offset < offset
+        })?;
+        behind.checked_sub(1).map(|at| self.entry(at)).transpose()
+    }
+
     /// How many entries lie before byte `position` of the segment. Zeros, which a power cut may
     /// leave at the end, do not count: no entry is ever made for the first batch.
     pub fn entries_before(self, position: u64) -> io::Result<u64> {

@@ -21,7 +21,7 @@ pub use partition::{
     SegmentSummary, StagedBatch,
 };
 pub use partitioner::{murmur2, partition_for_key};
-pub use segment::{Rewritten, SegmentRewrite};
+pub use segment::{Rewritten, SegmentRewrite, StoredRange};
 
 mod aborted;
 mod backup;

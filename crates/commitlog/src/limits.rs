@@ -44,7 +44,7 @@ pub const JOURNAL_PART_BYTES_MAX: u64 = 1 << 30;
 pub const JOURNAL_BYTES_DEFAULT: u64 = 512 << 20;
 
 /// Bytes of batches kept in memory for readers at the tail, unless it is configured.
-pub const TAIL_BYTES_DEFAULT: u64 = 64 << 20;
+pub const TAIL_BYTES_DEFAULT: u64 = 16 << 20;
 
 /// What one batch in the tail costs beside its bytes.
 pub const TAIL_BATCH_OVERHEAD_BYTES: u64 = 128;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::aborted::AbortedRange;
 use crate::error::{Error, ReadError};
 use crate::producers::ProducerState;
+use crate::segment::StoredRange;
 use crate::stream::{Lsn, PartitionId};
 use crate::watermark::{PartitionMeta, PartitionState, Shared, StreamMeta, Watermarks};
 
@@ -129,18 +130,8 @@ impl LogReader {
         bytes_max: usize,
         up_to: u64,
     ) -> Result<Vec<Bytes>, ReadError> {
-        let state = self
-            .state(id)
-            .ok_or(ReadError::UnknownPartition { partition: id })?;
-        let marks = state.watermarks();
-        if offset < marks.log_start || offset > marks.appended {
-            return Err(ReadError::OutOfRange {
-                offset,
-                log_start: marks.log_start,
-                next_offset: marks.appended,
-            });
-        }
-        let up_to = up_to.min(marks.appended);
+        let state = self.within(id, offset)?;
+        let up_to = up_to.min(state.watermarks().appended);
         if offset >= up_to {
             return Ok(Vec::new());
         }
@@ -149,6 +140,30 @@ impl LogReader {
             Some(batches) => Ok(batches),
             None => state.reader.read(offset, bytes_max, up_to),
         }
+    }
+
+    /// Where the batches lie that [`LogReader::read`] would return, for who sends them on from there;
+    /// their checksums are not verified. The outer None: they lie in no file. May read files.
+    pub fn range(
+        &self,
+        id: PartitionId,
+        offset: u64,
+        bytes_max: usize,
+        up_to: u64,
+    ) -> Result<Option<Option<StoredRange>>, ReadError> {
+        let state = self.within(id, offset)?;
+        let up_to = up_to.min(state.watermarks().appended);
+        if offset >= up_to {
+            return Ok(Some(None));
+        }
+        state.reader.range(offset, bytes_max, up_to)
+    }
+
+    /// Whether a read from `offset` on needs no file: the tail cache reaches back so far, or the
+    /// partition has none.
+    pub fn is_in_memory(&self, id: PartitionId, offset: u64) -> bool {
+        self.state(id)
+            .is_none_or(|state| !state.reader.has_files() || state.tail().reaches(offset))
     }
 
     /// The first record whose timestamp is at or after `timestamp_ms`: offset and timestamp.
@@ -237,6 +252,22 @@ impl LogReader {
                 .map(|p| p.reader.size_bytes())
                 .sum(),
         }
+    }
+
+    /// The partition, if it has this offset, or ends there.
+    fn within(&self, id: PartitionId, offset: u64) -> Result<Arc<PartitionState>, ReadError> {
+        let state = self
+            .state(id)
+            .ok_or(ReadError::UnknownPartition { partition: id })?;
+        let marks = state.watermarks();
+        if offset < marks.log_start || offset > marks.appended {
+            return Err(ReadError::OutOfRange {
+                offset,
+                log_start: marks.log_start,
+                next_offset: marks.appended,
+            });
+        }
+        Ok(state)
     }
 
     fn state(&self, id: PartitionId) -> Option<Arc<PartitionState>> {

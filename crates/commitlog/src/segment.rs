@@ -2,6 +2,7 @@
 //! see from what the one writer is at; readers come through `&self` from any thread.
 
 mod aborted;
+mod range;
 mod rewrite;
 mod tail;
 mod walk;
@@ -20,6 +21,7 @@ use crate::index::{
 use crate::limits::{BATCH_BYTES_MAX, DECOMPRESSED_BYTES_MAX};
 
 pub(crate) use aborted::TXNINDEX;
+pub use range::StoredRange;
 pub(crate) use rewrite::CLEANED;
 pub use rewrite::{Rewritten, SegmentRewrite};
 pub(crate) use tail::{IndexBytes, Tail};
@@ -63,9 +65,9 @@ struct IndexEnds {
 
 /// What a read in one segment gave.
 #[derive(Debug)]
-pub(crate) enum Found {
+pub(crate) enum Found<T> {
     /// Whole batches.
-    Batches(Bytes),
+    Batches(T),
     /// The next batch is behind the bound of the read.
     Bounded,
     /// No batch of this segment reaches the offset: the next segment has it.
@@ -266,7 +268,12 @@ impl Segment {
     /// Whole batches from the one that contains `offset` on (or the next, where compaction left a
     /// gap): the first whatever its size, more while they fit `max_bytes`, none that reaches
     /// `up_to`. Checksums are verified.
-    pub fn read(&self, offset: u64, max_bytes: usize, up_to: u64) -> Result<Found, ReadError> {
+    pub fn read(
+        &self,
+        offset: u64,
+        max_bytes: usize,
+        up_to: u64,
+    ) -> Result<Found<Bytes>, ReadError> {
         let end = self.size_bytes();
         let Some((position, first)) = self.locate(offset, end)? else {
             return Ok(Found::Behind);

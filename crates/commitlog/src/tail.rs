@@ -35,6 +35,13 @@ impl Tail {
         });
     }
 
+    /// Whether what is at `offset` is here.
+    pub(crate) fn reaches(&self, offset: u64) -> bool {
+        self.batches
+            .front()
+            .is_some_and(|first| offset >= first.base_offset)
+    }
+
     /// Whole batches from the one that contains `offset`, at most `bytes_max` of them but at least
     /// one, none at or beyond `up_to`. No answer: the tail does not reach back so far.
     pub(crate) fn read(&self, offset: u64, bytes_max: usize, up_to: u64) -> Option<Vec<Bytes>> {

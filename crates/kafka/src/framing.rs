@@ -3,31 +3,36 @@
 
 use crate::api::Api;
 use crate::limits;
-use crate::primitives::{Reader, Wire, WireError, Writer};
+use crate::primitives::{Piece, Reader, Wire, WireError, Writer};
 use bytes::Bytes;
 
-/// A message ready to be sent: slices to be written one behind the other. Stored batches are among
-/// them by reference. Without any slice it stands for a message that would have been too large.
+/// A message ready to be sent: pieces to be written one behind the other. Stored batches are among
+/// them by reference, or are the sender's. Without any piece it stands for a message that would have
+/// been too large.
 #[derive(Clone, Debug, Default)]
 pub struct Frame {
-    /// The slices, none of them empty.
-    pub slices: Vec<Bytes>,
+    /// The pieces, none of them empty. The first is bytes.
+    pub pieces: Vec<Piece>,
 }
 
 impl Frame {
     /// Size of the frame with its length in front, in bytes.
     pub fn size_bytes(&self) -> usize {
-        self.slices.iter().map(Bytes::len).sum()
+        self.pieces.iter().map(Piece::size_bytes).sum()
     }
 
     /// Whether the message was over [`limits::MESSAGE_BYTES_MAX`] and cannot be sent.
     pub fn is_too_large(&self) -> bool {
-        self.slices.is_empty()
+        self.pieces.is_empty()
     }
 
-    /// All bytes in one piece; copies, so for small messages and tests.
+    /// All bytes that are here, in one piece; copies, so for small messages and tests.
     pub fn to_vec(&self) -> Vec<u8> {
-        self.slices.concat()
+        let bytes = self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Bytes(bytes) => Some(&bytes[..]),
+            Piece::Apart(_) => None,
+        });
+        bytes.collect::<Vec<_>>().concat()
     }
 }
 
@@ -168,7 +173,11 @@ fn finish<'a>(head: Writer, flexible: bool, header_tags: bool, body: &impl Wire<
     }
     body.write(&mut to);
     let (mut bytes, spliced) = to.into_parts();
-    let size = bytes.len() - 4 + spliced.iter().map(|(_, slice)| slice.len()).sum::<usize>();
+    let size = bytes.len() - 4
+        + spliced
+            .iter()
+            .map(|(_, piece)| piece.size_bytes())
+            .sum::<usize>();
     let Some(size) = i32::try_from(size)
         .ok()
         .filter(|size| *size as usize <= bytes_max)
@@ -178,16 +187,16 @@ fn finish<'a>(head: Writer, flexible: bool, header_tags: bool, body: &impl Wire<
     bytes[..4].copy_from_slice(&size.to_be_bytes());
 
     let bytes = Bytes::from(bytes);
-    let mut slices = Vec::with_capacity(2 * spliced.len() + 1);
+    let mut pieces = Vec::with_capacity(2 * spliced.len() + 1);
     let mut from = 0;
-    for (at, slice) in spliced {
-        slices.push(bytes.slice(from..at));
-        slices.push(slice);
+    for (at, piece) in spliced {
+        pieces.push(Piece::Bytes(bytes.slice(from..at)));
+        pieces.push(piece);
         from = at;
     }
-    slices.push(bytes.slice(from..));
-    slices.retain(|slice| !slice.is_empty());
-    Frame { slices }
+    pieces.push(Piece::Bytes(bytes.slice(from..)));
+    pieces.retain(|piece| piece.size_bytes() > 0);
+    Frame { pieces }
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub use framing::{
     Frame, RequestHeader, decode_request, decode_response, encode_request, encode_response, frame,
     response_correlation_id,
 };
-pub use primitives::{Reader, Records, Uuid, Wire, WireError, Writer};
+pub use primitives::{Piece, Reader, Records, Uuid, Wire, WireError, Writer};
 
 #[cfg(test)]
 mod tests;

@@ -202,13 +202,32 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// A piece of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// These bytes.
+    Bytes(Bytes),
+    /// So many bytes that whoever sends the message has apart from it.
+    Apart(usize),
+}
+
+impl Piece {
+    /// Its size, in bytes.
+    pub fn size_bytes(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Apart(size_bytes) => *size_bytes,
+        }
+    }
+}
+
 /// The bytes of one message in one version while it is written. Record batches are spliced in by
 /// reference and never copied.
 #[derive(Debug)]
 pub struct Writer {
     bytes: Vec<u8>,
-    /// What stands between the bytes: position in `bytes`, and the slice.
-    spliced: Vec<(usize, Bytes)>,
+    /// What stands between the bytes: position in `bytes`, and the piece.
+    spliced: Vec<(usize, Piece)>,
     version: i16,
     flexible: bool,
     bytes_max: usize,
@@ -287,8 +306,8 @@ impl Writer {
         }
     }
 
-    /// The bytes, with the slices that stand between them.
-    pub(crate) fn into_parts(self) -> (Vec<u8>, Vec<(usize, Bytes)>) {
+    /// The bytes, with the pieces that stand between them.
+    pub(crate) fn into_parts(self) -> (Vec<u8>, Vec<(usize, Piece)>) {
         (self.bytes, self.spliced)
     }
 }
@@ -468,6 +487,8 @@ pub enum Records<'a> {
     Null,
     /// To be sent: slices of the log that go out one behind the other.
     Stored(Vec<Bytes>),
+    /// To be sent: so many bytes that whoever sends the message has apart from it.
+    Apart(usize),
     /// As they were received.
     Received(&'a [u8]),
 }
@@ -478,6 +499,7 @@ impl Records<'_> {
         match self {
             Self::Null => 0,
             Self::Stored(slices) => slices.iter().map(Bytes::len).sum(),
+            Self::Apart(size_bytes) => *size_bytes,
             Self::Received(bytes) => bytes.len(),
         }
     }
@@ -486,7 +508,7 @@ impl Records<'_> {
     pub fn received(&self) -> &[u8] {
         match self {
             Self::Received(bytes) => bytes,
-            Self::Null | Self::Stored(_) => &[],
+            Self::Null | Self::Stored(_) | Self::Apart(_) => &[],
         }
     }
 }
@@ -496,11 +518,15 @@ impl PartialEq for Records<'_> {
     fn eq(&self, other: &Self) -> bool {
         fn slices<'r>(records: &'r Records<'_>) -> impl Iterator<Item = &'r [u8]> {
             let (stored, received) = match records {
-                Records::Null => (&[][..], None),
+                Records::Null | Records::Apart(_) => (&[][..], None),
                 Records::Stored(slices) => (&slices[..], None),
                 Records::Received(bytes) => (&[][..], Some(*bytes)),
             };
             stored.iter().map(|slice| &slice[..]).chain(received)
+        }
+        if let (Self::Apart(_), _) | (_, Self::Apart(_)) = (self, other) {
+            // Bytes that are not here are like none but themselves.
+            return matches!((self, other), (Self::Apart(a), Self::Apart(b)) if a == b);
         }
         self.is_null() == other.is_null() && slices(self).flatten().eq(slices(other).flatten())
     }
@@ -520,8 +546,14 @@ impl<'a> Wire<'a> for Records<'a> {
             Self::Stored(slices) => {
                 to.long_length(Some(self.size_bytes()));
                 let at = to.bytes.len();
-                to.spliced
-                    .extend(slices.iter().map(|slice| (at, slice.clone())));
+                let slices = slices.iter().cloned().map(Piece::Bytes);
+                to.spliced.extend(slices.map(|slice| (at, slice)));
+            }
+            Self::Apart(size_bytes) => {
+                to.long_length(Some(*size_bytes));
+                if *size_bytes > 0 {
+                    to.spliced.push((to.bytes.len(), Piece::Apart(*size_bytes)));
+                }
             }
             Self::Received(bytes) => {
                 to.long_length(Some(bytes.len()));

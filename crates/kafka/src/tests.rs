@@ -4,6 +4,7 @@
 mod oracle;
 
 use crate::api::*;
+use crate::primitives::Piece;
 use crate::{
     Frame, Reader, Records, RequestHeader, Wire, WireError, Writer, decode_request,
     decode_response, encode_request, encode_response, frame, limits,
@@ -354,8 +355,46 @@ fn stored_batches_go_out_by_reference() {
     };
     for version in Api::Fetch.versions() {
         let frame = encode_response(Api::Fetch, version, 1, &response);
-        assert_eq!(frame.slices[1].as_ptr(), stored.as_ptr());
-        assert_eq!(frame.slices[2].as_ptr(), stored[600..].as_ptr());
+        for (piece, slice) in frame.pieces[1..].iter().zip([&stored[..], &stored[600..]]) {
+            assert!(matches!(piece, Piece::Bytes(it) if it.as_ptr() == slice.as_ptr()));
+        }
         assert_eq!(frame.to_vec().len(), frame.size_bytes());
     }
+}
+
+#[test]
+fn batches_that_the_sender_has_apart_leave_a_place_of_their_size() {
+    let stored = Bytes::from(vec![7u8; 1000]);
+    let response = |records: [Records<'static>; 2]| FetchResponse {
+        topics: vec![crate::api::FetchTopicResponse {
+            topic: "s",
+            partitions: records
+                .map(|records| crate::api::FetchPartitionResponse {
+                    records,
+                    ..Default::default()
+                })
+                .into(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    for version in Api::Fetch.versions() {
+        let here = Records::Stored(vec![stored.slice(..600)]);
+        let rest = Records::Stored(vec![stored.slice(600..)]);
+        let whole = encode_response(Api::Fetch, version, 1, &response([here.clone(), rest]));
+        let apart = [here, Records::Apart(400)];
+        let frame = encode_response(Api::Fetch, version, 1, &response(apart));
+        assert_eq!(frame.size_bytes(), whole.size_bytes());
+        let mut bytes = Vec::new();
+        for piece in &frame.pieces {
+            match piece {
+                Piece::Bytes(piece) => bytes.extend_from_slice(piece),
+                Piece::Apart(size) => bytes.extend_from_slice(&stored[1000 - size..]),
+            }
+        }
+        assert_eq!(bytes, whole.to_vec());
+    }
+    // Nothing at all needs no place.
+    let none = response([Records::Apart(0), Records::Apart(0)]);
+    assert_eq!(encode_response(Api::Fetch, 12, 1, &none).pieces.len(), 1);
 }

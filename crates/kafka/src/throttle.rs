@@ -5,6 +5,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::api::Api;
 use crate::framing::Frame;
+use crate::primitives::Piece;
 
 /// Where the field is.
 enum Place {
@@ -25,21 +26,24 @@ impl Frame {
             return;
         };
         let flexible = api.flexible(version);
-        let (slice, at) = match place {
+        let (piece, at) = match place {
             // Behind the size, the correlation id and the tags of the header.
-            Place::Front(at) => (self.slices.first_mut(), 8 + usize::from(flexible) + at),
+            Place::Front(at) => (self.pieces.first_mut(), 8 + usize::from(flexible) + at),
             Place::Back => {
-                let slice = self.slices.last_mut();
-                let end = slice.as_ref().map_or(0, |slice| slice.len());
+                let piece = self.pieces.last_mut();
+                let end = piece.as_ref().map_or(0, |piece| piece.size_bytes());
                 (
-                    slice,
+                    piece,
                     end.saturating_sub(FIELD_BYTES + usize::from(flexible)),
                 )
             }
         };
-        let Some(slice) = slice.filter(|slice| slice.len() >= at + FIELD_BYTES) else {
+        let Some(Piece::Bytes(slice)) = piece else {
             return;
         };
+        if slice.len() < at + FIELD_BYTES {
+            return;
+        }
         // Where batches lie between the slices, the head is shared and copied; it is small.
         let mut bytes: BytesMut = std::mem::replace(slice, Bytes::new()).into();
         bytes[at..at + FIELD_BYTES].copy_from_slice(&throttle_time_ms.to_be_bytes());
@@ -165,9 +169,9 @@ mod tests {
         frame.set_throttle_time(Api::Fetch, 12, 9);
         assert!(
             frame
-                .slices
+                .pieces
                 .iter()
-                .any(|slice| slice.as_ptr() == records.as_ptr())
+                .any(|piece| matches!(piece, Piece::Bytes(it) if it.as_ptr() == records.as_ptr()))
         );
         let bytes = frame.to_vec();
         let read: FetchResponse<'_> = decode_response(Api::Fetch, 12, &bytes[4..]).unwrap();

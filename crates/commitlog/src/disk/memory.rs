@@ -1,6 +1,7 @@
 //! A disk in memory: for tests, with the failures that real disks have. It forgets on command what
 //! was not synced, names as well as bytes.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -274,6 +275,13 @@ impl Disk for MemoryDisk {
     }
 }
 
+/// Bytes of the file that a handle stands for.
+#[cfg(test)]
+pub(crate) fn bytes_of(handle: Arc<dyn Any + Send + Sync>, from: u64, size: usize) -> Vec<u8> {
+    let contents: Arc<Contents> = handle.downcast().expect("a handle of a file in memory");
+    lock(&contents.state).bytes[from as usize..][..size].to_vec()
+}
+
 impl DiskFile for MemoryFile {
     fn read_at(&self, buf: &mut [u8], pos: u64) -> io::Result<usize> {
         self.shared.check(Operation::Read, &self.path)?;
@@ -284,6 +292,10 @@ impl DiskFile for MemoryFile {
         let len = buf.len().min(state.bytes.len() - start);
         buf[..len].copy_from_slice(&state.bytes[start..start + len]);
         Ok(len)
+    }
+
+    fn handle(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        Some(self.contents.clone())
     }
 
     fn write_at(&self, bufs: &[&[u8]], pos: u64) -> io::Result<()> {

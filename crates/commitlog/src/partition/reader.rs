@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::aborted::AbortedRange;
 use crate::error::ReadError;
-use crate::segment::{Found, Segment};
+use crate::segment::{Found, Segment, StoredRange};
 
 use super::epochs::Epochs;
 use super::memory::MemoryShared;
@@ -60,6 +60,25 @@ impl PartitionReader {
                 .map(|found| found.into_iter().collect()),
             Source::Memory(shared) => shared.read(offset, max_bytes, up_to),
         }
+    }
+
+    /// Where the batches lie that [`read`](Self::read) would return, for who sends them on from
+    /// there; their checksums are not verified. The outer None: they lie in no file.
+    pub fn range(
+        &self,
+        offset: u64,
+        max_bytes: usize,
+        up_to: u64,
+    ) -> Result<Option<Option<StoredRange>>, ReadError> {
+        match &self.source {
+            Source::Disk(shared) => shared.range(offset, max_bytes, up_to),
+            Source::Memory(_) => Ok(None),
+        }
+    }
+
+    /// Whether there are files behind it.
+    pub fn has_files(&self) -> bool {
+        matches!(self.source, Source::Disk(_))
     }
 
     /// First offset that may be read.
@@ -205,6 +224,37 @@ impl Shared {
     }
 
     fn read(&self, offset: u64, max_bytes: usize, up_to: u64) -> Result<Option<Bytes>, ReadError> {
+        self.find(offset, up_to, |segment, up_to| {
+            segment.read(offset, max_bytes, up_to)
+        })
+    }
+
+    #[expect(
+        clippy::option_option,
+        reason = "no file, and nothing there yet, are two answers"
+    )]
+    fn range(
+        &self,
+        offset: u64,
+        max_bytes: usize,
+        up_to: u64,
+    ) -> Result<Option<Option<StoredRange>>, ReadError> {
+        let mut fileless = false;
+        let found = self.find(offset, up_to, |segment, up_to| {
+            let range = segment.range(offset, max_bytes, up_to)?;
+            fileless = range.is_none();
+            Ok(range.unwrap_or(Found::Bounded))
+        })?;
+        Ok((!fileless).then_some(found))
+    }
+
+    /// What `look` finds in the segment of `offset`, or in those behind it.
+    fn find<T>(
+        &self,
+        offset: u64,
+        up_to: u64,
+        mut look: impl FnMut(&Segment, u64) -> Result<Found<T>, ReadError>,
+    ) -> Result<Option<T>, ReadError> {
         let mut behind: Option<Arc<Segment>> = None;
         loop {
             let next_offset = self.next_offset.load(Ordering::Acquire);
@@ -228,8 +278,8 @@ impl Shared {
             };
             // Batches that are written but not yet published with all others of their turn.
             let up_to = up_to.min(next_offset);
-            match segment.read(offset, max_bytes, up_to) {
-                Ok(Found::Batches(bytes)) => return Ok(Some(bytes)),
+            match look(&segment, up_to) {
+                Ok(Found::Batches(found)) => return Ok(Some(found)),
                 Ok(Found::Bounded) => return Ok(None),
                 Ok(Found::Behind) => behind = Some(segment),
                 // Dropped or replaced meanwhile: what its names lead to is no longer its own.

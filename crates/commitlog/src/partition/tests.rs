@@ -5,7 +5,7 @@ mod model;
 
 use super::*;
 use crate::batch::{BatchBuilder, batches};
-use crate::disk::MemoryDisk;
+use crate::disk::{self, MemoryDisk, Open};
 use crate::error::ReadError;
 use crate::segment::{Found, SegmentRewrite};
 
@@ -605,4 +605,58 @@ fn index_entries_are_written_sixteen_at_a_time_and_found_or_made_again() {
     append(&mut partition, batch(10, 500, 2_000_000));
     assert!(partition.roll().unwrap());
     assert_eq!(index_bytes(), 40 * OFFSET_ENTRY_BYTES);
+}
+
+#[test]
+fn a_range_is_where_a_read_finds_its_bytes() {
+    let disk = MemoryDisk::new();
+    let (partition, stored) = filled(&disk);
+    let reader = partition.reader();
+    let mut ranges = 0;
+    for offset in 0..=100 {
+        for max_bytes in [0, 1, 5_000, 7_000, 11_000, 1 << 20] {
+            for up_to in [0, 1, 10, 15, 20, 45, 60, 99, 100, u64::MAX] {
+                let read = reader.read(offset, max_bytes, up_to).unwrap();
+                let range = reader.range(offset, max_bytes, up_to).unwrap();
+                let range = range.expect("there are files");
+                let bytes = range.as_ref().map(|range| {
+                    let file = Arc::clone(&range.file);
+                    Bytes::from(disk::bytes_of(file, range.position, range.size_bytes))
+                });
+                assert_eq!(read, Vec::from_iter(bytes), "{offset} {max_bytes} {up_to}");
+                let last = read.last().and_then(|bytes| batches(bytes).last());
+                let end = last.map(|batch| batch.unwrap().head().next_offset());
+                assert_eq!(range.map(|range| range.next_offset), end);
+                ranges += usize::from(end.is_some());
+            }
+        }
+    }
+    assert!(ranges > 1000);
+    let all = reader
+        .range(0, 1 << 20, u64::MAX)
+        .unwrap()
+        .unwrap()
+        .unwrap();
+    assert_eq!(all.size_bytes, stored[..3].iter().map(Bytes::len).sum());
+    assert!(matches!(
+        reader.range(101, 1, u64::MAX),
+        Err(ReadError::OutOfRange { .. })
+    ));
+
+    let memory = MemoryPartition::new(1000);
+    assert!(memory.reader().range(0, 1, u64::MAX).unwrap().is_none());
+}
+
+#[test]
+fn a_range_ends_before_what_is_damaged() {
+    let disk = MemoryDisk::new();
+    let (partition, stored) = filled(&disk);
+    let path = format!("{DIR}/00000000000000000000.log");
+    let log = disk.open(&path, Open::ReadWrite).unwrap();
+    let third = stored[0].len() + stored[1].len();
+    log.write_at(&[&[0xff; 8]], third as u64 + 8).unwrap();
+    let range = |offset| partition.reader().range(offset, 1 << 20, u64::MAX);
+    let found = range(0).unwrap().unwrap().unwrap();
+    assert_eq!((found.position, found.size_bytes), (0, third));
+    assert!(matches!(range(20), Err(ReadError::Corrupt { .. })));
 }

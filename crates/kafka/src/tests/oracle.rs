@@ -201,7 +201,7 @@ pub(super) fn list_offsets_response(
 
 fn records(records: &Records<'_>) -> Option<Bytes> {
     match records {
-        Records::Null => None,
+        Records::Null | Records::Apart(_) => None,
         Records::Stored(slices) => Some(Bytes::from(slices.concat())),
         Records::Received(bytes) => Some(Bytes::copy_from_slice(bytes)),
     }

@@ -119,7 +119,7 @@ pub const KEYS: &[Key] = &[
         "Share of the journal, 5 to 80, at which a checkpoint starts whatever the time."),
     key("log", "segment_bytes", SIZE, "bytes", "\"256MB\"",
         "Size at which a segment is closed and the next begun, 1MB to 1GB. Retention drops whole segments."),
-    key("log", "tail_bytes_max", SIZE, "bytes", "\"64MB\"",
+    key("log", "tail_bytes_max", SIZE, "bytes", "\"16MB\"",
         "Committed messages kept in memory for readers at the tail, 1MB to 4GB; who is further behind reads from disk."),
     key("log", "retention_check_s", DURATION, "s", "\"1m\"",
         "Time between two looks at retention and compaction, 1s to 1d."),

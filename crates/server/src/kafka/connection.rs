@@ -19,10 +19,11 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 use super::caller::Caller;
 use super::dispatch::{self, Asked, HangUp, Reply};
 use super::listener::stopping;
+use super::outgoing::{Next, Outgoing};
 use super::roster::Place;
 use super::sasl::{self, Sasl};
 use super::transport::Transport;
-use super::{Answer, FrontDoor, api_versions, limits};
+use super::{FrontDoor, api_versions, limits};
 
 /// Why a connection ends.
 #[derive(Debug)]
@@ -73,7 +74,7 @@ pub(super) async fn serve(
         growth: None,
         waiting: VecDeque::new(),
         waiting_bytes: 0,
-        out: VecDeque::new(),
+        out: Outgoing::default(),
         since: Instant::now(),
     };
     let end = connection.run(stop).await;
@@ -131,7 +132,7 @@ struct Connection {
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
     /// Answers to be written.
-    out: VecDeque<Answer>,
+    out: Outgoing,
     /// Since when the peer is owed nothing and silent, or sends the request at hand.
     since: Instant,
 }
@@ -503,7 +504,7 @@ impl Connection {
             match outcome {
                 Ok(Some(mut answer)) => {
                     self.charge(done.api, done.header.1, done.size_bytes, &mut answer.frame);
-                    self.out.push_back(answer);
+                    self.out.push(answer);
                 }
                 Ok(None) => self.charge(done.api, 0, done.size_bytes, &mut Frame::default()),
                 Err(HangUp::Malformed(WireError::Unsupported)) => {
@@ -564,7 +565,7 @@ impl Connection {
 
     /// Writes all answers that were gathered.
     async fn write(&mut self) -> Result<(), End> {
-        let owed: usize = self.out.iter().map(|it| it.frame.size_bytes()).sum();
+        let owed = self.out.size_bytes();
         let at_least = limits::ANSWER_BYTES_PER_S_MIN as f64;
         let patience = limits::WRITE_STALL_MAX + Duration::from_secs_f64(owed as f64 / at_least);
         let until = Instant::now() + patience;
@@ -577,7 +578,7 @@ impl Connection {
                 Err(_) => return Err(End::TimedOut),
             };
             self.door.counters.bytes_out.add(written as u64);
-            self.written(written);
+            self.out.written(written);
         }
         let flush = poll_fn(|cx| self.transport.poll_flush(cx));
         timeout(limits::WRITE_STALL_MAX, flush)
@@ -589,35 +590,10 @@ impl Connection {
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut slices = [IoSlice::new(&[]); limits::WRITE_SLICES];
-        let all = self.out.iter().flat_map(|answer| &answer.frame.slices);
-        let mut count = 0;
-        for (slice, bytes) in slices.iter_mut().zip(all) {
-            *slice = IoSlice::new(bytes);
-            count += 1;
+        match self.out.next(&mut slices) {
+            Next::Slices(count, more) => self.transport.poll_write(cx, &slices[..count], more),
+            Next::File(file) => self.transport.poll_send(cx, file, limits::SEND_BYTES),
         }
-        self.transport.poll_write(cx, &slices[..count])
-    }
-
-    /// Forgets what was written.
-    fn written(&mut self, mut size: usize) {
-        while let Some(answer) = self.out.front_mut() {
-            let slices = &mut answer.frame.slices;
-            let whole = slices
-                .iter()
-                .take_while(|slice| {
-                    let fits = slice.len() <= size;
-                    size -= if fits { slice.len() } else { 0 };
-                    fits
-                })
-                .count();
-            if whole < slices.len() {
-                slices.drain(..whole);
-                slices[0].advance(size);
-                return;
-            }
-            self.out.pop_front();
-        }
-        self.out.shrink_to(limits::KEPT_ANSWERS);
     }
 }
 

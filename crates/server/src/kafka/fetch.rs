@@ -1,22 +1,25 @@
-//! Fetch: the stored batches of partitions, as they lie in the log, waiting for them if need be.
+//! Fetch: the stored batches of partitions, as they lie in the log, waiting for them if need be. What
+//! is not in memory is sent from its file, where nothing encrypts it on its way.
 //! Fetch sessions are refused (session id 0), which clients answer with full fetches (KIP-227).
+
+mod reading;
 
 use std::time::Duration;
 
 use ::kafka::api::{
-    AbortedTransaction, Api, EpochEnd, FetchPartition, FetchPartitionResponse, FetchRequest,
-    FetchResponse, FetchTopicResponse,
+    Api, EpochEnd, FetchPartition, FetchPartitionResponse, FetchRequest, FetchResponse,
+    FetchTopicResponse,
 };
 use ::kafka::{ErrorCode, Frame, Records, encode_response};
-use bytes::Bytes;
-use commitlog::{AbortedRange, BatchHead, PartitionId};
+use commitlog::PartitionId;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use self::reading::{Batches, Bounds, Halt, Outcome, Want};
 use super::access::{Operation, Resource};
 use super::caller::Caller;
 use super::parking::Parked;
-use super::topics::read_error;
+use super::stored::StoredFile;
 use super::{Answer, FrontDoor, Watermarks, limits};
 
 /// The first version that names topics by id.
@@ -42,12 +45,14 @@ pub(super) async fn answer(
     let fetch = Fetch {
         door,
         request,
+        direct: caller.listener.tls.is_none(),
         slots: slots(door, caller, version, request),
     };
-    let (rows, memory) = fetch.wait().await;
+    let gathered = fetch.wait().await;
     Answer {
-        frame: fetch.encode(version, correlation_id, rows),
-        _memory: memory,
+        frame: fetch.encode(version, correlation_id, gathered.rows),
+        files: gathered.files,
+        memory: gathered.memory,
     }
 }
 
@@ -61,6 +66,8 @@ struct Slot<'a> {
 struct Fetch<'a> {
     door: &'a FrontDoor,
     request: &'a FetchRequest<'a>,
+    /// The bytes go out as they lie in the files: nothing encrypts them on their way.
+    direct: bool,
     slots: Vec<Slot<'a>>,
 }
 
@@ -77,20 +84,49 @@ enum Look {
 /// What a request would be answered with now.
 struct Gathered {
     rows: Vec<FetchPartitionResponse<'static>>,
+    /// Where the batches lie of the rows that only say their size.
+    files: Vec<StoredFile>,
     size_bytes: usize,
     /// Something is to be told at once: an error, or that the log was cut.
     urgent: bool,
     memory: Option<OwnedSemaphorePermit>,
 }
 
-type Rows = (
-    Vec<FetchPartitionResponse<'static>>,
-    Option<OwnedSemaphorePermit>,
-);
+impl Gathered {
+    fn add(&mut self, partition: i32, look: Look, found: Option<Outcome>, committed: bool) {
+        let mut row = match (look, found) {
+            (Look::Error(error), _) | (_, Some(Err(error))) => failed(partition, error),
+            (Look::Diverged(marks, end), _) => FetchPartitionResponse {
+                diverging_epoch: Some(end),
+                ..row(partition, &marks)
+            },
+            (Look::Something(marks, _), Some(Ok(found))) => FetchPartitionResponse {
+                records: match found.batches {
+                    Batches::Here(batches) => Records::Stored(batches),
+                    Batches::File(file) => {
+                        let size_bytes = file.size_bytes();
+                        self.files.push(file);
+                        Records::Apart(size_bytes)
+                    }
+                },
+                aborted_transactions: found.aborted,
+                ..row(partition, &marks)
+            },
+            (Look::Nothing(marks) | Look::Something(marks, _), None)
+            | (Look::Nothing(marks), Some(Ok(_))) => row(partition, &marks),
+        };
+        if committed && row.error_code == 0 {
+            row.aborted_transactions.get_or_insert_default();
+        }
+        self.urgent |= row.error_code != 0 || row.diverging_epoch.is_some();
+        self.size_bytes += row.records.size_bytes();
+        self.rows.push(row);
+    }
+}
 
 impl Fetch<'_> {
     /// Waits until enough is there, something is wrong, or time is over.
-    async fn wait(&self) -> Rows {
+    async fn wait(&self) -> Gathered {
         let wait_ms = self.request.max_wait_ms.max(0) as u64;
         let wait = Duration::from_millis(wait_ms.min(self.door.settings.fetch_wait_ms_max));
         let begun = Instant::now();
@@ -105,7 +141,7 @@ impl Fetch<'_> {
                 || self.slots.is_empty()
                 || Instant::now() >= deadline
             {
-                return (gathered.rows, gathered.memory);
+                return gathered;
             }
             drop(gathered);
             // The first time round, look once more behind the parking: see `Parking::park`.
@@ -137,48 +173,60 @@ impl Fetch<'_> {
             .unwrap_or(0)
             .min(self.door.settings.fetch_bytes_max as usize)
             .min(limits::FETCH_BYTES_MAX as usize);
-        let memory = self.reserve(&looks, bytes_max, patience).await;
-        let held_kib = memory.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let bytes_max = bytes_max.min(held_kib * 1024);
+        let wants: Vec<Option<Want>> = self
+            .slots
+            .iter()
+            .zip(&looks)
+            .map(|(slot, look)| want(slot, look))
+            .collect();
+        let mut direct = self.direct;
+        let (found, memory) = loop {
+            let memory = self.reserve(&wants, direct, bytes_max, patience).await;
+            let held_kib = memory.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+            let bounds = Bounds {
+                bytes_max,
+                memory_max: held_kib * 1024,
+                direct,
+                committed: self.is_committed(),
+            };
+            match self.read(&wants, bounds).await {
+                Some(found) => break (found, memory),
+                None => direct = false,
+            }
+        };
         let mut gathered = Gathered {
             rows: Vec::with_capacity(looks.len()),
+            files: Vec::new(),
             size_bytes: 0,
             urgent: false,
             memory,
         };
-        for (slot, look) in self.slots.iter().zip(looks) {
-            let mut row = match look {
-                Look::Error(error) => failed(slot.row.partition, error),
-                Look::Nothing(marks) => row(slot.row.partition, &marks),
-                Look::Diverged(marks, end) => FetchPartitionResponse {
-                    diverging_epoch: Some(end),
-                    ..row(slot.row.partition, &marks)
-                },
-                Look::Something(marks, _) if gathered.memory.is_none() => {
-                    row(slot.row.partition, &marks)
-                }
-                Look::Something(marks, up_to) => {
-                    let bytes_left = bytes_max.saturating_sub(gathered.size_bytes);
-                    let first = gathered.size_bytes == 0;
-                    match self.read(slot, up_to, bytes_left, first).await {
-                        Ok((batches, aborted)) => FetchPartitionResponse {
-                            records: Records::Stored(batches),
-                            aborted_transactions: aborted,
-                            ..row(slot.row.partition, &marks)
-                        },
-                        Err(error) => failed(slot.row.partition, error),
-                    }
-                }
-            };
-            if self.is_committed() && row.error_code == 0 {
-                row.aborted_transactions.get_or_insert_default();
-            }
-            gathered.urgent |= row.error_code != 0 || row.diverging_epoch.is_some();
-            gathered.size_bytes += row.records.size_bytes();
-            gathered.rows.push(row);
+        for ((slot, look), found) in self.slots.iter().zip(looks).zip(found) {
+            gathered.add(slot.row.partition, look, found, self.is_committed());
         }
-        shrink(&mut gathered.memory, gathered.size_bytes);
+        let files: usize = gathered.files.iter().map(StoredFile::size_bytes).sum();
+        shrink(&mut gathered.memory, gathered.size_bytes - files);
         gathered
+    }
+
+    /// Reads what is wanted, where it may block if it must; `None`: not all of it lies in files that
+    /// could be sent.
+    async fn read(&self, wants: &[Option<Want>], bounds: Bounds) -> Option<Vec<Option<Outcome>>> {
+        let source = &self.door.source;
+        match reading::read(&**source, wants, bounds, false) {
+            Ok(found) => return Some(found),
+            Err(Halt::Fileless) => return None,
+            Err(Halt::Blocks) => {}
+        }
+        let (source, these) = (source.clone(), wants.to_vec());
+        let read = move || reading::read(&*source, &these, bounds, true).ok();
+        let failed = |_| {
+            let failed = |want: &Option<Want>| want.map(|_| Err(ErrorCode::UnknownServerError));
+            Some(wants.iter().map(failed).collect())
+        };
+        tokio::task::spawn_blocking(read)
+            .await
+            .unwrap_or_else(failed)
     }
 
     fn look(&self, slot: &Slot<'_>) -> Look {
@@ -237,20 +285,21 @@ impl Fetch<'_> {
         })
     }
 
-    /// Takes memory for what will be read, of what is free at most a part; `None` where nothing will
-    /// be, or there was none in time.
+    /// Takes memory for what will be held in it, of what is free at most a part; `None` where nothing
+    /// will be, or there was none in time.
     async fn reserve(
         &self,
-        looks: &[Look],
+        wants: &[Option<Want>],
+        direct: bool,
         bytes_max: usize,
         patience: Instant,
     ) -> Option<OwnedSemaphorePermit> {
-        let wanted: usize = self
-            .slots
+        let source = &self.door.source;
+        let wanted: usize = wants
             .iter()
-            .zip(looks)
-            .filter(|(_, look)| matches!(look, Look::Something(..)))
-            .map(|(slot, _)| slot.row.partition_max_bytes.max(1) as usize)
+            .flatten()
+            .filter(|want| !direct || source.is_in_memory(want.partition, want.offset))
+            .map(|want| want.bytes_max.max(1))
             .sum();
         if wanted == 0 {
             return None;
@@ -262,69 +311,6 @@ impl Fetch<'_> {
         let permit = memory.clone().acquire_many_owned(kib);
         // The semaphore is never closed.
         timeout_at(patience, permit).await.ok()?.ok()
-    }
-
-    /// Reads at most `bytes_left` from one partition; the first of a response has at least a batch,
-    /// however large that is, or the client would ask for it for ever.
-    async fn read(
-        &self,
-        slot: &Slot<'_>,
-        up_to: u64,
-        bytes_left: usize,
-        first: bool,
-    ) -> Result<(Vec<Bytes>, Option<Vec<AbortedTransaction>>), ErrorCode> {
-        let bytes_max = bytes_left.min(slot.row.partition_max_bytes.max(0) as usize);
-        if bytes_max == 0 && !first {
-            return Ok((Vec::new(), None));
-        }
-        let partition = slot.partition?;
-        let offset = slot.row.fetch_offset as u64;
-        let source = &self.door.source;
-        let batches = if let Some(batches) = source.read_tail(partition, offset, bytes_max) {
-            // The tail may have grown since the watermarks were taken, by what is not flushed or
-            // not decided yet.
-            cut(batches, up_to)
-        } else {
-            let source = source.clone();
-            let read = move || source.read(partition, offset, bytes_max, up_to);
-            match tokio::task::spawn_blocking(read).await {
-                Ok(read) => read.map_err(|error| read_error(&error))?,
-                Err(_) => return Err(ErrorCode::UnknownServerError),
-            }
-        };
-        let size_bytes: usize = batches.iter().map(Bytes::len).sum();
-        if !first && size_bytes > bytes_max {
-            return Ok((Vec::new(), None));
-        }
-        let aborted = self.aborted(partition, offset, &batches).await?;
-        Ok((batches, aborted))
-    }
-
-    /// What of these batches a reader of committed records has to leave out (KIP-98); `None` for
-    /// one who reads all.
-    async fn aborted(
-        &self,
-        partition: PartitionId,
-        from: u64,
-        batches: &[Bytes],
-    ) -> Result<Option<Vec<AbortedTransaction>>, ErrorCode> {
-        if !self.is_committed() {
-            return Ok(None);
-        }
-        let Some(to) = transactional_end(batches) else {
-            return Ok(Some(Vec::new()));
-        };
-        let source = self.door.source.clone();
-        let search = move || source.aborted(partition, from, to);
-        let aborted = match tokio::task::spawn_blocking(search).await {
-            Ok(aborted) => aborted.map_err(|error| read_error(&error))?,
-            Err(_) => return Err(ErrorCode::UnknownServerError),
-        };
-        let row = |range: AbortedRange| AbortedTransaction {
-            producer_id: range.producer_id,
-            first_offset: range.first_offset as i64,
-        };
-        Ok(Some(aborted.into_iter().map(row).collect()))
     }
 
     /// Whether only what is committed is read.
@@ -388,6 +374,19 @@ fn slots<'a>(
     slots
 }
 
+/// What is to be read of a partition, if there is something.
+fn want(slot: &Slot<'_>, look: &Look) -> Option<Want> {
+    let Look::Something(_, up_to) = *look else {
+        return None;
+    };
+    Some(Want {
+        partition: slot.partition.ok()?,
+        offset: slot.row.fetch_offset as u64,
+        up_to,
+        bytes_max: slot.row.partition_max_bytes.max(0) as usize,
+    })
+}
+
 /// The row of a partition without records.
 fn row(partition_index: i32, marks: &Watermarks) -> FetchPartitionResponse<'static> {
     FetchPartitionResponse {
@@ -406,43 +405,6 @@ fn failed(partition_index: i32, error: ErrorCode) -> FetchPartitionResponse<'sta
         high_watermark: -1,
         ..Default::default()
     }
-}
-
-/// Cuts off the batches that reach beyond `up_to`.
-fn cut(batches: Vec<Bytes>, up_to: u64) -> Vec<Bytes> {
-    let mut kept = Vec::with_capacity(batches.len());
-    for slice in batches {
-        let mut size = 0;
-        while let Ok(head) = BatchHead::read(&slice[size..]) {
-            if head.next_offset() > up_to {
-                break;
-            }
-            size += head.size_bytes();
-        }
-        let whole = size >= slice.len();
-        if size > 0 {
-            kept.push(slice.slice(..size.min(slice.len())));
-        }
-        if !whole {
-            break;
-        }
-    }
-    kept
-}
-
-/// The end of the last of these batches that is in a transaction.
-fn transactional_end(batches: &[Bytes]) -> Option<u64> {
-    let mut end = None;
-    for slice in batches {
-        let mut rest = &slice[..];
-        while let Ok(head) = BatchHead::read(rest) {
-            if head.is_transactional() {
-                end = Some(head.next_offset());
-            }
-            rest = rest.get(head.size_bytes()..).unwrap_or_default();
-        }
-    }
-    end
 }
 
 /// Gives back what was reserved and not needed.

@@ -6,7 +6,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use ::kafka::Uuid;
 use bytes::Bytes;
 use commitlog::{
-    AbortedRange, Ack, Entry, LogReader, Lsn, PartitionId, ProducerState, ReadError, StreamMeta,
+    AbortedRange, Ack, Entry, LogReader, Lsn, PartitionId, ProducerState, ReadError, StoredRange,
+    StreamMeta,
 };
 use tokio::sync::watch;
 
@@ -155,6 +156,20 @@ impl Source for LogSource {
         bytes_max: usize,
     ) -> Option<Vec<Bytes>> {
         self.log.read_tail(partition, offset, bytes_max)
+    }
+
+    fn is_in_memory(&self, partition: PartitionId, offset: u64) -> bool {
+        self.log.is_in_memory(partition, offset)
+    }
+
+    fn range(
+        &self,
+        partition: PartitionId,
+        offset: u64,
+        bytes_max: usize,
+        up_to: u64,
+    ) -> Result<Option<Option<StoredRange>>, ReadError> {
+        self.log.range(partition, offset, bytes_max, up_to)
     }
 
     fn read(

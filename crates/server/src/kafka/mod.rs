@@ -17,12 +17,14 @@ mod list_offsets;
 mod listener;
 mod log_source;
 mod metadata;
+mod outgoing;
 mod parking;
 mod produce;
 mod quota;
 mod roster;
 mod sasl;
 mod source;
+mod stored;
 mod topics;
 mod transactions;
 mod transport;
@@ -50,6 +52,7 @@ use log_source::LogSource;
 use parking::Parking;
 use quota::Quotas;
 use roster::Roster;
+use stored::StoredFile;
 
 /// The front door of this node, for all its Kafka listeners. To be called inside the runtime.
 ///
@@ -168,14 +171,17 @@ impl FrontDoor {
 /// A response, with the memory that it holds until it is written.
 struct Answer {
     frame: Frame,
-    _memory: Option<OwnedSemaphorePermit>,
+    /// What stands in the places that the frame leaves, in their order.
+    files: Vec<StoredFile>,
+    memory: Option<OwnedSemaphorePermit>,
 }
 
 impl From<Frame> for Answer {
     fn from(frame: Frame) -> Self {
         Self {
             frame,
-            _memory: None,
+            files: Vec::new(),
+            memory: None,
         }
     }
 }

@@ -8,7 +8,7 @@ use ::kafka::api::{
     Api, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest,
     SaslHandshakeResponse,
 };
-use ::kafka::{ErrorCode, Frame, encode_response};
+use ::kafka::{ErrorCode, Frame, Piece, encode_response};
 use bytes::Bytes;
 use tokio::time::Instant;
 
@@ -231,8 +231,9 @@ impl Sasl {
         let size = u32::try_from(answer.len()).expect("a SCRAM message is a few hundred bytes");
         let size = Bytes::copy_from_slice(&size.to_be_bytes());
         let slices = [size, Bytes::from(answer)].into_iter();
+        let pieces = slices.filter(|slice| !slice.is_empty());
         Some(Frame {
-            slices: slices.filter(|slice| !slice.is_empty()).collect(),
+            pieces: pieces.map(Piece::Bytes).collect(),
         })
     }
 

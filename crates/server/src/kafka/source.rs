@@ -6,7 +6,8 @@ use std::sync::Arc;
 use ::kafka::Uuid;
 use bytes::Bytes;
 use commitlog::{
-    AbortedRange, Ack, Entry, Lsn, PartitionId, ProducerState, ReadError, StreamSettings,
+    AbortedRange, Ack, Entry, Lsn, PartitionId, ProducerState, ReadError, StoredRange,
+    StreamSettings,
 };
 use tokio::sync::watch;
 
@@ -79,6 +80,19 @@ pub trait Source: Send + Sync + 'static {
         offset: u64,
         bytes_max: usize,
     ) -> Option<Vec<Bytes>>;
+
+    /// Whether a read from `offset` on needs no file.
+    fn is_in_memory(&self, partition: PartitionId, offset: u64) -> bool;
+
+    /// Where the batches lie that [`Source::read`] would return; the outer `None`: in no file.
+    /// Blocks.
+    fn range(
+        &self,
+        partition: PartitionId,
+        offset: u64,
+        bytes_max: usize,
+        up_to: u64,
+    ) -> Result<Option<Option<StoredRange>>, ReadError>;
 
     /// As [`Source::read_tail`], from files where it must be, and no batch that reaches beyond
     /// `up_to`. Blocks.

@@ -12,6 +12,7 @@ mod grouping;
 mod inspecting;
 mod producing;
 mod real_log;
+mod sending;
 mod transacting;
 
 use std::net::SocketAddr;

@@ -3,13 +3,15 @@
 use std::io;
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::stored::StoredFile;
 use crate::tls::TlsStream;
 
 /// What is decrypted at once, in bytes: one record of TLS holds at most as much.
@@ -57,15 +59,22 @@ impl Transport {
         }
     }
 
-    /// Writes of `slices` what the network takes now.
+    /// Writes of `slices` what the network takes now. With `more` the last packet waits for what is
+    /// written next.
     pub fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
+        more: bool,
     ) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(stream) => loop {
-                match stream.try_write_vectored(slices) {
+                let written = if more {
+                    stream.try_io(Interest::WRITABLE, || send_more(stream, slices))
+                } else {
+                    stream.try_write_vectored(slices)
+                };
+                match written {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         ready!(stream.poll_write_ready(cx))?;
                     }
@@ -76,6 +85,26 @@ impl Transport {
         }
     }
 
+    /// Sends of the file what the network takes now, at most `bytes_max`; 0: the file is too short.
+    pub fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        file: &StoredFile,
+        bytes_max: usize,
+    ) -> Poll<io::Result<usize>> {
+        let Self::Plain(stream) = self else {
+            unreachable!("what is encrypted is not sent from files");
+        };
+        loop {
+            ready!(stream.poll_write_ready(cx))?;
+            let send = || file.send(stream.as_fd(), bytes_max);
+            match stream.try_io(Interest::WRITABLE, send) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                sent => return Poll::Ready(sent),
+            }
+        }
+    }
+
     /// Hands on what was written and is still held back.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
@@ -83,4 +112,18 @@ impl Transport {
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
+}
+
+/// Writes what the socket takes, and tells it that more will come.
+fn send_more(stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    // SAFETY: all zeros are a message without address, slices and control data.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    // `IoSlice` is guaranteed to be laid out as an `iovec`; the call only reads through it.
+    message.msg_iov = slices.as_ptr().cast_mut().cast();
+    message.msg_iovlen = slices.len();
+    let flags = libc::MSG_MORE | libc::MSG_NOSIGNAL;
+    // SAFETY: the message points at slices that are borrowed for longer than the call, and the
+    // descriptor is open while `stream` lives.
+    let sent = unsafe { libc::sendmsg(stream.as_raw_fd(), &raw const message, flags) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }

@@ -1,6 +1,7 @@
 //! The data directory as the log's `Disk`: positional reads and gathered writes on ordinary files,
 //! and the lock that keeps a second process out. It must not know what the bytes mean.
 
+use std::any::Any;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::fd::AsRawFd as _;
@@ -20,6 +21,9 @@ const GATHER_MAX: usize = 1024;
 
 /// Ends the names of the files that grow by appending and are synced only by checkpoints.
 const SEGMENT_SUFFIX: &str = ".log";
+
+/// Ends the names of the journal's files, which flushes sync.
+const JOURNAL_SUFFIX: &str = ".part";
 
 /// Name of the lock file in the data directory.
 const LOCK_FILE: &str = "lock";
@@ -74,9 +78,11 @@ impl Disk for FileDisk {
         let segment = path.ends_with(SEGMENT_SUFFIX) && how != Open::Read;
         let writeback = self.writeback.as_ref().filter(|_| segment);
         let writeback = writeback.map(|writeback| (writeback.enter(), Arc::clone(writeback)));
+        let journal = path.ends_with(JOURNAL_SUFFIX);
         Ok(Box::new(PlainFile {
             file: Arc::new(file),
             writeback,
+            gives_way: self.writeback.clone().filter(|_| journal),
         }))
     }
 
@@ -135,6 +141,8 @@ struct PlainFile {
     file: Arc<File>,
     /// Where writes are reported, and under which number.
     writeback: Option<(u64, Arc<Writeback>)>,
+    /// Who is told of syncs, of a file whose syncs are waited for.
+    gives_way: Option<Arc<Writeback>>,
 }
 
 impl DiskFile for PlainFile {
@@ -172,7 +180,14 @@ impl DiskFile for PlainFile {
         super::writeback::send_on(&self.file, from, to);
     }
 
+    fn handle(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        Some(self.file.clone())
+    }
+
     fn sync_data(&self) -> io::Result<()> {
+        if let Some(writeback) = &self.gives_way {
+            writeback.flushing();
+        }
         self.file.sync_data()
     }
 

@@ -14,6 +14,12 @@ use std::time::{Duration, Instant};
 /// Bytes sent on at one time: what a flush of the journal may have to wait for.
 const PIECE_BYTES: u64 = 256 * 1024;
 
+/// The same while hardly anybody waits for flushes: a large piece costs half of what small ones do.
+const CALM_PIECE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Flushes between two gatherings that are still calm: one a second comes whatever happens.
+const CALM_FLUSHES: u64 = 1;
+
 /// Written bytes gather for so long before they are sent on.
 const GATHER: Duration = Duration::from_millis(100);
 
@@ -24,6 +30,8 @@ const PAGE_BYTES: u64 = 4096;
 pub struct Writeback {
     ranges: Mutex<BTreeMap<u64, Range>>,
     next_id: AtomicU64,
+    /// Flushes since the last gathering.
+    flushes: AtomicU64,
     asleep: AtomicBool,
     thread: Mutex<Option<Thread>>,
 }
@@ -41,6 +49,7 @@ impl Writeback {
         let writeback = Arc::new(Self {
             ranges: Mutex::default(),
             next_id: AtomicU64::new(0),
+            flushes: AtomicU64::new(0),
             asleep: AtomicBool::new(false),
             thread: Mutex::default(),
         });
@@ -77,6 +86,20 @@ impl Writeback {
         }
     }
 
+    /// The journal is being flushed.
+    pub fn flushing(&self) {
+        self.flushes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How much is sent on at one time now, in bytes.
+    fn piece_bytes(&self) -> u64 {
+        if self.flushes.load(Ordering::Relaxed) <= CALM_FLUSHES {
+            CALM_PIECE_BYTES
+        } else {
+            PIECE_BYTES
+        }
+    }
+
     fn unpark(&self) {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(thread) = &*thread {
@@ -86,12 +109,13 @@ impl Writeback {
 
     /// The next piece to send on, if there is one.
     fn take(&self) -> Option<(Weak<File>, u64, u64)> {
+        let piece_bytes = self.piece_bytes();
         let mut ranges = self.ranges.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(mut entry) = ranges.first_entry() {
             let range = entry.get_mut();
             let from = range.from / PAGE_BYTES * PAGE_BYTES;
             let end = range.to / PAGE_BYTES * PAGE_BYTES;
-            let to = end.min(from + PIECE_BYTES);
+            let to = end.min(from + piece_bytes);
             if to <= from {
                 entry.remove();
                 continue;
@@ -111,6 +135,9 @@ impl Drop for Writeback {
 
 fn run(writeback: &Weak<Writeback>) {
     loop {
+        if let Some(writeback) = writeback.upgrade() {
+            writeback.flushes.store(0, Ordering::Relaxed);
+        }
         std::thread::sleep(GATHER);
         loop {
             let Some(writeback) = writeback.upgrade() else {
@@ -166,11 +193,15 @@ mod tests {
         let writeback = Writeback {
             ranges: Mutex::default(),
             next_id: AtomicU64::new(0),
+            flushes: AtomicU64::new(0),
             asleep: AtomicBool::new(false),
             thread: Mutex::default(),
         };
         let file = Arc::new(tempfile::tempfile().unwrap());
         let id = writeback.enter();
+        for _ in 0..=CALM_FLUSHES {
+            writeback.flushing();
+        }
         writeback.written(id, &file, 100, 5_000);
         writeback.written(id, &file, 5_000, PIECE_BYTES + 9_000);
         let pieces: Vec<_> = std::iter::from_fn(|| writeback.take())
@@ -185,5 +216,24 @@ mod tests {
             writeback.take().map(|(_, from, to)| (from, to)),
             Some((PIECE_BYTES + 8_192, PIECE_BYTES + 12_288))
         );
+    }
+    #[test]
+    fn pieces_are_large_while_hardly_anybody_waits_for_flushes() {
+        let writeback = Writeback {
+            ranges: Mutex::default(),
+            next_id: AtomicU64::new(0),
+            flushes: AtomicU64::new(CALM_FLUSHES),
+            asleep: AtomicBool::new(false),
+            thread: Mutex::default(),
+        };
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        let end = CALM_PIECE_BYTES + 10 * PIECE_BYTES;
+        writeback.written(writeback.enter(), &file, 0, end);
+        let next = || writeback.take().map(|(_, from, to)| (from, to));
+        assert_eq!(next(), Some((0, CALM_PIECE_BYTES)));
+        // Somebody does: what is left goes in small ones.
+        writeback.flushing();
+        let second = CALM_PIECE_BYTES + PIECE_BYTES;
+        assert_eq!(next(), Some((CALM_PIECE_BYTES, second)));
     }
 }

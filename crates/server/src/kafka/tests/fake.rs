@@ -9,7 +9,7 @@ use bytes::Bytes;
 use commitlog::batch::{BatchView, set_base_offset, set_leader_epoch};
 use commitlog::{
     AbortedRange, Ack, BatchBuilder, Entry, Lsn, Op, PartitionId, ProducerState, ReadError,
-    Refusal, StreamSettings,
+    Refusal, StoredRange, StreamSettings,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -392,6 +392,20 @@ impl Source for FakeLog {
             partition.append(batch);
         }
         (!on_file).then(|| partition.read(offset, bytes_max, u64::MAX))
+    }
+
+    fn is_in_memory(&self, _: PartitionId, _: u64) -> bool {
+        !self.inside.lock().unwrap().on_file
+    }
+
+    fn range(
+        &self,
+        _: PartitionId,
+        _: u64,
+        _: usize,
+        _: u64,
+    ) -> Result<Option<Option<StoredRange>>, ReadError> {
+        Ok(None)
     }
 
     fn read(

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use commitlog::{
-    Ack, Append, BatchBuilder, Entry, Log, LogConfig, MemoryDisk, PartitionId, StreamSettings,
+    Ack, Append, BatchBuilder, Disk, Entry, Log, LogConfig, MemoryDisk, PartitionId, StreamSettings,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -80,15 +80,30 @@ const NOW_MS: u64 = 1_000_000;
 
 impl Node {
     pub(super) fn new(disk: MemoryDisk) -> Self {
+        // So little that older batches are read from their segments.
+        Self::on(Arc::new(disk.clone()), disk, 4096, 4 << 20)
+    }
+
+    /// In files of this folder, and nothing in memory.
+    pub(super) fn on_files(folder: &std::path::Path) -> Self {
+        let disk = crate::node::FileDisk::new(folder);
+        Self::on(Arc::new(disk), MemoryDisk::new(), 1, 64 << 20)
+    }
+
+    fn on(
+        files: Arc<dyn Disk>,
+        disk: MemoryDisk,
+        tail_bytes_max: u64,
+        journal_bytes_max: u64,
+    ) -> Self {
         let config = LogConfig {
             journal_part_bytes: 1 << 20,
-            journal_bytes_max: 4 << 20,
-            // So little that older batches are read from their segments.
-            tail_bytes_max: 4096,
+            journal_bytes_max,
+            tail_bytes_max,
             reserve_bytes: 0,
             ..LogConfig::default()
         };
-        let log = Log::open(Arc::new(disk.clone()), config, 0).unwrap();
+        let log = Log::open(files, config, 0).unwrap();
         Self {
             log: Arc::new(Mutex::new(log)),
             disk,
@@ -98,22 +113,43 @@ impl Node {
     }
 
     pub(super) fn create(&mut self, name: &str, ack: Ack) {
+        self.create_with(name, ack, |_| {});
+    }
+
+    pub(super) fn create_with(
+        &mut self,
+        name: &str,
+        ack: Ack,
+        change: impl FnOnce(&mut StreamSettings),
+    ) {
         let mut settings = StreamSettings::new(name);
         settings.partitions = 2;
         settings.ack = ack;
         settings.topic_id = fake::topic_id(name);
         settings.internal = name.starts_with("__");
+        change(&mut settings);
         let mut log = self.log.lock().unwrap();
         log.create_stream(settings, 0).unwrap();
     }
 
     /// Appends a batch of 10 records to the first partition; returns how it lies there.
-    fn append(&mut self, name: &str, time: i64) -> Vec<u8> {
+    pub(super) fn append(&mut self, name: &str, time: i64) -> Vec<u8> {
+        self.append_to(name, 0, time, 100)
+    }
+
+    /// As [`Node::append`], to this partition, with values of so many bytes.
+    pub(super) fn append_to(
+        &mut self,
+        name: &str,
+        index: usize,
+        time: i64,
+        value_bytes: usize,
+    ) -> Vec<u8> {
         let mut log = self.log.lock().unwrap();
-        let partition = log.reader().stream(name).unwrap().partitions[0];
+        let partition = log.reader().stream(name).unwrap().partitions[index];
         let mut builder = BatchBuilder::new();
         for _ in 0..10 {
-            builder.push(time, Some(b"key"), Some(&[b'x'; 100]), &[]);
+            builder.push(time, Some(b"key"), Some(&vec![b'x'; value_bytes]), &[]);
         }
         let append = Append {
             partition,

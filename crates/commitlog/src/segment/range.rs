@@ -1,0 +1,109 @@
+//! Where whole batches lie in a segment's file, for who sends them on without reading them. Only
+//! headers are looked at here: whoever gets the bytes checks them.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::error::ReadError;
+use crate::index::OffsetIndex;
+use crate::limits::BATCH_BYTES_MAX;
+
+use super::{Found, Segment, Walk};
+
+/// Bytes read at once where the end of a range is searched from an index entry on.
+const WALK_WINDOW_BYTES: usize = 4 << 10;
+
+/// Whole batches as they lie in a file. What is written there never changes; it stays as long as
+/// this is held, also when retention or compaction has removed the file's name.
+#[derive(Clone)]
+pub struct StoredRange {
+    /// The file: see [`DiskFile::handle`](crate::DiskFile::handle).
+    pub file: Arc<dyn Any + Send + Sync>,
+    /// Byte of the file at which the first batch begins.
+    pub position: u64,
+    /// Bytes of the batches together.
+    pub size_bytes: usize,
+    /// All their records lie before this offset.
+    pub next_offset: u64,
+}
+
+impl fmt::Debug for StoredRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredRange")
+            .field("position", &self.position)
+            .field("size_bytes", &self.size_bytes)
+            .field("next_offset", &self.next_offset)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Segment {
+    /// Where the batches lie that [`read`](Self::read) would return; checksums are not verified.
+    /// None: the file's bytes can only be read.
+    pub fn range(
+        &self,
+        offset: u64,
+        max_bytes: usize,
+        up_to: u64,
+    ) -> Result<Option<Found<StoredRange>>, ReadError> {
+        let Some(file) = self.files()?.log.handle() else {
+            return Ok(None);
+        };
+        let size = self.size_bytes();
+        let Some((position, first)) = self.locate(offset, size)? else {
+            return Ok(Some(Found::Behind));
+        };
+        if first.last_offset() >= up_to {
+            return Ok(Some(Found::Bounded));
+        }
+        let wanted = max_bytes.clamp(first.size_bytes(), BATCH_BYTES_MAX) as u64;
+        let limit = size.min(position + wanted);
+        let mut end = position + first.size_bytes() as u64;
+        let mut next_offset = first.next_offset();
+        if let Some(near) = self.near(limit, up_to)?.filter(|&near| near > end) {
+            // What lies before it is below both bounds; its first step says where it is.
+            end = near;
+        }
+        let mut walk = Walk::new(self, end, size, WALK_WINDOW_BYTES)?;
+        while end < limit {
+            let head = match walk.step() {
+                Ok(Some((_, head))) => head,
+                // Who begins at damage meets it.
+                Ok(None) | Err(ReadError::Corrupt { .. }) => break,
+                Err(error) => return Err(error),
+            };
+            let fits = end + head.size_bytes() as u64 <= limit;
+            if !fits || head.last_offset() >= up_to {
+                // All before it.
+                next_offset = next_offset.max(head.base_offset());
+                break;
+            }
+            end += head.size_bytes() as u64;
+            next_offset = head.next_offset();
+        }
+        Ok(Some(Found::Batches(StoredRange {
+            file,
+            position,
+            size_bytes: (end - position) as usize,
+            next_offset,
+        })))
+    }
+
+    /// The last batch that the index knows to begin before byte `limit` and to end before offset
+    /// `up_to`: where it begins.
+    fn near(&self, limit: u64, up_to: u64) -> Result<Option<u64>, ReadError> {
+        let files = self.files()?;
+        let index = OffsetIndex {
+            file: &*files.index,
+            entries: self.offset_entries.load(Ordering::Acquire),
+            base: self.base,
+        };
+        let Ok(Some(entry)) = index.find_before(limit, up_to) else {
+            return Ok(None);
+        };
+        let sound = self.is_batch_at(&*files.log, entry.position, entry.offset)?;
+        Ok(sound.then_some(entry.position))
+    }
+}

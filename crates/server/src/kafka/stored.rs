@@ -1,0 +1,183 @@
+//! Batches that are sent to a client from the file in which they lie: the kernel moves the bytes, no
+//! memory of ours holds them. It knows no requests, and not how the log found them.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::sync::Arc;
+
+use commitlog::StoredRange;
+
+/// Bytes that the kernel is told at once to read ahead: it takes no more of one request.
+const READ_AHEAD_BYTES: u64 = 128 * 1024;
+
+/// What is still to be sent of such batches. It keeps the file, whatever becomes of its name.
+#[derive(Debug)]
+pub(super) struct StoredFile {
+    file: Arc<File>,
+    position: u64,
+    size_bytes: usize,
+    next_offset: u64,
+}
+
+impl StoredFile {
+    /// Those of the range; `None` where they lie in no file of the operating system.
+    pub fn new(range: StoredRange) -> Option<Self> {
+        Some(Self {
+            file: range.file.downcast().ok()?,
+            position: range.position,
+            size_bytes: range.size_bytes,
+            next_offset: range.next_offset,
+        })
+    }
+
+    /// Bytes that are left.
+    pub fn size_bytes(&self) -> usize {
+        self.size_bytes
+    }
+
+    /// All records lie before this offset.
+    pub fn next_offset(&self) -> u64 {
+        self.next_offset
+    }
+
+    /// Has all of it in the page cache, and what follows on its way there, so that sending waits for
+    /// no disk. Blocks. What cannot be read is found when it is sent.
+    pub fn make_ready(&self) {
+        let end = self.position + self.size_bytes as u64;
+        if !self.is_ready(self.position, end) {
+            self.read_ahead(self.position, end);
+            for at in ends(self.position, end) {
+                let mut byte = [0];
+                let _ = std::os::unix::fs::FileExt::read_at(&*self.file, &mut byte, at);
+            }
+        }
+        let behind = end + self.size_bytes as u64;
+        if !self.is_ready(end, behind) {
+            self.read_ahead(end, behind);
+        }
+    }
+
+    /// Sends at most `bytes_max` of what is left to a socket that does not block; 0: the file is
+    /// shorter than the log says.
+    pub fn send(&self, socket: BorrowedFd<'_>, bytes_max: usize) -> io::Result<usize> {
+        let mut offset = libc::off_t::try_from(self.position)
+            .map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+        let count = self.size_bytes.min(bytes_max);
+        loop {
+            // SAFETY: both descriptors are open for as long as they are borrowed here, and the
+            // offset is a variable of this function.
+            let sent = unsafe {
+                libc::sendfile(
+                    socket.as_raw_fd(),
+                    self.file.as_raw_fd(),
+                    &raw mut offset,
+                    count,
+                )
+            };
+            if let Ok(sent) = usize::try_from(sent) {
+                return Ok(sent);
+            }
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
+    }
+
+    /// So many bytes were sent.
+    pub fn sent(&mut self, size: usize) {
+        self.position += size as u64;
+        self.size_bytes -= size;
+    }
+
+    /// Whether these bytes are in the page cache, as far as samples tell.
+    fn is_ready(&self, from: u64, end: u64) -> bool {
+        ends(from, end).all(|at| {
+            let mut byte = [0u8];
+            let slice = libc::iovec {
+                iov_base: byte.as_mut_ptr().cast(),
+                iov_len: 1,
+            };
+            let Ok(at) = libc::off_t::try_from(at) else {
+                return true;
+            };
+            // SAFETY: the one slice points at a byte that outlives the call, and the descriptor is
+            // open while the file lives.
+            let read = unsafe {
+                libc::preadv2(
+                    self.file.as_raw_fd(),
+                    &raw const slice,
+                    1,
+                    at,
+                    libc::RWF_NOWAIT,
+                )
+            };
+            // Behind the end of the file there is nothing to be read.
+            read >= 0
+        })
+    }
+
+    fn read_ahead(&self, from: u64, end: u64) {
+        let mut at = from;
+        while at < end {
+            let size = READ_AHEAD_BYTES.min(end - at);
+            // SAFETY: the call takes no pointers, and the descriptor is open while the file lives.
+            let _ = unsafe {
+                libc::posix_fadvise(
+                    self.file.as_raw_fd(),
+                    at as libc::off_t,
+                    size as libc::off_t,
+                    libc::POSIX_FADV_WILLNEED,
+                )
+            };
+            at += size;
+        }
+    }
+}
+
+/// The last byte of each piece that is read ahead at once.
+fn ends(from: u64, end: u64) -> impl Iterator<Item = u64> {
+    let pieces = (end - from).div_ceil(READ_AHEAD_BYTES);
+    (1..=pieces).map(move |piece| end.min(from + piece * READ_AHEAD_BYTES) - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn samples_are_the_ends_of_pieces() {
+        let piece = READ_AHEAD_BYTES;
+        let found: Vec<u64> = ends(10, 10 + 2 * piece + 1).collect();
+        assert_eq!(found, [9 + piece, 9 + 2 * piece, 10 + 2 * piece]);
+        assert_eq!(ends(5, 5).count(), 0);
+    }
+
+    #[test]
+    fn what_was_made_ready_is_ready_and_a_short_file_ends_the_sending() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&vec![7; 300_000]).unwrap();
+        let (socket, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let mut stored = StoredFile {
+            file: Arc::new(file),
+            position: 299_000,
+            size_bytes: 2_000,
+            next_offset: 0,
+        };
+        stored.make_ready();
+        assert!(stored.is_ready(0, 300_000));
+        let socket = std::os::fd::AsFd::as_fd(&socket);
+        assert_eq!(stored.send(socket, 10).unwrap(), 10);
+        stored.sent(10);
+        assert_eq!(stored.send(socket, usize::MAX).unwrap(), 990);
+        stored.sent(990);
+        assert_eq!(
+            (stored.send(socket, 10).unwrap(), stored.size_bytes()),
+            (0, 1_000)
+        );
+    }
+}
