@@ -1,8 +1,10 @@
 """TLS, mutual TLS, WebSocket, PROXY headers and rates: the real program, spoken to by mosquitto,
 Paho and MQTT.js, and by peers that mean no good."""
 
+import json
 import os
 import re
+import resource
 import signal
 import socket
 import ssl
@@ -18,6 +20,8 @@ import pytest
 from sluice import Sluice
 
 LISTENERS = """
+[authorization]
+no_match = "allow"
 [[listener]]
 kind = "mqtt"
 name = "plain"
@@ -509,3 +513,185 @@ def test_a_page_of_elsewhere_is_kept_out_of_the_default_listener(tmp_path):
     finally:
         node.kill()
 
+
+
+OTHERS = """
+[[listener]]
+kind = "mqtt"
+name = "plain"
+bind = "127.0.0.1:0"
+connections_max = 20
+[[listener]]
+kind = "mqtts"
+name = "secure"
+bind = "127.0.0.1:0"
+certificate = "node.pem"
+key = "node.key"
+[[listener]]
+kind = "kafka"
+name = "kafka-proxied"
+bind = "127.0.0.1:0"
+proxy_protocol = true
+[[listener]]
+kind = "kafka"
+name = "kafka-small"
+bind = "127.0.0.1:0"
+connections_max = 2
+bytes_in_per_s = "4KB"
+[[listener]]
+kind = "http"
+name = "http-proxied"
+bind = "127.0.0.1:0"
+proxy_protocol = true
+[[listener]]
+kind = "http"
+name = "http-small"
+bind = "127.0.0.1:0"
+connections_max = 4
+"""
+
+
+class Others(Doors):
+    """A node whose listeners for Kafka and HTTP have bounds too."""
+
+    BY_FLAG = ()
+
+    def start(self):
+        Sluice.start(self)
+        found = [re.match(r"\s*(MQTTS?|Kafkas?|HTTPS?)\s+\S*:(\d+)", line) for line in self.lines]
+        ports = [int(match.group(2)) for match in found if match]
+        self.ports = dict(zip(re.findall(r'name = "(.*)"', self.config), ports, strict=True))
+        self.http = self.ports["http-small"]
+        return self
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("others")
+    make_certificates(folder)
+    others = Others(folder, OTHERS).start()
+    yield others
+    others.kill()
+
+
+# ApiVersions version 0, correlation id 7, without a client id; and with one that is `size` bytes.
+def api_versions(size=0):
+    client_id = struct.pack(">h", -1) if not size else struct.pack(">h", size) + b"x" * size
+    body = struct.pack(">hhi", 18, 0, 7) + client_id
+    return struct.pack(">i", len(body)) + body
+
+
+def answered(stream):
+    size = int.from_bytes(stream.recv(4, socket.MSG_WAITALL), "big")
+    body = stream.recv(size, socket.MSG_WAITALL)
+    assert len(body) == size and body[:4] == struct.pack(">i", 7)
+
+
+def test_kafka_and_http_stand_behind_proxies_too(others):
+    v1 = b"PROXY TCP4 203.0.113.9 10.0.0.1 4321 9092\r\n"
+    with others.connect("kafka-proxied", v1 + api_versions()) as stream:
+        answered(stream)
+        url = f"http://127.0.0.1:{others.http}/api/v1/kafka/connections"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            assert b"203.0.113.9:4321" in answer.read()
+    with others.connect("kafka-proxied", v2("203.0.113.9") + api_versions()) as stream:
+        answered(stream)
+    asked = b"GET /api/v1/listeners HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    with others.connect("http-proxied", v1 + asked) as stream:
+        assert read_all(stream).startswith(b"HTTP/1.1 401"), "it is not on this machine alone"
+    with others.connect("http-small", asked) as stream:
+        assert read_all(stream).startswith(b"HTTP/1.1 200")
+    for listener, first in (("kafka-proxied", api_versions()), ("http-proxied", asked)):
+        with others.connect(listener, first) as stream:
+            assert read_all(stream) == b""
+        assert others.metric("sluice_listener_bad_proxy_headers_total", listener) == 1
+
+
+def test_listeners_for_kafka_take_as_many_and_as_much_as_they_may(others):
+    first, second = (others.connect("kafka-small", api_versions()) for _ in range(2))
+    answered(first)
+    answered(second)
+    with others.connect("kafka-small", api_versions()) as third:
+        assert read_all(third) == b""
+    url = f"http://127.0.0.1:{others.http}/api/v1/listeners"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        counted = {row["name"]: row["connections"] for row in json.load(answer)["items"]}
+    assert counted["kafka-small"] == 2 and counted["http-small"] == 1 and counted["plain"] == 0
+    assert others.metric("sluice_listener_full_total", "kafka-small") == 1
+    # 4 KiB at once, 12 more at 4 a second.
+    begun = time.monotonic()
+    for _ in range(16):
+        first.sendall(api_versions(1_000))
+    for _ in range(16):
+        answered(first)
+    assert 2 < time.monotonic() - begun < 9
+    assert others.metric("sluice_listener_rate_waits_total", "kafka-small") > 0
+    first.close()
+    second.close()
+
+
+def test_who_says_nothing_keeps_nobody_out(others):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 20_000), hard))
+    silent = []
+    try:
+        for _ in range(4_200):
+            silent.append(others.connect("plain", b""))
+        begun = time.monotonic()
+        # More than the listener may have, and more than may wait; none of them counts.
+        for number in range(10):
+            stream = socket.socket()
+            stream.bind(("127.0.0.2", 0))
+            stream.settimeout(15)
+            stream.connect(("127.0.0.1", others.ports["plain"]))
+            stream.sendall(CONNECT.replace(b"ab", b"q" + bytes([48 + number])))
+            assert stream.recv(4) == CONNACK
+            silent.append(stream)
+        assert time.monotonic() - begun < 4, "a second of grace, and not the ten of a CONNECT"
+        assert others.metric("sluice_listener_crowded_out_total", "plain") >= 104
+    finally:
+        for stream in silent:
+            stream.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_connects_that_never_end_share_a_bounded_memory(others):
+    # A CONNECT that announces 512 KiB and sends 500 of them.
+    begin = b"\x10\xf0\xff\x1f\0\x04MQTT\x05\x02\0\x3c\0\0\x01c"
+    streams = []
+    before = resident(others)
+    closed = 0
+    try:
+        for _ in range(250):
+            stream = others.connect("plain", begin)
+            streams.append(stream)
+            try:
+                stream.sendall(b"x" * 500_000)
+            except OSError:
+                closed += 1
+        assert resident(others) - before < 160 << 20, (before, resident(others))
+        with others.connect("plain") as stream:
+            assert stream.recv(4) == CONNACK
+    finally:
+        for stream in streams:
+            stream.close()
+    assert others.metric("sluice_listener_crowded_out_total", "plain") > 0
+
+
+def resident(node):
+    with open(f"/proc/{node.process.pid}/status", encoding="utf-8") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS:")) * 1024
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_device_that_comes_back_resumes_its_session(others, version):
+    context = ssl.create_default_context(cafile=f"{others.folder}/ca.pem")
+    context.minimum_version = context.maximum_version = version
+    session = None
+    for again in (False, True):
+        plain = socket.create_connection(("127.0.0.1", others.ports["secure"]), timeout=15)
+        with context.wrap_socket(plain, server_hostname="localhost", session=session) as stream:
+            stream.sendall(CONNECT)
+            assert stream.recv(4) == CONNACK
+            assert stream.session_reused == again
+            session = stream.session

@@ -25,7 +25,7 @@ cargo xtask VERB
 
   test              install what the tests need, run every test, end with a table
   ci                format check, clippy with warnings denied, test
-  soak NAME         a long check: kill | kafka-kill | downlink | mirror | sim | recovery
+  soak NAME         a long check: kill | kafka-kill | downlink | mirror | sim | recovery | crowd
   fuzz [TARGET]     fuzz every decoder, recovery and shard operations (--seconds N each)
   bench [SCENARIO]  measure against mosquitto in the same run: a b c0 c1 c2 d0 d1 e f g, or all
                     (--rounds N, --seconds N, --no-build, --alone: without mosquitto)
@@ -92,7 +92,8 @@ fn asks_for_help(arguments: &[String]) -> bool {
 /// programs and verbs that they go to.
 fn unknown_option(arguments: &[String]) -> Option<&str> {
     let known: &[&str] = match arguments.first().map(String::as_str) {
-        Some("test" | "ci" | "soak") => &[],
+        Some("test" | "ci") => &[],
+        Some("soak") => &["--clients", "--abusive", "--seconds", "--rate"],
         Some("bench") if arguments.get(1).is_some_and(|word| word == "kafka") => {
             &["--records", "--rounds", "--seconds", "--no-build"]
         }

@@ -17,8 +17,9 @@ pub fn soak(arguments: &[String]) -> anyhow::Result<()> {
         Some("mirror") => mirror(),
         Some("sim") => simulate(),
         Some("recovery") => recovery(),
+        Some("crowd") => crowd(&arguments[1..]),
         _ => bail!(
-            "cargo xtask soak NAME, where NAME is kill, kafka-kill, downlink, mirror, sim or recovery"
+            "cargo xtask soak NAME, where NAME is kill, kafka-kill, downlink, mirror, sim, recovery or crowd"
         ),
     }
 }
@@ -78,6 +79,21 @@ fn recovery() -> anyhow::Result<()> {
     ))?;
     let mut script = command(python(), &[]);
     script.arg(root().join("tests/soak/recovery.py"));
+    script.env("SLUICE_BIN", target().join("release/sluice"));
+    run(script)
+}
+
+/// 15,000 well-behaved MQTT connections and 1,000 that are not: what the former see of the latter.
+/// Takes `--clients`, `--abusive`, `--seconds` and `--rate`.
+fn crowd(arguments: &[String]) -> anyhow::Result<()> {
+    prepare()?;
+    run(command(
+        "cargo",
+        &["build", "--release", "--package", "server"],
+    ))?;
+    let mut script = command(python(), &[]);
+    script.arg(root().join("tests/soak/crowd.py"));
+    script.args(arguments);
     script.env("SLUICE_BIN", target().join("release/sluice"));
     run(script)
 }

@@ -1,6 +1,6 @@
 //! Everything that can happen to a shard. The shard changes in no other way.
 
-use crate::access::{Access, Permit};
+use crate::access::{Access, Judging, Permit};
 use crate::downlink::Parcel;
 use crate::message::{Commit, MessageRef, Messages, OwnedMessage, Position};
 use crate::retained::RetainedPage;
@@ -140,6 +140,8 @@ pub enum Input<'a> {
         /// Whose.
         conn: ConnId,
     },
+    /// Other rules hold from now on, for those who are in too.
+    Judging(Arc<Judging>),
     /// What comes of an AUTH ([`crate::outbox::Reauthentication`]).
     Reauthenticated {
         /// Whose.

@@ -58,6 +58,12 @@ pub const BATCH_CUT_BYTES: usize = 4 * 1024 * 1024;
 /// not fit is counted and lost.
 pub const LOST_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Filters of one SUBSCRIBE that are looked at; those behind are refused with 0x97.
+pub const SUBSCRIBE_FILTERS_MAX: usize = 10_000;
+
+/// Topics and filters of one packet that the host is asked about; what is beyond is denied.
+pub const QUESTIONS_MAX: usize = 1_000;
+
 /// Decisions about what a client may do that its connection remembers; one more forgets the one that
 /// was not used for longest, and is made anew when it is wanted.
 pub const PERMITS_MAX: usize = 32;

@@ -94,6 +94,8 @@ pub struct Places {
 #[derive(Debug)]
 pub struct Shard {
     settings: Arc<BrokerSettings>,
+    /// The rules in force, where they have changed since the start.
+    judging: Option<Arc<crate::access::Judging>>,
     worker: u16,
     workers: u16,
     hooks: Arc<HookTable>,
@@ -166,6 +168,7 @@ impl Shard {
             recent: Recent::new(settings.recent_bytes_max),
             ahead: Ahead::new(settings.recent_bytes_max),
             settings,
+            judging: None,
             worker,
             workers,
             hooks,
@@ -226,6 +229,7 @@ impl Shard {
             Input::Packet { conn, packet } => self.packet(conn, packet, now, out),
             Input::Permitted { conn, permits } => self.permitted(conn, permits, now),
             Input::PermitsSettled { conn } => self.permits_settled(conn),
+            Input::Judging(judging) => self.judge_anew(judging, now, out),
             Input::Reauthenticated { conn, judged } => {
                 self.reauthenticated(conn, judged, now, out);
             }

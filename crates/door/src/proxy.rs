@@ -10,6 +10,9 @@ const V1: &[u8] = b"PROXY ";
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const V2_HEAD: usize = 16;
 
+/// The shortest header of either version, `PROXY UNKNOWN` and its line end.
+const SHORTEST: usize = 15;
+
 /// What a header says of where the connection comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
@@ -66,6 +69,22 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Source, usize)>, ProxyError> {
         return v2(bytes);
     }
     Err(ProxyError::NoHeader)
+}
+
+/// How many bytes behind `bytes`, of which [`parse`] wants more, belong to the header whatever they are;
+/// at least one. For readers that must not take what follows it.
+pub fn missing(bytes: &[u8]) -> usize {
+    if bytes.len() < SHORTEST {
+        return SHORTEST - bytes.len();
+    }
+    match bytes.get(..V2_HEAD) {
+        Some(head) if head.starts_with(V2) => {
+            let length = usize::from(u16::from_be_bytes([head[14], head[15]]));
+            (V2_HEAD + length).saturating_sub(bytes.len()).max(1)
+        }
+        _ if bytes.ends_with(b"\r") || bytes.starts_with(V2) => 1,
+        _ => 2,
+    }
 }
 
 fn v1(bytes: &[u8]) -> Result<Option<(Source, usize)>, ProxyError> {
@@ -175,6 +194,11 @@ mod tests {
         for cut in 0..bytes.len() {
             assert_eq!(parse(&bytes[..cut]), Ok(None), "cut at {cut}");
         }
+        let mut at = 0;
+        while at < bytes.len() {
+            at += missing(&bytes[..at]);
+        }
+        assert_eq!(at, bytes.len(), "never beyond the header");
         let mut longer = bytes.to_vec();
         longer.extend_from_slice(b"\x10\x0e");
         let found = parse(&longer).unwrap().unwrap();

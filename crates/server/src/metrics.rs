@@ -9,7 +9,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use crate::auth::admission::AuthValues;
+use crate::auth::refusal::AuthValues;
 use crate::http::HttpValues;
 use crate::http::view::{HookRow, Status, StreamRow};
 use crate::kafka::{ANSWER_BOUNDS_US, GroupValues, KafkaValues, TransactionValues};
@@ -22,7 +22,7 @@ use crate::node::{CounterValues, ListenerRow};
 pub struct Snapshot {
     /// What the node's threads count.
     pub counters: CounterValues,
-    /// What each listener for MQTT counts.
+    /// What each listener counts.
     pub listeners: Vec<ListenerRow>,
     /// What the shards count, summed.
     pub shards: broker::ShardStats,
@@ -160,11 +160,12 @@ pub const METRICS: &[Metric] = &[
         |s| labelled([("full", s.counters.reception.refused_full), ("timeout", s.counters.reception.timeouts), ("connect", s.counters.reception.refused_connect)])),
     each(Kind::Counter, "sluice_mqtt_connections_ended", "reason", "Connections that the node ended: `keep_alive`, `slow` (did not read what was sent), `malformed`, `takeover`.",
         |s| labelled([("keep_alive", s.counters.workers.keep_alive_timeouts), ("slow", s.counters.workers.slow_closes), ("malformed", s.shards.malformed), ("takeover", s.shards.takeovers)])),
-    each(Kind::Gauge, "sluice_listener_connections", "listener", "Connections of an MQTT listener open now, those without a CONNECT yet included.", |s| by_listener(s, |l| l.open)),
-    each(Kind::Counter, "sluice_listener_accepted", "listener", "Connections accepted by an MQTT listener.", |s| by_listener(s, |l| l.accepted)),
-    each(Kind::Counter, "sluice_listener_accept_waits", "listener", "Times an MQTT listener rested because connections came faster than connections_per_s.", |s| by_listener(s, |l| l.accept_waits)),
+    each(Kind::Gauge, "sluice_listener_connections", "listener", "Connections of a listener open now, those of MQTT without a CONNECT yet included.", |s| by_listener(s, |l| l.open)),
+    each(Kind::Counter, "sluice_listener_accepted", "listener", "Connections accepted by a listener.", |s| by_listener(s, |l| l.accepted)),
+    each(Kind::Counter, "sluice_listener_accept_waits", "listener", "Times a listener rested because connections came faster than connections_per_s.", |s| by_listener(s, |l| l.accept_waits)),
     each(Kind::Counter, "sluice_listener_full", "listener", "Connections refused because the listener or the node had too many.", |s| by_listener(s, |l| l.refused_full)),
     each(Kind::Counter, "sluice_listener_timeouts", "listener", "Connections that sent no whole CONNECT in time.", |s| by_listener(s, |l| l.timeouts)),
+    each(Kind::Counter, "sluice_listener_crowded_out", "listener", "Connections closed before their CONNECT was whole, because others wanted their places or memory.", |s| by_listener(s, |l| l.crowded_out)),
     each(Kind::Counter, "sluice_listener_bad_connects", "listener", "Connections whose first packet was no acceptable CONNECT.", |s| by_listener(s, |l| l.refused_connect)),
     each(Kind::Counter, "sluice_listener_not_admitted", "listener", "Connections whose CONNECT was whole and who were not let in.", |s| by_listener(s, |l| l.refused_admission)),
     each(Kind::Counter, "sluice_listener_bad_proxy_headers", "listener", "Connections that did not begin with the PROXY header that was expected.", |s| by_listener(s, |l| l.refused_proxy)),

@@ -2,10 +2,13 @@
 //! answered. Pure: no clock, no network; what only a callout can say is asked by the host.
 
 mod filter;
+mod judging;
 mod permits;
 mod rules;
 
 pub use filter::{FilterError, RuleFilter};
+pub use judging::Judging;
+pub(crate) use judging::Revised;
 pub use permits::{Inquiry, Permit, Question};
 pub(crate) use permits::{Permits, Verdict};
 pub use rules::{Action, Actions, Effect, Name, Net, Rule, RuleSet, Subject};
@@ -34,6 +37,8 @@ pub struct Access {
     pub otherwise: Otherwise,
     /// Everything is allowed, whatever the rules say.
     pub super_user: bool,
+    /// It is so by what the client showed, and not by its name.
+    pub trusted: bool,
 }
 
 impl Access {

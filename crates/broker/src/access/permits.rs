@@ -53,8 +53,9 @@ pub(crate) struct Permits {
     access: Arc<Access>,
     /// The last used is the first.
     known: Vec<Known>,
-    /// Answers for the packet that is to come, kept or not.
-    granted: Vec<Permit>,
+    /// Answers for the packet that is to come, kept or not, in the order of [`place`]; `None`: nobody
+    /// was asked for it.
+    granted: Option<Vec<Permit>>,
 }
 
 #[derive(Debug)]
@@ -71,13 +72,20 @@ impl Permits {
         Self {
             access,
             known: Vec::new(),
-            granted: Vec::new(),
+            granted: None,
         }
     }
 
-    /// Whether there is anything that only the host can find out.
+    /// What the client may do.
+    pub(crate) fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// Whether there may be anything that only the host can find out, and it was not asked for this
+    /// packet already.
     pub(crate) fn asks(&self) -> bool {
-        self.access.otherwise == Otherwise::Ask && !self.access.super_user
+        let answered = self.granted.is_some();
+        self.access.otherwise == Otherwise::Ask && !self.access.super_user && !answered
     }
 
     /// Whether the client may do that.
@@ -94,12 +102,10 @@ impl Permits {
         if let Some(allowed) = self.remembered(action, topic, now_ms) {
             return verdict(allowed);
         }
-        let told = self
-            .granted
-            .iter()
-            .find(|permit| permit.question.action == action && *permit.question.topic == *topic);
-        if let Some(told) = told {
-            return verdict(told.allowed);
+        let granted = self.granted.as_deref().unwrap_or_default();
+        let wanted = (action == Action::Subscribe, topic);
+        if let Ok(at) = granted.binary_search_by(|permit| place(permit).cmp(&wanted)) {
+            return verdict(granted[at].allowed);
         }
         let allowed = match self.access.decide(subject, action, topic) {
             Otherwise::Allow => true,
@@ -111,7 +117,7 @@ impl Permits {
     }
 
     /// What the host found out.
-    pub(crate) fn told(&mut self, permits: Vec<Permit>, now_ms: u64) {
+    pub(crate) fn told(&mut self, mut permits: Vec<Permit>, now_ms: u64) {
         for permit in &permits {
             if permit.keep_ms > 0 {
                 let until_ms = now_ms.saturating_add(permit.keep_ms);
@@ -119,12 +125,13 @@ impl Permits {
                 self.remember(*action, topic, permit.allowed, until_ms);
             }
         }
-        self.granted = permits;
+        permits.sort_by(|a, b| place(a).cmp(&place(b)));
+        self.granted = Some(permits);
     }
 
     /// The packet for which the host asked is handled.
     pub(crate) fn settled(&mut self) {
-        self.granted = Vec::new();
+        self.granted = None;
     }
 
     fn remembered(&mut self, action: Action, topic: &str, now_ms: u64) -> Option<bool> {
@@ -159,6 +166,12 @@ impl Permits {
     }
 }
 
+/// Where an answer stands among others.
+fn place(permit: &Permit) -> (bool, &str) {
+    let Question { action, topic } = &permit.question;
+    (*action == Action::Subscribe, topic)
+}
+
 fn verdict(allowed: bool) -> Verdict {
     if allowed {
         Verdict::Allowed
@@ -184,6 +197,7 @@ mod tests {
             own: Box::default(),
             otherwise: Otherwise::Ask,
             super_user: false,
+            trusted: false,
         }))
     }
 

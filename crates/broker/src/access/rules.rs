@@ -82,6 +82,11 @@ impl Net {
         let address: IpAddr = address.trim().parse().ok()?;
         let most = if address.is_ipv4() { 32 } else { 128 };
         let bits = bits.unwrap_or(most);
+        // Addresses of IPv4 written as IPv6 are what they are, as those of clients.
+        let (address, bits, most) = match address.to_canonical() {
+            v4 @ IpAddr::V4(_) if most == 128 && bits >= 96 => (v4, bits - 96, 32),
+            _ => (address, bits, most),
+        };
         (bits <= most).then_some(Self { address, bits })
     }
 

@@ -27,6 +27,7 @@ fn access(rules: Vec<Rule>) -> Access {
         own: Box::default(),
         otherwise: Otherwise::Deny,
         super_user: false,
+        trusted: false,
     }
 }
 

@@ -139,7 +139,9 @@ impl Shard {
                 return Err(ReasonCode::RetainNotSupported);
             }
         }
-        let Some(access) = &arrival.admitted.access else {
+        let username = arrival.username().unwrap_or("");
+        let access = self.in_force(arrival.admitted.access.as_ref(), username)?;
+        let Some(access) = access else {
             return Ok(None);
         };
         if let Some(slot) = self.sessions.find(arrival.client_id)
@@ -149,11 +151,11 @@ impl Shard {
             // The messages in it are somebody else's, and so are its subscriptions.
             return Err(ReasonCode::NotAuthorized);
         }
-        let mut permits = Box::new(Permits::new(access.clone()));
+        let mut permits = Box::new(Permits::new(access));
         if let Some(will) = &connect.will {
             let subject = Subject {
                 client_id: arrival.client_id,
-                username: arrival.username().unwrap_or(""),
+                username,
                 address: arrival.peer.address.map(|peer| peer.ip()),
             };
             permits.told(arrival.admitted.permits.clone(), now.mono_ms);

@@ -98,16 +98,11 @@ impl Shard {
         }
     }
 
-    /// An operator ends a connection.
+    /// An operator ends a connection; the session stays as it is, and so does one that has none.
     pub(super) fn kick(&mut self, client_id: &str, now: Now, out: &mut Outbox) {
-        let Some(slot) = self.sessions.find(client_id) else {
-            return;
-        };
-        match self.sessions[slot].conn {
-            Some(conn) => {
-                self.disconnect(conn, ReasonCode::AdministrativeAction, "kicked", now, out);
-            }
-            None => self.end_session(slot, now, out),
+        let found = self.sessions.find(client_id);
+        if let Some(conn) = found.and_then(|slot| self.sessions[slot].conn) {
+            self.disconnect(conn, ReasonCode::AdministrativeAction, "kicked", now, out);
         }
     }
 
@@ -159,7 +154,7 @@ impl Shard {
         if expiry_s != u32::MAX {
             let left_ms = (u64::from(expiry_s) * 1000).saturating_sub(elapsed_ms);
             let session = self.sessions.reference(slot);
-            self.timers.arm(now.mono_ms + left_ms, Due::Expiry(session));
+            self.arm(now.mono_ms + left_ms, Due::Expiry(session));
         }
     }
 

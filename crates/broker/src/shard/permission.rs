@@ -4,14 +4,19 @@
 use super::Shard;
 use super::publish::dropped;
 use super::timers::Due;
-use crate::access::{Action, Inquiry, Permit, Permits, Question, Subject, Verdict};
+use crate::access::{
+    Access, Action, Inquiry, Judging, Permit, Permits, Question, Revised, Subject, Verdict,
+};
 use crate::input::{ConnId, Now, Reauthenticated};
+use crate::limits::{QUESTIONS_MAX, SUBSCRIBE_FILTERS_MAX};
 use crate::outbox::{Outbox, Reauthentication};
 use crate::settings::DeniedPublish;
 use crate::turn::{DropReason, PublishFacts};
 use crate::will::OwnedWill;
 use commitlog::Ack as Level;
 use mqtt::{Auth, Packet, Publish, QoS, ReasonCode, topic::parse_share};
+use std::collections::HashSet;
+use std::sync::Arc;
 
 impl Shard {
     /// Whether there is anything that the client may not do.
@@ -65,7 +70,7 @@ impl Shard {
             }
             Packet::Subscribe(subscribe) => {
                 let bare = |filter| parse_share(filter).map_or(filter, |share| share.filter);
-                let filters = subscribe.filters.iter();
+                let filters = subscribe.filters.iter().take(SUBSCRIBE_FILTERS_MAX);
                 filters
                     .map(|(filter, _)| (Action::Subscribe, bare(filter).into()))
                     .collect()
@@ -74,12 +79,16 @@ impl Shard {
         };
         let (slot, peer) = (connection.session, connection.peer);
         let mut questions: Vec<Question> = Vec::new();
-        for (action, topic) in wanted {
-            let question = Question { action, topic };
-            if self.verdict(conn, action, &question.topic, now) == Verdict::Unknown
-                && !questions.contains(&question)
+        let mut asked = HashSet::new();
+        for (action, topic) in &wanted {
+            if questions.len() < QUESTIONS_MAX
+                && self.verdict(conn, *action, topic, now) == Verdict::Unknown
+                && asked.insert((*action, &**topic))
             {
-                questions.push(question);
+                questions.push(Question {
+                    action: *action,
+                    topic: topic.clone(),
+                });
             }
         }
         let session = &self.sessions[slot];
@@ -151,7 +160,7 @@ impl Shard {
         if let Some(connection) = self.conns.get_mut(conn) {
             connection.expires_ms = expires_ms;
             if let Some(at_ms) = expires_ms {
-                self.timers.arm(at_ms, Due::Credentials(conn));
+                self.arm(at_ms, Due::Credentials(conn));
             }
         }
     }
@@ -236,6 +245,58 @@ impl Shard {
                 self.stats.subscribes_denied += 1;
                 self.end_subscription(slot, &filter, now, out);
             }
+        }
+    }
+
+    /// Other rules hold: for those who are in as if they came now. Who came in unproved where nothing
+    /// was judged has to come again.
+    pub(super) fn judge_anew(&mut self, judging: Arc<Judging>, now: Now, out: &mut Outbox) {
+        Arc::make_mut(&mut self.settings).denied_publish = judging.denied_publish;
+        self.judging = Some(Arc::clone(&judging));
+        for conn in self.conns.ids() {
+            let Some(connection) = self.conns.get_mut(conn) else {
+                continue;
+            };
+            let username = self.sessions[connection.session].username();
+            let before = connection.permits.as_deref().map(Permits::access);
+            match judging.revise(before, username) {
+                Revised::All => connection.permits = None,
+                Revised::Only(access) => {
+                    connection.permits = Some(Box::new(Permits::new(access)));
+                    self.recheck_subscriptions(conn, now, out);
+                }
+                Revised::Unproved => {
+                    let reason = ReasonCode::NotAuthorized;
+                    self.disconnect(conn, reason, reason.name(), now, out);
+                }
+            }
+        }
+    }
+
+    /// What a client may do that was let in with `access`, perhaps before the rules changed.
+    ///
+    /// # Errors
+    /// It has to come again.
+    pub(super) fn in_force(
+        &self,
+        access: Option<&Arc<Access>>,
+        username: &str,
+    ) -> Result<Option<Arc<Access>>, ReasonCode> {
+        let outdated = |judging: &&Arc<Judging>| {
+            let rules = access.map(|access| &access.rules);
+            match (rules, judging.rules()) {
+                (Some(own), Some(rules)) => !Arc::ptr_eq(own, rules),
+                (None, None) => false,
+                _ => true,
+            }
+        };
+        let Some(judging) = self.judging.as_ref().filter(outdated) else {
+            return Ok(access.cloned());
+        };
+        match judging.revise(access.map(Arc::as_ref), username) {
+            Revised::All => Ok(None),
+            Revised::Only(access) => Ok(Some(access)),
+            Revised::Unproved => Err(ReasonCode::NotAuthorized),
         }
     }
 

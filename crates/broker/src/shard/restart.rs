@@ -94,7 +94,7 @@ impl Shard {
             } else {
                 let session = self.sessions.reference(slot);
                 let left_ms = u64::from(delay_s) * 1000 - elapsed_ms;
-                self.timers.arm(now.mono_ms + left_ms, Due::Will(session));
+                self.arm(now.mono_ms + left_ms, Due::Will(session));
             }
         }
         self.arm_expiry(slot, elapsed_ms, now);

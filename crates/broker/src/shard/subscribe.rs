@@ -7,7 +7,7 @@ use super::deliver::Live;
 use super::matches::{Subscriber, Who};
 use crate::access::Action;
 use crate::input::{ConnId, Now, RetainedRequest};
-use crate::limits::FILTER_LEVELS_MAX;
+use crate::limits::{FILTER_LEVELS_MAX, SUBSCRIBE_FILTERS_MAX};
 use crate::message::{Commit, OwnedMessage};
 use crate::outbox::Outbox;
 use crate::retained::RetainedPage;
@@ -79,8 +79,10 @@ impl Shard {
         }
         let id = packet.subscription_id.unwrap_or(0);
         let mut reasons = Vec::new();
-        for (filter, options) in packet.filters.iter() {
-            let reason = if self.may(conn, Action::Subscribe, filter, now) {
+        for (number, (filter, options)) in packet.filters.iter().enumerate() {
+            let reason = if number >= SUBSCRIBE_FILTERS_MAX {
+                ReasonCode::QuotaExceeded
+            } else if self.may(conn, Action::Subscribe, filter, now) {
                 self.subscribe_one(slot, filter, options, id, now, out)
             } else {
                 self.stats.subscribes_denied += 1;

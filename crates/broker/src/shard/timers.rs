@@ -8,6 +8,9 @@ use crate::session::SessionRef;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+/// So many timers are never looked through.
+const TIMERS_FREE: usize = 1_024;
+
 /// What is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Due {
@@ -33,6 +36,8 @@ pub(super) enum Due {
 pub(super) struct Timers {
     heap: BinaryHeap<Reverse<Timer>>,
     last: u64,
+    /// So many were wanted when that was looked at last.
+    wanted: usize,
 }
 
 #[derive(Debug)]
@@ -74,6 +79,11 @@ impl Timers {
         }));
     }
 
+    /// Whether so many are armed that most are not wanted any more.
+    fn is_crowded(&self) -> bool {
+        self.heap.len() > (2 * self.wanted).max(TIMERS_FREE)
+    }
+
     pub(super) fn next(&self) -> Option<u64> {
         self.heap.peek().map(|Reverse(timer)| timer.at_ms)
     }
@@ -89,6 +99,24 @@ impl Timers {
 }
 
 impl Shard {
+    /// Arms a timer of a session or connection. Those that are not wanted any more go from time to
+    /// time: else each reconnect would leave one behind for as long as its session may last.
+    pub(super) fn arm(&mut self, at_ms: u64, due: Due) {
+        self.timers.arm(at_ms, due);
+        if !self.timers.is_crowded() {
+            return;
+        }
+        let (sessions, conns) = (&self.sessions, &self.conns);
+        self.timers.heap.retain(|Reverse(timer)| match timer.due {
+            Due::Expiry(session) | Due::Will(session) => sessions.current(session).is_some(),
+            Due::Credentials(conn) => conns
+                .get(conn)
+                .is_some_and(|connection| connection.expires_ms == Some(timer.at_ms)),
+            _ => true,
+        });
+        self.timers.wanted = self.timers.heap.len();
+    }
+
     /// Does what is due; what finds the turn full is still due in the next one.
     pub(super) fn tick(&mut self, now: Now, out: &mut Outbox) {
         // What goes on in the next turn is due at once, but must not go on in this one.
@@ -124,5 +152,31 @@ impl Shard {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::harness::{World, lasting};
+
+    #[test]
+    fn who_comes_and_goes_leaves_no_timers_behind() {
+        let mut world = World::new();
+        for _ in 0..5_000 {
+            let conn = world.connect("restless", &lasting(604_800));
+            world.lose(conn);
+        }
+        let timers: usize = world
+            .shards
+            .iter()
+            .map(|shard| shard.timers.heap.len())
+            .sum();
+        assert!(timers < 2_000, "{timers}");
+        world.pass(604_800_000);
+        assert_eq!(
+            world.shards[0].stats().sessions,
+            0,
+            "the last one still counts"
+        );
     }
 }

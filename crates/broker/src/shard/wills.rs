@@ -18,7 +18,7 @@ impl Shard {
         } else {
             let at_ms = now.mono_ms + u64::from(delay_s) * 1000;
             let session = self.sessions.reference(slot);
-            self.timers.arm(at_ms, Due::Will(session));
+            self.arm(at_ms, Due::Will(session));
         }
     }
 

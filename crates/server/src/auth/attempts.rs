@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::counted_as;
 use super::limits::{
-    ADDRESS_FAILURES_FREE, DELAY_FIRST, DELAY_MAX, DELAY_WAIT_MAX, FAILURES_FOR, FAILURES_MAX,
+    ADDRESS_FAILURES_FREE, ATTEMPTS_UNDER_WAY_MAX, DELAY_FIRST, DELAY_MAX, DELAY_WAIT_MAX,
+    FAILURES_FOR, FAILURES_MAX,
 };
 
 /// Who failed how often of late.
@@ -17,6 +18,8 @@ use super::limits::{
 pub struct Attempts {
     by_name: HashMap<(IpAddr, String), Failures>,
     by_address: HashMap<IpAddr, Failures>,
+    /// Attempts under way; as many as there are connections that make them.
+    under_way: HashMap<(IpAddr, String), u32>,
 }
 
 /// The failures of one key.
@@ -56,6 +59,26 @@ impl Attempts {
             failures.next = at + failures.pause(free);
         }
         Some(wait)
+    }
+
+    /// An attempt begins, and [`Attempts::ended`] follows; false: too many are under way.
+    pub fn begun(&mut self, address: IpAddr, name: &str) -> bool {
+        let key = (counted_as(address), name.to_owned());
+        let under_way = self.under_way.entry(key).or_default();
+        let may = *under_way < ATTEMPTS_UNDER_WAY_MAX;
+        *under_way += u32::from(may);
+        may
+    }
+
+    /// An attempt that has begun is over, however.
+    pub fn ended(&mut self, address: IpAddr, name: &str) {
+        let key = (counted_as(address), name.to_owned());
+        if let Some(under_way) = self.under_way.get_mut(&key) {
+            *under_way -= 1;
+            if *under_way == 0 {
+                self.under_way.remove(&key);
+            }
+        }
     }
 
     /// An attempt failed.
@@ -149,6 +172,22 @@ mod tests {
             .collect();
         let wanted: Vec<_> = (1..=10).map(Some).chain([None, None]).collect();
         assert_eq!(waits, wanted);
+    }
+
+    #[test]
+    fn few_attempts_are_under_way_before_the_first_has_failed() {
+        let mut attempts = Attempts::default();
+        for _ in 0..ATTEMPTS_UNDER_WAY_MAX {
+            assert!(attempts.begun(HERE, "joe"));
+        }
+        assert!(!attempts.begun(HERE, "joe") && attempts.begun(HERE, "ann"));
+        attempts.ended(HERE, "joe");
+        assert!(attempts.begun(HERE, "joe") && !attempts.begun(HERE, "joe"));
+        for _ in 0..ATTEMPTS_UNDER_WAY_MAX {
+            attempts.ended(HERE, "joe");
+        }
+        attempts.ended(HERE, "ann");
+        assert!(attempts.under_way.is_empty());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Who must not come in, whatever it knows: client ids, users, addresses. Bans that a person makes
 //! are in a table of the log before they count; those that are made by themselves are in memory.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -10,10 +10,14 @@ use broker::access::Net;
 use serde::{Deserialize, Serialize};
 
 use super::Ledger;
-use super::limits::{BAN_TEXT_BYTES_MAX, BANS_MAX};
+use super::flapping::{Naming, Who};
+use super::limits::{BAN_TEXT_BYTES_MAX, BANS_MAX, PASSING_BANS_MAX};
 
 /// Format of a record: one byte of version, then JSON.
 const FORMAT: u8 = 1;
+
+/// Characters that are shown of a name that may be long.
+const SHOWN_CHARS_MAX: usize = 128;
 
 /// What is banned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -76,12 +80,16 @@ struct Rows {
     all: BTreeMap<Key, Ban>,
     /// Those of [`Rows::all`] that name more than one address.
     nets: HashMap<String, Net>,
+    /// Clients that came and went too often, and the order in which they were banned.
+    passing: HashMap<Who, Ban>,
+    passed: VecDeque<Who>,
 }
 
 /// All bans.
 pub struct Bans {
     rows: RwLock<Rows>,
     ledger: Box<dyn Ledger>,
+    naming: Naming,
     changing: tokio::sync::Mutex<()>,
 }
 
@@ -166,6 +174,17 @@ impl Rows {
         self.all.remove(key)
     }
 
+    /// Forgets that a client came too often; false: it did not.
+    fn let_pass(&mut self, client_id: &str) -> bool {
+        let before = self.passing.len();
+        self.passing.retain(|_, ban| ban.value != client_id);
+        let Self {
+            passing, passed, ..
+        } = self;
+        passed.retain(|who| passing.contains_key(who));
+        passing.len() < before
+    }
+
     fn holds(&self, kind: BanKind, value: &str, now_ms: u64) -> Option<&Ban> {
         let found = self.all.get(&(kind, value.to_owned()))?;
         (!found.ended(now_ms)).then_some(found)
@@ -182,6 +201,7 @@ impl Bans {
         Self {
             rows: RwLock::new(known),
             ledger,
+            naming: Naming::default(),
             changing: tokio::sync::Mutex::new(()),
         }
     }
@@ -192,10 +212,16 @@ impl Bans {
     /// The ban.
     pub fn admits(&self, address: IpAddr, client_id: &str, user: &str) -> Result<(), Ban> {
         let rows = self.read();
-        if rows.all.is_empty() {
+        if rows.all.is_empty() && rows.passing.is_empty() {
             return Ok(());
         }
         let now_ms = self.ledger.now_ms();
+        if !rows.passing.is_empty()
+            && let Some(ban) = rows.passing.get(&self.naming.who(client_id, user))
+            && !ban.ended(now_ms)
+        {
+            return Err(ban.clone());
+        }
         let one = address.to_canonical().to_string();
         let within = || {
             let mut nets = rows.nets.iter();
@@ -215,23 +241,35 @@ impl Bans {
         }
     }
 
+    /// Whether a connection from there may go on before anything else is known of it.
+    pub fn admits_address(&self, address: IpAddr) -> bool {
+        self.admits(address, "", "").is_ok()
+    }
+
     /// At most `limit` bans behind `after` (kind and value), in order; those that have ended are
     /// left out.
     pub fn list(&self, after: Option<(BanKind, &str)>, limit: usize) -> Vec<Ban> {
         use std::ops::Bound::{Excluded, Unbounded};
         let now_ms = self.ledger.now_ms();
+        let rows = self.read();
         let from = after.map_or(Unbounded, |(kind, value)| {
             Excluded((kind, value.to_owned()))
         });
-        let rows = self.read();
-        let behind = rows.all.range((from, Unbounded));
-        let live = behind.map(|(_, ban)| ban).filter(|ban| !ban.ended(now_ms));
-        live.take(limit).cloned().collect()
+        let made = rows.all.range((from, Unbounded)).map(|(_, ban)| ban);
+        let behind = |ban: &&Ban| after.is_none_or(|after| (ban.kind, &*ban.value) > after);
+        let live = |ban: &&Ban| !ban.ended(now_ms);
+        let made = made.filter(live).take(limit);
+        let passing = rows.passing.values().filter(behind).filter(live);
+        let mut all: Vec<&Ban> = made.chain(passing).collect();
+        all.sort_by(|a, b| (a.kind, &a.value, &a.reason).cmp(&(b.kind, &b.value, &b.reason)));
+        all.truncate(limit);
+        all.into_iter().cloned().collect()
     }
 
     /// How many there are, those that have ended and are not forgotten yet included.
     pub fn count(&self) -> usize {
-        self.read().all.len()
+        let rows = self.read();
+        rows.all.len() + rows.passing.len()
     }
 
     /// Bans somebody, or changes a ban. Who is in stays in: see `Node::ban`.
@@ -248,7 +286,7 @@ impl Bans {
         }
         let _changing = self.changing.lock().await;
         self.forget_ended().await?;
-        if self.count() >= BANS_MAX && !self.read().all.contains_key(&ban.key()) {
+        if self.read().all.len() >= BANS_MAX && !self.read().all.contains_key(&ban.key()) {
             return Err(BanError::Invalid(format!(
                 "a node has at most {BANS_MAX} bans"
             )));
@@ -265,26 +303,50 @@ impl Bans {
     pub async fn remove(&self, kind: BanKind, value: &str) -> Result<(), BanError> {
         let _changing = self.changing.lock().await;
         let key = (kind, value.to_owned());
+        let taken_back = kind == BanKind::ClientId && self.write().let_pass(value);
         if !self.read().all.contains_key(&key) {
-            return Err(BanError::Unknown);
+            return if taken_back {
+                Ok(())
+            } else {
+                Err(BanError::Unknown)
+            };
         }
         self.put(&key, None).await?;
         self.write().remove(&key);
         Ok(())
     }
 
-    /// Bans somebody for a while, in memory alone: strangers must not make the node write. A ban
-    /// that a person made stays as it is.
-    pub fn add_passing(&self, ban: Ban) {
-        let Ok(mut ban) = ban.checked() else { return };
-        ban.since_ms = self.ledger.now_ms();
+    /// Bans a client that came as `user` until then, in memory alone: strangers must not make the node
+    /// write, nor use up the room of bans that people make.
+    pub fn add_passing(&self, client_id: &str, user: &str, until_ms: u64) {
+        let shown = |text: &str| text.chars().take(SHOWN_CHARS_MAX).collect::<String>();
+        let mut reason = "came and went too often".to_owned();
+        if !user.is_empty() {
+            reason = format!("{reason} as {}", shown(user));
+        }
+        let ban = Ban {
+            kind: BanKind::ClientId,
+            value: shown(client_id),
+            reason,
+            by: "flapping".to_owned(),
+            since_ms: self.ledger.now_ms(),
+            until_ms: Some(until_ms),
+        };
+        let who = self.naming.who(client_id, user);
         let mut rows = self.write();
-        if rows.all.len() >= BANS_MAX {
-            return;
+        if rows.passing.insert(who, ban).is_none() {
+            rows.passed.push_back(who);
         }
-        if rows.holds(ban.kind, &ban.value, ban.since_ms).is_none() {
-            rows.insert(ban);
+        if rows.passed.len() > PASSING_BANS_MAX
+            && let Some(oldest) = rows.passed.pop_front()
+        {
+            rows.passing.remove(&oldest);
         }
+    }
+
+    /// What a client is called where it is counted how often it comes.
+    pub fn who(&self, client_id: &str, user: &str) -> Who {
+        self.naming.who(client_id, user)
     }
 
     /// Bans that have ended go from table and memory, some at a time.
@@ -417,12 +479,33 @@ mod tests {
         bans.add(ban(BanKind::ClientId, "lock", None))
             .await
             .unwrap();
-        bans.add_passing(ban(BanKind::ClientId, "lock", Some(5)));
-        bans.add_passing(ban(BanKind::ClientId, "other", Some(5)));
+        bans.add_passing("lock", "", 5);
+        bans.add_passing("other", "joe", 5);
         let found = bans.list(None, 10);
-        assert_eq!(found[0].until_ms, None);
-        assert_eq!(found.len(), 2);
+        assert_eq!(found.len(), 3);
+        assert!(
+            found
+                .iter()
+                .any(|ban| ban.value == "lock" && ban.until_ms.is_none())
+        );
         assert_eq!(bans.list(Some((BanKind::ClientId, "lock")), 10).len(), 1);
+        let here: IpAddr = [10, 0, 0, 1].into();
+        assert!(bans.admits(here, "other", "joe").is_err());
+        assert!(
+            bans.admits(here, "other", "ann").is_ok(),
+            "it was joe who came too often"
+        );
+        bans.remove(BanKind::ClientId, "other").await.unwrap();
+        assert!(bans.admits(here, "other", "joe").is_ok());
+        for n in 0..=PASSING_BANS_MAX {
+            bans.add_passing(&n.to_string(), "", 5);
+        }
+        let rows = bans.read();
+        assert_eq!(
+            (rows.passing.len(), rows.passed.len()),
+            (PASSING_BANS_MAX, PASSING_BANS_MAX)
+        );
+        assert_eq!(rows.all.len(), 1);
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! MQTT 5 enhanced authentication by SCRAM-SHA-256 (RFC 7677, [MQTT 5, 4.12]): the same exchange at
 //! CONNECT and of a client that is in. Bytes in, bytes out.
 
-use std::net::IpAddr;
+use std::ops::Deref;
 
 use mqtt::ReasonCode;
 
-use super::Users;
 use super::scram::{Challenge, ClientFirst, Hash};
+use super::{Attempt, Users};
 
 /// The method, as CONNECT and AUTH name it.
 pub const METHOD: &str = "SCRAM-SHA-256";
@@ -50,21 +50,19 @@ impl Exchange {
         &self.name
     }
 
-    /// Judges the client's final message; answers the server's, which proves that it knows the user.
+    /// Judges the client's final message, the end of `attempt`; answers the server's, which proves that
+    /// it knows the user.
     ///
     /// # Errors
     /// The proof is wrong.
-    pub fn finish(
+    pub fn finish<U: Deref<Target = Users>>(
         self,
-        users: &Users,
-        address: IpAddr,
+        attempt: Attempt<U>,
         last: &[u8],
     ) -> Result<Vec<u8>, ReasonCode> {
-        if let Ok(told) = self.challenge.verify(last) {
-            users.succeeded(&self.name, address);
-            return Ok(told.into_bytes());
-        }
-        users.failed(&self.name, address);
-        Err(ReasonCode::NotAuthorized)
+        let verified = self.challenge.verify(last);
+        let told = verified.map_err(|_| ReasonCode::NotAuthorized)?;
+        attempt.succeeded();
+        Ok(told.into_bytes())
     }
 }

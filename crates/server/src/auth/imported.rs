@@ -3,12 +3,16 @@
 
 use std::fmt;
 
+use md5::Md5;
 use pbkdf2::pbkdf2_hmac;
 use serde::{Deserialize, Serialize};
+use sha1::Sha1;
 use sha2::{Digest as _, Sha256, Sha512};
 use utoipa::ToSchema;
 
-use super::limits::{IMPORTED_HASH_BYTES_MAX, IMPORTED_ITERATIONS_MAX, IMPORTED_SALT_BYTES_MAX};
+use super::limits::{
+    IMPORTED_COST_MAX, IMPORTED_HASH_BYTES_MAX, IMPORTED_ITERATIONS_MAX, IMPORTED_SALT_BYTES_MAX,
+};
 use super::scram::same;
 use super::user::base64_bytes;
 
@@ -16,10 +20,45 @@ use super::user::base64_bytes;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Function {
+    /// MD5: broken, and still what some brokers keep.
+    Md5,
+    /// SHA-1: as MD5.
+    Sha1,
     /// SHA-256.
     Sha256,
     /// SHA-512.
     Sha512,
+}
+
+impl Function {
+    /// Length of its hashes.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::Md5 => 16,
+            Self::Sha1 => 20,
+            Self::Sha256 => 32,
+            Self::Sha512 => 64,
+        }
+    }
+
+    fn digest(self, text: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Md5 => Md5::digest(text).to_vec(),
+            Self::Sha1 => Sha1::digest(text).to_vec(),
+            Self::Sha256 => Sha256::digest(text).to_vec(),
+            Self::Sha512 => Sha512::digest(text).to_vec(),
+        }
+    }
+
+    /// PBKDF2 with HMAC of this function; fills `derived`.
+    fn derive(self, password: &[u8], salt: &[u8], iterations: u32, derived: &mut [u8]) {
+        match self {
+            Self::Md5 => pbkdf2_hmac::<Md5>(password, salt, iterations, derived),
+            Self::Sha1 => pbkdf2_hmac::<Sha1>(password, salt, iterations, derived),
+            Self::Sha256 => pbkdf2_hmac::<Sha256>(password, salt, iterations, derived),
+            Self::Sha512 => pbkdf2_hmac::<Sha512>(password, salt, iterations, derived),
+        }
+    }
 }
 
 /// Where the salt stands.
@@ -44,7 +83,7 @@ pub enum Imported {
         function: Function,
         /// Where the salt stands.
         salt_position: SaltPosition,
-        /// The salt.
+        /// The salt, where it stands beside the hash.
         #[serde(with = "base64_bytes")]
         #[schema(value_type = String)]
         salt: Vec<u8>,
@@ -59,7 +98,7 @@ pub enum Imported {
         function: Function,
         /// How often.
         iterations: u32,
-        /// The salt.
+        /// The salt, where it stands beside the hash.
         #[serde(with = "base64_bytes")]
         #[schema(value_type = String)]
         salt: Vec<u8>,
@@ -67,6 +106,11 @@ pub enum Imported {
         #[serde(with = "base64_bytes")]
         #[schema(value_type = String)]
         hash: Vec<u8>,
+    },
+    /// bcrypt, as it is written: `$2b$10$` with salt and hash behind it.
+    Bcrypt {
+        /// All of it.
+        text: String,
     },
 }
 
@@ -79,17 +123,13 @@ impl fmt::Debug for Imported {
 impl Imported {
     /// Whether it is within bounds, and a hash of its function's length.
     pub fn sound(&self) -> bool {
-        let bytes = |function: &Function| match function {
-            Function::Sha256 => 32,
-            Function::Sha512 => 64,
-        };
         match self {
             Self::Digest {
                 function,
                 salt,
                 hash,
                 ..
-            } => hash.len() == bytes(function) && salt.len() <= IMPORTED_SALT_BYTES_MAX,
+            } => hash.len() == function.bytes() && salt.len() <= IMPORTED_SALT_BYTES_MAX,
             Self::Pbkdf2 {
                 iterations,
                 salt,
@@ -100,6 +140,9 @@ impl Imported {
                     && salt.len() <= IMPORTED_SALT_BYTES_MAX
                     && (16..=IMPORTED_HASH_BYTES_MAX).contains(&hash.len())
             }
+            Self::Bcrypt { text } => text
+                .parse::<bcrypt::HashParts>()
+                .is_ok_and(|parts| (4..=IMPORTED_COST_MAX).contains(&parts.get_cost())),
         }
     }
 
@@ -118,10 +161,7 @@ impl Imported {
                     SaltPosition::Disable => [password.as_bytes(), &[]],
                 };
                 let text = parts.concat();
-                let computed = match function {
-                    Function::Sha256 => Sha256::digest(text).to_vec(),
-                    Function::Sha512 => Sha512::digest(text).to_vec(),
-                };
+                let computed = function.digest(&text);
                 same(&computed, hash)
             }
             Self::Pbkdf2 {
@@ -131,24 +171,18 @@ impl Imported {
                 hash,
             } => {
                 let mut computed = vec![0; hash.len()];
-                let password = password.as_bytes();
-                match function {
-                    Function::Sha256 => {
-                        pbkdf2_hmac::<Sha256>(password, salt, *iterations, &mut computed);
-                    }
-                    Function::Sha512 => {
-                        pbkdf2_hmac::<Sha512>(password, salt, *iterations, &mut computed);
-                    }
-                }
+                function.derive(password.as_bytes(), salt, *iterations, &mut computed);
                 same(&computed, hash)
             }
+            Self::Bcrypt { text } => bcrypt::verify(password, text).unwrap_or(false),
         }
     }
 
-    /// The salt.
+    /// The salt, where it stands beside the hash.
     pub fn salt(&self) -> &[u8] {
         match self {
             Self::Digest { salt, .. } | Self::Pbkdf2 { salt, .. } => salt,
+            Self::Bcrypt { .. } => &[],
         }
     }
 
@@ -156,6 +190,7 @@ impl Imported {
     pub fn hash(&self) -> &[u8] {
         match self {
             Self::Digest { hash, .. } | Self::Pbkdf2 { hash, .. } => hash,
+            Self::Bcrypt { text } => text.as_bytes(),
         }
     }
 }
@@ -204,6 +239,18 @@ mod tests {
         };
         assert!(derived.matches("password") && !derived.matches("passwor"));
         assert_eq!(format!("{derived:?}"), "Imported");
+        for (function, hash) in [
+            (Function::Md5, "67a1e09bb1f83f5007dc119c14d663aa"),
+            (Function::Sha1, "59b3e8d637cf97edbe2384cf59cb7453dfe30789"),
+        ] {
+            let old = Imported::Digest {
+                function,
+                salt_position: SaltPosition::Prefix,
+                salt: b"salt".to_vec(),
+                hash: hex(hash),
+            };
+            assert!(old.sound() && old.matches("password") && !old.matches("passwor"));
+        }
         let cut = Imported::Digest {
             function: Function::Sha512,
             salt_position: SaltPosition::Suffix,
@@ -211,5 +258,38 @@ mod tests {
             hash: vec![0; 32],
         };
         assert!(!cut.sound());
+    }
+
+    /// Made by libxcrypt of "pencil".
+    #[test]
+    fn bcrypt_is_recognised_within_its_bound() {
+        for text in [
+            "$2a$05$KhExM0aVb7rLw4nR2PfB6OTRJLlBzDN1x9Y2gp9m719DmCyvvALSW",
+            "$2b$05$KhExM0aVb7rLw4nR2PfB6OTRJLlBzDN1x9Y2gp9m719DmCyvvALSW",
+            "$2y$05$KhExM0aVb7rLw4nR2PfB6OTRJLlBzDN1x9Y2gp9m719DmCyvvALSW",
+            "$2b$10$Zq3sT8uVwX1yA2bC4dE6Fe1mhxeaeNy6YkuxL1qp5jdfQ.O0SGIAq",
+        ] {
+            let imported = Imported::Bcrypt {
+                text: text.to_owned(),
+            };
+            assert!(imported.sound() && imported.matches("pencil"), "{text}");
+            assert!(!imported.matches("Pencil") && !imported.matches(""));
+            let value = serde_json::to_string(&imported).unwrap();
+            assert_eq!(serde_json::from_str::<Imported>(&value).unwrap(), imported);
+        }
+        for bad in [
+            "",
+            "$2b$31$",
+            "pencil",
+            "$2b$99$zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz",
+        ] {
+            assert!(
+                !Imported::Bcrypt {
+                    text: bad.to_owned()
+                }
+                .sound(),
+                "{bad}"
+            );
+        }
     }
 }

@@ -20,8 +20,20 @@ pub fn hashing_max() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
 }
 
-/// Passwords that wait to be hashed; a further one is refused without being looked at.
-pub const HASHING_WAITING_MAX: usize = 256;
+/// Passwords that wait to be hashed, as a fleet's do that comes back at once; who sends a further one
+/// is told to come later.
+pub const HASHING_WAITING_MAX: usize = 4_096;
+
+/// Of these, those of one address: it cannot keep all others out.
+pub const HASHING_WAITING_MAX_PER_ADDRESS: usize = HASHING_WAITING_MAX / 4;
+
+/// Attempts of one address for one name that may be under way at one time; who begins a further one is
+/// told to come later. So many guesses are made before the first has failed.
+pub const ATTEMPTS_UNDER_WAY_MAX: u32 = 512;
+
+/// Client ids that are banned at one time because they came and went too often; one more lets the
+/// oldest in again.
+pub const PASSING_BANS_MAX: usize = 10_000;
 
 /// Memory of one argon2id hash, in KiB (OWASP: 19 MiB with two passes).
 pub const ARGON2_MEMORY_KIB: u32 = 19 * 1_024;
@@ -117,6 +129,9 @@ pub const CALLOUT_WAITING_MAX: usize = 1_024;
 
 /// Iterations of an imported PBKDF2 hash: who logs in with it makes the node compute them.
 pub const IMPORTED_ITERATIONS_MAX: u32 = 1_000_000;
+
+/// Cost of an imported bcrypt hash: 2 to this power rounds, about a second.
+pub const IMPORTED_COST_MAX: u32 = 14;
 
 /// Longest salt of an imported hash, in bytes.
 pub const IMPORTED_SALT_BYTES_MAX: usize = 256;

@@ -1,7 +1,7 @@
 //! The users of a node: a map in memory over the records of the users table. Changes are in the
 //! table before they count; where the table lives is behind [`Ledger`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
@@ -10,9 +10,10 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use super::attempts::Attempts;
+use super::counted_as;
 use super::imported::Imported;
 use super::limits;
 use super::password::{Password, SALT_BYTES};
@@ -46,6 +47,8 @@ pub enum Denied {
     Wrong,
     /// Too many attempts failed or wait; this one was not looked at.
     TooMany,
+    /// The node has too much to do; this one was not looked at, for which nobody is to blame.
+    Busy,
 }
 
 /// Why a change was not made.
@@ -106,8 +109,13 @@ pub struct Users {
     hashing: Arc<Semaphore>,
     /// Hashes under way and waiting.
     places: Arc<Semaphore>,
+    /// Those of each address that has any.
+    hashing_by_address: Mutex<HashMap<IpAddr, usize>>,
     verified: Mutex<Verified>,
     attempts: Mutex<Attempts>,
+    /// Users whose connections are to end, at most all there were.
+    revoked: Mutex<BTreeSet<String>>,
+    revoking: Notify,
     /// For what must look random and be the same each time, also after a restart: a salt that
     /// changes with the process would tell that there is no such user.
     secret: [u8; 32],
@@ -127,8 +135,11 @@ impl Users {
             changing: tokio::sync::Mutex::new(()),
             hashing: Arc::new(Semaphore::new(hashing)),
             places: Arc::new(Semaphore::new(hashing + limits::HASHING_WAITING_MAX)),
+            hashing_by_address: Mutex::default(),
             verified: Mutex::default(),
             attempts: Mutex::default(),
+            revoked: Mutex::default(),
+            revoking: Notify::new(),
             nobody: std::sync::OnceLock::new(),
         }
     }
@@ -218,15 +229,20 @@ impl Users {
             return Err(ChangeError::Invalid(what));
         }
         let mut user = User::of_imported(hash, self.ledger.now_ms());
+        let replaced = known.is_some();
         user.created_ms = known.map_or(user.created_ms, |known| known.created_ms);
         let written = self.ledger.write(name, Some(user.encode())).await;
         written.map_err(ChangeError::Unwritten)?;
         let mut rows = self.rows.write().unwrap_or_else(PoisonError::into_inner);
         rows.insert(name.to_owned(), Arc::new(user));
+        drop(rows);
+        if replaced {
+            self.revoke(name);
+        }
         Ok(())
     }
 
-    /// Gives a user another password; from now on only that one counts.
+    /// Gives a user another password; from now on only that one counts, and [`Users::revoked`] tells.
     ///
     /// # Errors
     /// There is no such user, or the table cannot be written.
@@ -242,7 +258,7 @@ impl Users {
         .await
     }
 
-    /// Deletes a user. Connections that it has stay until they end or must authenticate again.
+    /// Deletes a user; [`Users::revoked`] tells.
     ///
     /// # Errors
     /// There is no such user, or the table cannot be written.
@@ -255,7 +271,26 @@ impl Users {
         written.map_err(ChangeError::Unwritten)?;
         let mut rows = self.rows.write().unwrap_or_else(PoisonError::into_inner);
         rows.remove(name);
+        drop(rows);
+        self.revoke(name);
         Ok(())
+    }
+
+    /// Waits until there are users whose password is another now or who are there no more; each is
+    /// told once.
+    pub async fn revoked(&self) -> BTreeSet<String> {
+        loop {
+            let told = std::mem::take(&mut *lock(&self.revoked));
+            if !told.is_empty() {
+                return told;
+            }
+            self.revoking.notified().await;
+        }
+    }
+
+    fn revoke(&self, name: &str) {
+        lock(&self.revoked).insert(name.to_owned());
+        self.revoking.notify_one();
     }
 
     /// Whether that is the user's password. Waits where attempts of that address failed before,
@@ -271,13 +306,7 @@ impl Users {
     ) -> Result<(), Denied> {
         let name = bounded(name);
         // Also where the password is remembered: how soon the answer comes would tell a guesser.
-        self.turn(name, address).await?;
-        let mut attempt = Attempt {
-            users: self,
-            name: name.to_owned(),
-            address,
-            decided: false,
-        };
+        let mut attempt = Attempt::begin(self, name, address).await?;
         let known = self.user(name);
         let user = known.clone().unwrap_or_else(|| self.nobody());
         let found = mark(&self.secret, name, &user.mark(), password);
@@ -289,6 +318,10 @@ impl Users {
             return Err(Denied::Wrong);
         }
         let text = password.to_owned();
+        let Some(_own) = HashPlace::of(self, address) else {
+            attempt.decided = true;
+            return Err(Denied::Busy);
+        };
         let matches = match self.hash(move || user.matches(&text)).await {
             Ok(matches) => matches,
             Err(denied) => {
@@ -342,13 +375,19 @@ impl Users {
         name: &str,
         address: IpAddr,
     ) -> Result<Attempt<Arc<Self>>, Denied> {
-        self.turn(name, address).await?;
-        Ok(Attempt {
+        Attempt::begin(self.clone(), bounded(name), address).await
+    }
+
+    /// An attempt of a client that is in, and loses its connection when it fails: it has its turn at
+    /// once.
+    pub fn attempt_again(self: &Arc<Self>, name: &str, address: IpAddr) -> Attempt<Arc<Self>> {
+        Attempt {
             users: self.clone(),
             name: bounded(name).to_owned(),
             address,
+            begun: false,
             decided: false,
-        })
+        }
     }
 
     /// An attempt failed.
@@ -409,6 +448,10 @@ impl Users {
         let row = user.row(name);
         let mut rows = self.rows.write().unwrap_or_else(PoisonError::into_inner);
         rows.insert(name.to_owned(), Arc::new(user));
+        drop(rows);
+        if created_ms.is_some() {
+            self.revoke(name);
+        }
         Ok(row)
     }
 
@@ -420,14 +463,14 @@ impl Users {
         const OPEN: &str = "the semaphore is never closed";
         let place = Arc::clone(&self.places)
             .try_acquire_owned()
-            .map_err(|_| Denied::TooMany)?;
+            .map_err(|_| Denied::Busy)?;
         let turn = Arc::clone(&self.hashing).acquire_owned().await.expect(OPEN);
         let hashed = tokio::task::spawn_blocking(move || {
             // Held until the hash is done, even where nobody waits for it any more.
             let _held = (place, turn);
             what()
         });
-        hashed.await.map_err(|_| Denied::TooMany)
+        hashed.await.map_err(|_| Denied::Busy)
     }
 }
 
@@ -437,10 +480,34 @@ pub struct Attempt<U: Deref<Target = Users>> {
     users: U,
     name: String,
     address: IpAddr,
+    /// It is counted among those under way.
+    begun: bool,
     decided: bool,
 }
 
 impl<U: Deref<Target = Users>> Attempt<U> {
+    /// Waits for its turn. Who hangs up before that has not failed.
+    async fn begin(users: U, name: &str, address: IpAddr) -> Result<Self, Denied> {
+        if !lock(&users.attempts).begun(address, name) {
+            return Err(Denied::Busy);
+        }
+        let mut attempt = Self {
+            users,
+            name: name.to_owned(),
+            address,
+            begun: true,
+            decided: true,
+        };
+        attempt.users.turn(name, address).await?;
+        attempt.decided = false;
+        Ok(attempt)
+    }
+
+    /// It was not judged: it has not failed.
+    pub fn undecided(mut self) {
+        self.decided = true;
+    }
+
     /// It was somebody who knows the password.
     pub fn succeeded(mut self) {
         self.decided = true;
@@ -452,6 +519,41 @@ impl<U: Deref<Target = Users>> Drop for Attempt<U> {
     fn drop(&mut self) {
         if !self.decided {
             self.users.failed(&self.name, self.address);
+        }
+        if self.begun {
+            lock(&self.users.attempts).ended(self.address, &self.name);
+        }
+    }
+}
+
+/// One of an address's places among the passwords that are hashed or wait for it.
+struct HashPlace<'a> {
+    users: &'a Users,
+    address: IpAddr,
+}
+
+impl<'a> HashPlace<'a> {
+    /// `None`: the address has all of its places.
+    fn of(users: &'a Users, address: IpAddr) -> Option<Self> {
+        let address = counted_as(address);
+        let mut hashing = lock(&users.hashing_by_address);
+        let own = hashing.entry(address).or_default();
+        if *own >= limits::HASHING_WAITING_MAX_PER_ADDRESS {
+            return None;
+        }
+        *own += 1;
+        Some(Self { users, address })
+    }
+}
+
+impl Drop for HashPlace<'_> {
+    fn drop(&mut self) {
+        let mut hashing = lock(&self.users.hashing_by_address);
+        if let Some(own) = hashing.get_mut(&self.address) {
+            *own -= 1;
+            if *own == 0 {
+                hashing.remove(&self.address);
+            }
         }
     }
 }

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::{self, Fault};
+use crate::doorway::Doorway;
 use crate::http::node_view::{Reload, ServedNode};
 use crate::http::view::ListenerRow;
 use crate::kafka::ListenerFacts;
@@ -208,37 +209,45 @@ async fn serve(settings: Settings, reload: Reload) -> anyhow::Result<()> {
     let mut doors = JoinSet::new();
     let front_door = kafka::front_door(&node)?;
     let mut secure = Vec::new();
+    let mut doorways = Vec::new();
     for (listener, socket) in kafka {
         bound.push((listener.clone(), socket.local_addr()?));
         let tls = listener.tls.as_ref().map(Tls::open).transpose();
         let tls = tls.map_err(anyhow::Error::msg)?;
         secure.extend(tls.clone());
-        let facts = ListenerFacts::new(&listener, &node.settings.kafka, tls);
+        let doorway = Doorway::new(&listener, socket.local_addr()?);
+        doorways.push(Arc::clone(&doorway));
+        let facts = ListenerFacts::new(&listener, &node.settings.kafka, tls, doorway);
         let door = Arc::clone(&front_door);
         doors.spawn(door.serve_listener(facts, socket, stopped.clone()));
     }
+    let kafka_doors = doorways.len();
     for (listener, socket) in &http {
         bound.push((listener.clone(), socket.local_addr()?));
+        doorways.push(Doorway::new(listener, socket.local_addr()?));
     }
-    let view = ServedNode::new(Arc::clone(&node), front_door, listener_rows(&bound), reload);
+    let again = Arc::clone(&reload);
+    let rows = (listener_rows(&bound), doorways.clone());
+    let view = ServedNode::new(Arc::clone(&node), front_door, rows, reload);
     let rows = node.settings.http.page_rows_max;
     let api = http::Api::new(Arc::new(view), rows, stopped.clone());
     doors.spawn(http::live::keep_sampling(Arc::clone(&api)));
     write_local_token(&node).context("cannot write the token for this machine")?;
-    for (listener, socket) in http {
+    for ((listener, socket), doorway) in http.into_iter().zip(doorways.split_off(kafka_doors)) {
         let tls = listener.tls.as_ref().map(Tls::open).transpose();
         let tls = tls.map_err(anyhow::Error::msg)?;
         secure.extend(tls.clone());
-        let local = listener.bind.ip().to_canonical().is_loopback();
+        let local = doorway.is_local();
         let router = http::router(&api, http::Door { local });
         let stopped = stopped.clone();
         doors.spawn(async move {
-            if let Err(error) = http::serve(router, socket, tls, stopped).await {
+            if let Err(error) = http::serve(router, socket, (doorway, tls), stopped).await {
                 tracing::error!(%error, "the HTTP listener failed");
             }
         });
     }
     doors.spawn(tls::keep_fresh(secure, stopped.clone()));
+    doors.spawn(reload_access(Arc::clone(&node), again, stopped.clone()));
     let mirror = Mirror::start(&node).context("cannot start the mirror")?;
     crate::downlink::start(&node, &mut doors, &stopped)?;
     say(&greeting(&node.settings, &bound));
@@ -260,6 +269,31 @@ async fn serve(settings: Settings, reload: Reload) -> anyhow::Result<()> {
     while doors.join_next().await.is_some() {}
     say("stopped\n");
     Ok(())
+}
+
+/// Puts authenticators and rules of the configuration file in force on each SIGHUP, until `stop` is
+/// true or its sender gone.
+async fn reload_access(node: Arc<Node>, read: Reload, mut stop: watch::Receiver<bool>) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        return;
+    };
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+        let read = Arc::clone(&read);
+        let settings = tokio::task::spawn_blocking(move || read()).await;
+        let loaded = match settings {
+            Ok(Ok(settings)) => node.reload_access(&settings).await,
+            Ok(Err(what)) => Err(what),
+            Err(_) => Err("the configuration cannot be read".to_owned()),
+        };
+        match loaded {
+            Ok(()) => tracing::info!("authenticators and rules are as the configuration says now"),
+            Err(what) => tracing::error!(what, "authenticators and rules stay as they were"),
+        }
+    }
 }
 
 /// File in the data directory that holds the token of the running node for this machine: whoever may

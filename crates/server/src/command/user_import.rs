@@ -48,8 +48,16 @@ enum From {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Algorithm {
+    Md5,
+    /// SHA-1
+    Sha,
     Sha256,
     Sha512,
+    Bcrypt,
+    #[value(name = "pbkdf2-md5")]
+    Pbkdf2Md5,
+    #[value(name = "pbkdf2-sha")]
+    Pbkdf2Sha,
     #[value(name = "pbkdf2-sha256")]
     Pbkdf2Sha256,
     #[value(name = "pbkdf2-sha512")]
@@ -215,6 +223,11 @@ impl ImportArgs {
 
     /// EMQX writes hashes in hexadecimal, and takes the text of a salt as it is.
     fn emqx_hash(&self, row: &Row) -> Option<Imported> {
+        if matches!(self.algorithm, Algorithm::Bcrypt) {
+            // Its salt stands in it.
+            let text = row.password_hash.clone();
+            return Some(Imported::Bcrypt { text }).filter(Imported::sound);
+        }
         let hash = unhex(&row.password_hash)?;
         let salt = row.salt.clone().into_bytes();
         let salt_position = match self.salt_position {
@@ -235,8 +248,13 @@ impl ImportArgs {
             hash,
         };
         let imported = match self.algorithm {
+            Algorithm::Md5 => digest(Function::Md5, salt, hash),
+            Algorithm::Sha => digest(Function::Sha1, salt, hash),
             Algorithm::Sha256 => digest(Function::Sha256, salt, hash),
             Algorithm::Sha512 => digest(Function::Sha512, salt, hash),
+            Algorithm::Bcrypt => return None,
+            Algorithm::Pbkdf2Md5 => derived(Function::Md5, salt, hash),
+            Algorithm::Pbkdf2Sha => derived(Function::Sha1, salt, hash),
             Algorithm::Pbkdf2Sha256 => derived(Function::Sha256, salt, hash),
             Algorithm::Pbkdf2Sha512 => derived(Function::Sha512, salt, hash),
         };
@@ -285,7 +303,8 @@ struct Row4 {
     password: String,
 }
 
-/// EMQ X 4 keeps four bytes of salt and the hexadecimal SHA-256 of salt and password behind them.
+/// EMQ X 4 keeps four bytes of salt and the hexadecimal hash of salt and password behind them; its
+/// length tells which hash that is.
 fn emqx_4(text: &str) -> anyhow::Result<Read> {
     let export: Export4 = serde_json::from_str(text).context("this is no export of EMQ X 4")?;
     let mut read = Read::default();
@@ -300,16 +319,25 @@ fn emqx_4(text: &str) -> anyhow::Result<Read> {
             .ok()
             .and_then(|bytes| {
                 let (salt, hash) = bytes.split_at_checked(4)?;
+                let hash = unhex(std::str::from_utf8(hash).ok()?)?;
+                let known = [
+                    Function::Md5,
+                    Function::Sha1,
+                    Function::Sha256,
+                    Function::Sha512,
+                ];
+                let function = known.into_iter().find(|it| it.bytes() == hash.len())?;
                 let imported = Imported::Digest {
-                    function: Function::Sha256,
+                    function,
                     salt_position: SaltPosition::Prefix,
                     salt: salt.to_vec(),
-                    hash: unhex(std::str::from_utf8(hash).ok()?)?,
+                    hash,
                 };
                 imported.sound().then_some(imported)
             });
         let Some(hash) = hash else {
-            let what = "the hash is none of SHA-256 with a salt of four bytes";
+            let what =
+                "the hash is none of MD5, SHA-1, SHA-256 and SHA-512 with a salt of four bytes";
             read.wrong.push(format!("user {}: {what}", row.login));
             continue;
         };
@@ -383,19 +411,38 @@ mod tests {
             .unwrap();
         assert!(read.users[0].hash.matches("password"));
         assert_eq!(read.wrong.len(), 1);
+        let bcrypt = "$2b$05$KhExM0aVb7rLw4nR2PfB6OTRJLlBzDN1x9Y2gp9m719DmCyvvALSW";
+        let text = format!(
+            "user_id,password_hash,salt\njoe,{bcrypt},{}\n",
+            &bcrypt[..29]
+        );
+        let read = args(Algorithm::Bcrypt, Position::Disable).emqx(&text);
+        assert!(read.unwrap().users[0].hash.matches("pencil"));
+        for (algorithm, hash) in [
+            (Algorithm::Md5, "67a1e09bb1f83f5007dc119c14d663aa"),
+            (Algorithm::Sha, "59b3e8d637cf97edbe2384cf59cb7453dfe30789"),
+        ] {
+            let text = format!("user_id,password_hash,salt\njoe,{hash},salt\n");
+            let read = args(algorithm, Position::Prefix).emqx(&text).unwrap();
+            assert!(read.users[0].hash.matches("password"));
+        }
         assert!(sha.emqx("name,hash\n").is_err() && sha.emqx("[1]").is_err());
     }
 
     #[test]
     fn an_export_of_emqx_4_is_read() {
-        let inner = "salt13601bda4ea78e55a07b98866d2be6be0744e3866f13c00c811cab608a28f322";
-        let password = base64_simd::STANDARD.encode_to_string(inner);
-        let text = format!(
-            "{{\"version\":\"4.4\",\"auth_mnesia\":[{{\"login\":\"joe\",\"type\":\"username\",\"password\":\"{password}\"}},\
+        for inner in [
+            "salt13601bda4ea78e55a07b98866d2be6be0744e3866f13c00c811cab608a28f322",
+            "salt67a1e09bb1f83f5007dc119c14d663aa",
+        ] {
+            let password = base64_simd::STANDARD.encode_to_string(inner);
+            let text = format!(
+                "{{\"version\":\"4.4\",\"auth_mnesia\":[{{\"login\":\"joe\",\"type\":\"username\",\"password\":\"{password}\"}},\
              {{\"login\":\"c\",\"type\":\"clientid\",\"password\":\"{password}\"}}]}}"
-        );
-        let read = emqx_4(&text).unwrap();
-        assert!(read.users[0].hash.matches("password"));
-        assert_eq!((read.users.len(), read.wrong.len()), (1, 1));
+            );
+            let read = emqx_4(&text).unwrap();
+            assert!(read.users[0].hash.matches("password"));
+            assert_eq!((read.users.len(), read.wrong.len()), (1, 1));
+        }
     }
 }

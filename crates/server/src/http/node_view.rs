@@ -15,6 +15,7 @@ use super::view::{
     WillRow,
 };
 use crate::auth::{Ban, BanError, BanKind};
+use crate::doorway::Doorway;
 use crate::kafka::FrontDoor;
 use crate::metrics::{Snapshot, exposition};
 use crate::node::{
@@ -29,6 +30,8 @@ pub struct ServedNode {
     node: Arc<Node>,
     front_door: Arc<FrontDoor>,
     listeners: Vec<ListenerRow>,
+    /// Those for Kafka and HTTP, which count for themselves.
+    doorways: Vec<Arc<Doorway>>,
     /// Turns of those who publish: what waits for the log is bounded by them.
     publishing: tokio::sync::Semaphore,
     reload: Reload,
@@ -45,7 +48,7 @@ impl ServedNode {
     pub fn new(
         node: Arc<Node>,
         front_door: Arc<FrontDoor>,
-        listeners: Vec<ListenerRow>,
+        (listeners, doorways): (Vec<ListenerRow>, Vec<Arc<Doorway>>),
         reload: Reload,
     ) -> Self {
         Self {
@@ -53,8 +56,16 @@ impl ServedNode {
             node,
             front_door,
             listeners,
+            doorways,
             publishing: tokio::sync::Semaphore::new(PUBLISHING_MAX),
         }
+    }
+
+    /// What each listener counts.
+    fn counted(&self) -> Vec<crate::node::ListenerRow> {
+        let mqtt = self.node.mqtt_listeners().iter().map(|it| it.row());
+        mqtt.chain(self.doorways.iter().map(|it| it.row()))
+            .collect()
     }
 
     /// The node's figures together with those of the shards.
@@ -153,8 +164,7 @@ impl NodeView for ServedNode {
 
     fn listeners(&self) -> Vec<ListenerRow> {
         let mut rows = self.listeners.clone();
-        for facts in self.node.mqtt_listeners() {
-            let counted = facts.row();
+        for counted in self.counted() {
             let address = counted.address.to_string();
             if let Some(row) = rows.iter_mut().find(|row| row.bind == address) {
                 row.name = counted.name;
@@ -333,12 +343,7 @@ impl NodeView for ServedNode {
                 downlinks: self.downlinks(),
                 hooks: self.hook_rows(&shards.made),
                 http,
-                listeners: self
-                    .node
-                    .mqtt_listeners()
-                    .iter()
-                    .map(|it| it.row())
-                    .collect(),
+                listeners: self.counted(),
                 counters: self.node.counters.snapshot(),
                 status: self.told(&shards),
                 shards,

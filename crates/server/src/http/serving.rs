@@ -13,13 +13,14 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, timeout};
 
 use super::PeerAddress;
 use super::limits::{CONNECTIONS_MAX, HEAD_WAIT, STOP_WAIT, WRITE_WAIT};
+use crate::doorway::{Doorway, Paced};
 use crate::tls::{Handshakes, Tls};
 
 /// Serves `router` on `listener`, through TLS if there is any, until `stop` turns
@@ -30,7 +31,7 @@ use crate::tls::{Handshakes, Tls};
 pub async fn serve(
     router: Router,
     mut listener: TcpListener,
-    tls: Option<Arc<Tls>>,
+    (doorway, tls): (Arc<Doorway>, Option<Arc<Tls>>),
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -46,19 +47,13 @@ pub async fn serve(
         };
         tokio::select! {
             (stream, peer, place) = accepted => {
+                let Some(entered) = doorway.accepted().await else { continue };
                 let (router, stop) = (router.clone(), stop.clone());
-                let secure = tls.clone().map(|tls| (tls, Arc::clone(&handshakes)));
+                let (tls, doorway) = (tls.clone(), Arc::clone(&doorway));
+                let handshakes = Arc::clone(&handshakes);
                 open.spawn(async move {
-                    match secure {
-                        None => converse(stream, peer, router, stop).await,
-                        Some((tls, handshakes)) => match tls.accept(stream, &handshakes).await {
-                            Ok((stream, _)) => converse(stream, peer, router, stop).await,
-                            Err(error) => {
-                                tracing::debug!(%peer, %error, "a TLS handshake failed");
-                            }
-                        },
-                    }
-                    drop(place);
+                    receive(stream, peer, (&doorway, tls, &handshakes), router, stop).await;
+                    drop((place, entered));
                 });
             }
             () = stopped(&mut stop) => break,
@@ -75,6 +70,35 @@ pub async fn serve(
         open.shutdown().await;
     }
     Ok(())
+}
+
+/// Serves one connection from `peer`, unless a proxy says otherwise.
+async fn receive(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    (doorway, tls, handshakes): (&Arc<Doorway>, Option<Arc<Tls>>, &Handshakes),
+    router: Router,
+    mut stop: watch::Receiver<bool>,
+) {
+    let source = tokio::select! {
+        source = doorway.source(&mut stream, peer) => source,
+        () = stopped(&mut stop) => return,
+    };
+    let Some(peer) = source else { return };
+    let pace = doorway.pace();
+    let Some(tls) = tls else {
+        return converse(Paced::new(stream, pace), peer, router, stop).await;
+    };
+    match tls.accept(stream, peer.ip(), handshakes).await {
+        Ok((stream, _)) => {
+            doorway.counters.handshakes.add(1);
+            converse(Paced::new(stream, pace), peer, router, stop).await;
+        }
+        Err(error) => {
+            doorway.counters.handshakes_failed.add(1);
+            tracing::debug!(%peer, %error, "a TLS handshake failed");
+        }
+    }
 }
 
 /// Serves one connection, whatever it came through, until it ends or `stop` turns true.

@@ -272,7 +272,16 @@ impl Server {
         let view = Arc::new(Told::default());
         let (stop, stopped) = watch::channel(false);
         let api = Api::new(Arc::clone(&view) as Arc<dyn NodeView>, 2, stopped.clone());
-        let task = tokio::spawn(serve(router(&api, door), listener, None, stopped));
+        let bind = listener.local_addr().unwrap();
+        let kind = crate::settings::ListenerKind::Http;
+        let plain = crate::settings::ListenerSettings::plain(kind, bind, String::new());
+        let doorway = crate::doorway::Doorway::new(&plain, bind);
+        let task = tokio::spawn(serve(
+            router(&api, door),
+            listener,
+            (doorway, None),
+            stopped,
+        ));
         Self {
             address,
             view,

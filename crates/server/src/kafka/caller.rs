@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::auth::Principal;
+use crate::doorway::Doorway;
 use crate::settings::{HostPort, KafkaSettings, ListenerSettings, SaslMechanism};
 use crate::tls::Tls;
 
@@ -17,20 +18,24 @@ pub struct ListenerFacts {
     pub(super) sasl: Vec<SaslMechanism>,
     /// TLS, where it is spoken.
     pub(super) tls: Option<Arc<Tls>>,
+    /// What is done with connections before; `None`: nothing.
+    pub(super) doorway: Option<Arc<Doorway>>,
 }
 
 impl ListenerFacts {
-    /// A listener of these settings; `tls` is made from its own.
+    /// A listener of these settings; `tls` and `doorway` are made from its own.
     pub fn new(
         listener: &ListenerSettings,
         settings: &KafkaSettings,
         tls: Option<Arc<Tls>>,
+        doorway: Arc<Doorway>,
     ) -> Arc<Self> {
         let advertised = listener.advertised.clone();
         Arc::new(Self {
             advertised: advertised.or_else(|| settings.advertised.clone()),
             sasl: listener.sasl.clone(),
             tls,
+            doorway: Some(doorway),
         })
     }
 }

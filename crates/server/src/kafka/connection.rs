@@ -24,6 +24,7 @@ use super::roster::Place;
 use super::sasl::{self, Sasl};
 use super::transport::Transport;
 use super::{FrontDoor, api_versions, limits};
+use crate::doorway::{Doorway, Pace};
 
 /// Why a connection ends.
 #[derive(Debug)]
@@ -58,6 +59,7 @@ pub(super) async fn serve(
 ) {
     let mut connection = Connection {
         login: Arc::new(Sasl::new(&caller.listener)),
+        pace: caller.listener.doorway.as_ref().and_then(Doorway::pace),
         logging_in: false,
         refused: false,
         ending: false,
@@ -109,6 +111,8 @@ struct Connection {
     caller: Arc<Caller>,
     place: Place,
     login: Arc<Sasl>,
+    /// How fast the client is read, where its listener bounds that.
+    pace: Option<Box<Pace>>,
     /// A step of the login is under way: nothing else begins.
     logging_in: bool,
     /// The login failed: nothing begins any more.
@@ -232,6 +236,9 @@ impl Connection {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(End::Closed)),
                 Poll::Ready(Ok(read)) => {
                     self.door.counters.bytes_in.add(read as u64);
+                    if let Some(pause) = self.pace.as_mut().and_then(|pace| pace.took(read)) {
+                        self.muted = Some(Box::pin(sleep_until(Instant::now() + pause)));
+                    }
                     if silent {
                         self.since = Instant::now();
                     }

@@ -1,5 +1,6 @@
 //! Accepting connections, and closing them when the node stops.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,31 +54,64 @@ impl FrontDoor {
             let Ok(local) = stream.local_addr() else {
                 continue;
             };
-            let caller = Arc::new(Caller::new(peer, local, facts.clone()));
-            let Some(place) = self.roster.admit(
-                &caller,
-                self.settings.connections_max,
-                self.settings.connections_max_per_address,
-            ) else {
-                self.counters.connections_refused.add(1);
-                continue;
+            let place = match &facts.doorway {
+                Some(doorway) => match doorway.accepted().await {
+                    Some(place) => Some(place),
+                    None => continue,
+                },
+                None => None,
             };
             // Answers are written whole, so nothing is won by waiting for more.
             let _ = stream.set_nodelay(true);
-            self.counters.connections_total.add(1);
-            let (door, stop) = (self.clone(), stop.clone());
+            let (door, facts, stop) = (self.clone(), facts.clone(), stop.clone());
             connections.spawn(async move {
-                let counters = door.clone();
-                let _level = counters.counters.connections.level(1);
-                let Some((transport, caller)) = secured(&door, stream, caller, &stop).await else {
-                    return;
-                };
-                place.is_now(&caller);
-                connection::serve(door, transport, caller, place, stop).await;
+                door.receive(stream, (peer, local), facts, stop).await;
+                drop(place);
             });
         }
         drop(listener);
         while connections.join_next().await.is_some() {}
+    }
+
+    /// Serves one connection to its end: from `peer` to `local`, unless a proxy says otherwise.
+    async fn receive(
+        self: Arc<Self>,
+        mut stream: TcpStream,
+        (peer, local): (SocketAddr, SocketAddr),
+        facts: Arc<ListenerFacts>,
+        stop: watch::Receiver<bool>,
+    ) {
+        let peer = match &facts.doorway {
+            None => peer,
+            Some(doorway) => {
+                let source = tokio::select! {
+                    biased;
+                    () = stopping(stop.clone()) => return,
+                    source = doorway.source(&mut stream, peer) => source,
+                };
+                match source {
+                    Some(peer) => peer,
+                    None => return,
+                }
+            }
+        };
+        let caller = Arc::new(Caller::new(peer, local, facts));
+        let Some(place) = self.roster.admit(
+            &caller,
+            self.settings.connections_max,
+            self.settings.connections_max_per_address,
+        ) else {
+            self.counters.connections_refused.add(1);
+            return;
+        };
+        self.counters.connections_total.add(1);
+        let counters = self.clone();
+        let _level = counters.counters.connections.level(1);
+        let Some((transport, caller)) = secured(&self, stream, caller, &stop).await else {
+            return;
+        };
+        place.is_now(&caller);
+        connection::serve(self, transport, caller, place, stop).await;
     }
 }
 
@@ -94,7 +128,7 @@ async fn secured(
     let shaken = tokio::select! {
         biased;
         () = stopping(stop.clone()) => return None,
-        shaken = tls.accept(stream, &door.handshakes) => shaken,
+        shaken = tls.accept(stream, caller.peer.ip(), &door.handshakes) => shaken,
     };
     match shaken {
         Ok((stream, name)) => {

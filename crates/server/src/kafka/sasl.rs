@@ -93,7 +93,7 @@ impl From<Denied> for Failure {
     fn from(denied: Denied) -> Self {
         match denied {
             Denied::Wrong => Self::Credentials,
-            Denied::TooMany => Self::TooMany,
+            Denied::TooMany | Denied::Busy => Self::TooMany,
         }
     }
 }

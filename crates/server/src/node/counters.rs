@@ -141,9 +141,9 @@ counts! {
 }
 
 counts! {
-    /// What one listener for MQTT counts.
+    /// What one listener counts.
     ListenerCounters,
-    /// What one listener for MQTT counted.
+    /// What one listener counted.
     ListenerValues {
         /// Connections open now, those awaiting their CONNECT included (a level).
         open,
@@ -161,6 +161,9 @@ counts! {
         refused_admission,
         /// Connections that sent no whole CONNECT in time.
         timeouts,
+        /// Connections closed since they sent nothing while others wanted to come in, or since too much
+        /// of others' CONNECTs was awaited.
+        crowded_out,
         /// TLS handshakes completed.
         handshakes,
         /// TLS handshakes that failed or took too long.

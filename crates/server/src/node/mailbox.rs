@@ -108,6 +108,13 @@ pub enum Ask {
         /// Whether there was such a connection.
         answer: oneshot::Sender<bool>,
     },
+    /// Other rules hold for clients.
+    Judging {
+        /// The rules.
+        judging: Arc<broker::access::Judging>,
+        /// Told when they are in force.
+        answer: oneshot::Sender<()>,
+    },
     /// What follows is placed by other hooks.
     Hooks {
         /// The hooks.

@@ -1,6 +1,7 @@
 //! The engine room: reception, workers, log, flush and reader threads, and the handle through
 //! which Kafka front door, HTTP and `main` reach them. It knows no Kafka and no HTTP.
 
+mod access;
 mod appender;
 mod backup;
 mod bell;
@@ -97,6 +98,8 @@ pub struct Node {
     /// Who traces packets.
     pub traces: Arc<Traces>,
     hooks: hooks::Hooks,
+    /// Held while authenticators and rules change.
+    reloading: tokio::sync::Mutex<()>,
     readers: readers::Readers,
     backups: backup::Jobs,
     door: LogDoor,

@@ -178,6 +178,7 @@ fn prepare(
         retained: running.retained,
         traces: running.traces,
         hooks: Hooks::of(&settings.hooks),
+        reloading: tokio::sync::Mutex::default(),
         readers: running.readers,
         backups: running.backups,
         door: running.door,
@@ -192,6 +193,7 @@ fn prepare(
         })),
     });
     node.auth.start();
+    tokio::spawn(Arc::clone(&node).end_revoked());
     let reception = Reception::new(
         Arc::clone(&node.auth),
         running.mailboxes,

@@ -127,6 +127,9 @@ impl Builder {
         self.segment_bytes = log.segment_bytes;
         let listeners = self.listeners(flags);
         let asked = listeners.iter().any(ListenerSettings::asks_kafka_clients);
+        let certificates = listeners
+            .iter()
+            .any(ListenerSettings::asks_devices_for_certificates);
         let mut streams = self.streams(&hooks);
         let mirror = self.mirror(&hooks, &streams);
         self.kafka_acks(&streams, mirror.as_ref());
@@ -141,7 +144,7 @@ impl Builder {
             mqtt: self.mqtt(),
             kafka: self.kafka(asked),
             mirror,
-            keys: self.keys(),
+            keys: self.keys(certificates),
             http: HttpSettings {
                 page_rows_max: self.integer(
                     "http.page_rows_max",

@@ -153,7 +153,8 @@ pub enum CertificateField {
 /// What clients may do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuthorizationSettings {
-    /// Whether anything is judged: as soon as there is an authenticator, a rule or a callout.
+    /// Whether anything is judged: as soon as there is an authenticator, a listener that asks for
+    /// certificates, a rule or a callout.
     pub enforced: bool,
     /// The rules, in the order of the file.
     pub rules: Vec<Rule>,
@@ -214,10 +215,11 @@ struct CalloutSaid<'a> {
 }
 
 impl Builder {
-    /// Authenticators, rules, flapping and overload.
-    pub(super) fn keys(&mut self) -> KeySettings {
+    /// Authenticators, rules, flapping and overload; `certificates` says whether a listener for MQTT
+    /// asks for some, which is authentication too.
+    pub(super) fn keys(&mut self, certificates: bool) -> KeySettings {
         let authenticators = self.authenticators();
-        let authorization = self.authorization(!authenticators.is_empty());
+        let authorization = self.authorization(!authenticators.is_empty() || certificates);
         let said = self.said.flapping.clone();
         let connects_max = said.connects_max.map_or(0, |said| {
             self.integer("flapping.connects_max", Some(said), 0, 1_000_000)

@@ -1,7 +1,7 @@
 //! Listeners: addresses, and that nobody gets in by default.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::build::{Builder, Flags};
 use super::words::Word;
@@ -62,6 +62,25 @@ impl ListenerSettings {
             connect_timeout_ms: None,
             option,
         }
+    }
+
+    /// What it is called: as configured, or its kind and where it is bound.
+    pub fn shown_name(&self, address: SocketAddr) -> String {
+        let own = self.name.clone();
+        own.unwrap_or_else(|| format!("{}:{address}", self.kind.word()))
+    }
+
+    /// Whether a connection from `peer` begins with a PROXY header.
+    pub fn expects_proxy(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        let proxy = self.proxy.as_ref();
+        proxy.is_some_and(|from| from.is_empty() || from.iter().any(|net: &Network| net.has(peer)))
+    }
+
+    /// Whether clients of MQTT are asked for a certificate here.
+    pub(super) fn asks_devices_for_certificates(&self) -> bool {
+        let asked = |tls: &TlsSettings| tls.client_certificate != ClientCertificate::None;
+        self.kind.speaks_mqtt() && self.tls.as_ref().is_some_and(asked)
     }
 
     fn local(&self) -> bool {
@@ -209,7 +228,7 @@ impl Builder {
         })
     }
 
-    /// What a listener for MQTT bounds, and what it travels through.
+    /// What a listener bounds, and what it travels through.
     fn door(
         &mut self,
         path: &str,
@@ -303,17 +322,12 @@ impl Builder {
     /// Keys that say nothing to another protocol are mistakes there.
     fn only_for_mqtt(&mut self, path: &str, kind: ListenerKind, table: &ListenerTable) {
         let said = [
-            ("proxy_protocol", table.proxy_protocol.is_some()),
-            ("proxy_from", table.proxy_from.is_some()),
-            ("connections_max", table.connections_max.is_some()),
-            ("connections_per_s", table.connections_per_s.is_some()),
-            ("bytes_in_per_s", table.bytes_in_per_s.is_some()),
             ("messages_in_per_s", table.messages_in_per_s.is_some()),
             ("connect_timeout_ms", table.connect_timeout_ms.is_some()),
         ];
         for (key, _) in said.into_iter().filter(|(_, said)| *said) {
             let what = format!(
-                "is for mqtt, mqtts, ws and wss listeners; this one is {}",
+                "is for mqtt, mqtts, ws and wss listeners; this one is {} (for Kafka clients there is [[kafka.quota]])",
                 kind.word()
             );
             self.fault(&format!("{path}.{key}"), &what);

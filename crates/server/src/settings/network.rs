@@ -26,6 +26,11 @@ impl Network {
                 bits.parse().ok().filter(|&bits| digits && bits <= width)?
             }
         };
+        // Addresses of IPv4 written as IPv6 are what they are, as those of clients.
+        let (address, bits) = match address.to_canonical() {
+            v4 @ IpAddr::V4(_) if address.is_ipv6() && bits >= 96 => (v4, bits - 96),
+            _ => (address, bits),
+        };
         Some(Self { address, bits })
     }
 
@@ -68,6 +73,7 @@ mod tests {
         assert!(has("10.0.0.0/8", "10.255.0.1"));
         assert!(has("10.0.0.0/8", "::ffff:10.1.2.3"));
         assert!(!has("10.0.0.0/8", "11.0.0.1"));
+        assert!(has("::ffff:10.0.0.0/104", "10.1.2.3") && !has("::ffff:10.0.0.0/104", "11.1.2.3"));
         assert!(has("192.0.2.7", "192.0.2.7") && !has("192.0.2.7", "192.0.2.6"));
         assert!(has("0.0.0.0/0", "8.8.8.8") && !has("0.0.0.0/0", "::1"));
         assert!(has("2001:db8::/32", "2001:db8:1::5") && has("::/0", "::1"));

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{Error as PemError, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{ProducesTickets, WebPkiClientVerifier};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
@@ -45,6 +45,15 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::clone(provider)
 }
 
+/// What makes tickets for all listeners: its keys change by themselves, and a certificate that is read
+/// anew takes no session from anybody.
+fn ticketer() -> Result<Arc<dyn ProducesTickets>, String> {
+    static TICKETER: OnceLock<Result<Arc<dyn ProducesTickets>, rustls::Error>> = OnceLock::new();
+    let made = TICKETER.get_or_init(rustls::crypto::aws_lc_rs::Ticketer::new);
+    made.clone()
+        .map_err(|error| format!("there are no random numbers for TLS tickets: {error}"))
+}
+
 /// What a listener of these settings offers.
 pub(super) fn server_config(settings: &TlsSettings) -> Result<Arc<ServerConfig>, String> {
     let chain = certificates(&settings.certificate, "certificate")?;
@@ -59,12 +68,23 @@ pub(super) fn server_config(settings: &TlsSettings) -> Result<Arc<ServerConfig>,
     let builder = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .expect("the provider has the suites of TLS 1.2 and 1.3");
-    let builder = match client_verifier(settings)? {
+    let verifier = client_verifier(settings)?;
+    let certificates = verifier.is_some();
+    let builder = match verifier {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
     let resolver = rustls::sign::SingleCertAndKey::from(pair);
-    Ok(Arc::new(builder.with_cert_resolver(Arc::new(resolver))))
+    let mut config = builder.with_cert_resolver(Arc::new(resolver));
+    // One ticket is enough for a client that has one connection, and it costs no memory here. Who shows
+    // a certificate shows it each time: a ticket would outlive what it was given for.
+    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    if !certificates {
+        config.ticketer = ticketer()?;
+        config.send_tls13_tickets = 1;
+    }
+    Ok(Arc::new(config))
 }
 
 fn client_verifier(settings: &TlsSettings) -> Result<Option<Arc<dyn ClientCertVerifier>>, String> {

@@ -206,7 +206,7 @@ impl Tls {
         }))
     }
 
-    /// Shakes hands on a connection. Answers the encrypted stream, and the principal's name that
+    /// Shakes hands on a connection of a client at `peer`. Answers the encrypted stream, and the principal's name that
     /// the client's certificate gives, if it showed one.
     ///
     /// # Errors
@@ -214,10 +214,10 @@ impl Tls {
     pub async fn accept(
         &self,
         stream: TcpStream,
+        peer: IpAddr,
         handshakes: &Handshakes,
     ) -> Result<(TlsStream<TcpStream>, Option<String>), HandshakeError> {
-        let peer = stream.peer_addr().map_err(HandshakeError::Failed)?;
-        handshakes.run(peer.ip(), self.shake(stream)).await
+        handshakes.run(peer, self.shake(stream)).await
     }
 
     /// What connections that come now are offered.

@@ -93,9 +93,9 @@ async fn meet(tls: &Tls, client: ClientConfig) -> (Result<Option<String>, String
         stream.read_exact(&mut byte).await?;
         io::Result::Ok(byte == *b"x")
     });
-    let (stream, _) = listener.accept().await.unwrap();
+    let (stream, peer) = listener.accept().await.unwrap();
     let handshakes = Handshakes::default();
-    let accepted = match tls.accept(stream, &handshakes).await {
+    let accepted = match tls.accept(stream, peer.ip(), &handshakes).await {
         Ok((mut stream, name)) => {
             assert_eq!(handshakes.counts(), (1, 0));
             let mut byte = [0];
@@ -168,8 +168,8 @@ async fn who_speaks_no_tls_does_not_come_in() {
     peer.write_all(&[0, 0, 0, 10, 0, 18, 0, 3, 0, 0, 0, 1, 0, 0])
         .await
         .unwrap();
-    let (stream, _) = listener.accept().await.unwrap();
-    let told = tls.accept(stream, &Handshakes::default()).await;
+    let (stream, peer) = listener.accept().await.unwrap();
+    let told = tls.accept(stream, peer.ip(), &Handshakes::default()).await;
     assert!(matches!(told, Err(HandshakeError::Failed(_))));
 }
 
@@ -182,9 +182,9 @@ async fn who_says_nothing_is_not_waited_for_long() {
     let _peer = TcpStream::connect(listener.local_addr().unwrap())
         .await
         .unwrap();
-    let (stream, _) = listener.accept().await.unwrap();
+    let (stream, peer) = listener.accept().await.unwrap();
     let handshakes = Handshakes::default();
-    let told = tls.accept(stream, &handshakes).await;
+    let told = tls.accept(stream, peer.ip(), &handshakes).await;
     assert!(matches!(told, Err(HandshakeError::TimedOut)));
     assert_eq!(handshakes.counts(), (0, 1));
 }

@@ -240,7 +240,7 @@ fn connack_waits_for_the_flush_where_a_session_with_qos_2_ids_ended() {
     world.send(conn, &publish_id("t", Q2, 1, "x"));
     // The same where the session ended before.
     world.lose(conn);
-    world.kick("a");
+    world.pass(600_000);
     let conn = world.open("a", &clean());
     assert!(world.got(conn).is_empty());
     world.hold_flushes = false;

@@ -1,7 +1,8 @@
 //! What clients may not do, and how they are told.
 
 use crate::access::{
-    Access, Action, Actions, Effect, Otherwise, Permit, Question, Rule, RuleFilter, RuleSet,
+    Access, Action, Actions, Effect, Judging, Otherwise, Permit, Question, Rule, RuleFilter,
+    RuleSet,
 };
 use crate::harness::{Hello, World, lasting, publish, publish_id, publish_with, v5, v311};
 use crate::hooks::Event;
@@ -46,6 +47,7 @@ fn limited(mut hello: Hello<'_>, otherwise: Otherwise) -> Hello<'_> {
             own: Box::default(),
             otherwise,
             super_user: false,
+            trusted: false,
         })),
         ..Admitted::default()
     };
@@ -296,4 +298,116 @@ fn a_client_authenticates_again_by_its_own_method_only() {
         judged: Reauthenticated::Failed(ReasonCode::NotAuthorized),
     });
     assert_eq!(world.got(d), ["DISCONNECT not_authorized"]);
+}
+
+#[test]
+fn rules_that_change_hold_for_those_who_are_in() {
+    let judging = |rules: Option<Vec<Rule>>, super_users: &[&str]| {
+        let access = rules.map(|rules| {
+            Arc::new(Access {
+                rules: Arc::new(RuleSet {
+                    rules: rules.into(),
+                }),
+                own: Box::default(),
+                otherwise: Otherwise::Deny,
+                super_user: false,
+                trusted: false,
+            })
+        });
+        Arc::new(Judging {
+            access,
+            super_users: super_users.iter().map(|name| (*name).to_owned()).collect(),
+            denied_publish: DeniedPublish::Disconnect,
+        })
+    };
+    let mut world = World::new();
+    let a = world.connect("a", &limited(v5(), Otherwise::Deny));
+    let open = world.connect("open", &v5());
+    let old = world.connect("old", &limited(v311(true), Otherwise::Deny));
+    world.subscribe(a, "news/#", QoS::AtMostOnce);
+    world.publish(a, "d/a/x", QoS::AtLeastOnce, "1");
+    assert_eq!(world.got(a), ["PUBACK 10 no_matching_subscribers"]);
+    // Only reading `other`, and publishing there.
+    let other = judging(
+        Some(vec![rule(Effect::Allow, Actions::ALL, &["other"])]),
+        &[],
+    );
+    world.each(|| Input::Judging(Arc::clone(&other)));
+    assert!(world.is_closed(open), "nobody has said who it is");
+    world.publish(a, "d/a/x", QoS::AtLeastOnce, "2");
+    assert_eq!(
+        world.got(a),
+        ["PUBACK 10 not_authorized"],
+        "and nothing is remembered"
+    );
+    assert!(!world.is_closed(old));
+    world.publish(old, "d/old/x", QoS::AtMostOnce, "3");
+    assert!(world.is_closed(old), "the new setting counts too");
+    let b = world.open("b", &v5());
+    let told = world.got(b);
+    assert_eq!(
+        told,
+        ["CONNACK not_authorized"],
+        "let in before, and only now here"
+    );
+    let late = world.connect("late", &limited(v5(), Otherwise::Deny));
+    world.publish(late, "d/late/x", QoS::AtLeastOnce, "4");
+    assert_eq!(world.got(late), ["PUBACK 10 not_authorized"]);
+    world.publish(late, "other", QoS::AtLeastOnce, "5");
+    assert_eq!(world.got(late), ["PUBACK 10 no_matching_subscribers"]);
+    // Nothing is judged any more.
+    let nothing = judging(None, &[]);
+    world.each(|| Input::Judging(Arc::clone(&nothing)));
+    world.publish(a, "news/x", QoS::AtLeastOnce, "6");
+    assert_eq!(
+        world.got(a),
+        ["PUBACK 10 no_matching_subscribers"],
+        "the subscription has ended with the permission"
+    );
+}
+
+#[test]
+fn very_many_filters_are_judged_in_no_time_and_asked_about_within_a_bound() {
+    use crate::limits::{QUESTIONS_MAX, SUBSCRIBE_FILTERS_MAX};
+    let mut world = World::new();
+    let a = world.connect("a", &limited(v5(), Otherwise::Ask));
+    let names: Vec<String> = (0..150_000).map(|n| format!("{n}")).collect();
+    let all = names
+        .iter()
+        .map(|name| (&**name, mqtt::SubscribeOptions::qos(QoS::AtMostOnce)));
+    let all: Vec<_> = all.collect();
+    let packet = Packet::Subscribe(mqtt::Subscribe {
+        packet_id: 1,
+        subscription_id: None,
+        filters: mqtt::Filters::from_slice(&all),
+        user: UserProperties::EMPTY,
+    });
+    let begun = std::time::Instant::now();
+    let inquiry = world.shards[0].inquiry(a, &packet, world.now).unwrap();
+    assert_eq!(inquiry.questions.len(), QUESTIONS_MAX);
+    let permits = inquiry.questions.into_iter().map(|question| Permit {
+        question,
+        allowed: true,
+        keep_ms: 0,
+    });
+    let permits: Vec<_> = permits.collect();
+    world.each(|| Input::Permitted {
+        conn: a,
+        permits: permits.clone(),
+    });
+    assert_eq!(
+        world.shards[0].inquiry(a, &packet, world.now),
+        None,
+        "once a packet"
+    );
+    world.send(a, &packet);
+    let took = begun.elapsed();
+    let got = world.got(a).join(" ");
+    let count = |word: &str| got.matches(word).count();
+    assert_eq!(
+        count("not_authorized"),
+        SUBSCRIBE_FILTERS_MAX - QUESTIONS_MAX
+    );
+    assert_eq!(count("quota_exceeded"), 150_000 - SUBSCRIBE_FILTERS_MAX);
+    assert!(took.as_secs() < 5, "{took:?}");
 }

@@ -258,6 +258,15 @@ fn a_kick_and_a_drain_say_why() {
     let other = world.connect("b", &v5());
     world.kick("a");
     assert_eq!(world.got(kicked), ["DISCONNECT administrative_action"]);
+    // A device that has just gone loses nothing.
+    let gone = world.connect("gone", &lasting(600));
+    world.subscribe(gone, "t", Q1);
+    world.lose(gone);
+    world.kick("gone");
+    world.publish(other, "t", Q1, "owed");
+    world.got(other);
+    let back = world.connect("gone", &lasting(600));
+    assert_eq!(world.got(back), ["t owed q1 #1"]);
     world.each(|| Input::Drain);
     assert_eq!(world.got(other), ["DISCONNECT server_shutting_down"]);
     let late = world.open("c", &v5());

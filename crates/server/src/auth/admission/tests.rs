@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 
-use mqtt::ConnectProperties;
+use mqtt::{ConnectProperties, Version};
 
 use super::*;
 use crate::auth::in_memory;
 use crate::auth::{Ledger, Password};
-use crate::settings::{AuthenticatorSettings, CalloutSettings, JwtKeys, JwtSettings, SecretSource};
+use crate::settings::{
+    AuthenticatorKind, AuthenticatorSettings, AuthorizationSettings, CalloutSettings, JwtKeys,
+    JwtSettings, SecretSource,
+};
 
 struct Memory;
 
@@ -71,11 +74,9 @@ async fn auth(settings: &KeySettings) -> Arc<Auth> {
 }
 
 async fn knock(auth: &Auth, connect: &Connect<'_>) -> Result<Entry, ReasonCode> {
-    let names: Vec<String> = auth
-        .authenticators
-        .iter()
-        .map(|one| one.name.clone())
-        .collect();
+    let plan = auth.plan();
+    let names = plan.authenticators.iter().map(|one| one.name().to_owned());
+    let names: Vec<String> = names.collect();
     let knock = Knock {
         authenticators: &names,
         peer: ([127, 0, 0, 1], 5).into(),
@@ -227,7 +228,7 @@ async fn a_service_that_is_dead_slow_or_wrong_lets_nobody_in() {
         let auth = auth(&with(vec![AuthenticatorKind::Http(callout(url))])).await;
         let refused = knock(&auth, &connect(Some("joe"), Some("x"))).await;
         assert_eq!(refused.err(), Some(ReasonCode::ServerUnavailable));
-        assert_eq!(auth.callout_counts().next().unwrap().2, 1);
+        assert_eq!(auth.values().unanswered[0].1, 1);
     }
     let (yes, _kept) = service(Some("{\"result\":\"allow\",\"is_superuser\":true}"));
     let auth1 = auth(&with(vec![AuthenticatorKind::Http(callout(yes))])).await;
@@ -269,11 +270,14 @@ async fn the_banned_and_the_restless_stay_out() {
         assert!(entry.admitted.access.is_none() && !entry.admitted.unnamed);
     }
     for _ in 0..3 {
-        let refused = knock(&auth, &connect(None, None)).await;
+        let refused = knock(&auth, &connect(Some("any"), None)).await;
         assert_eq!(refused.err(), Some(ReasonCode::Banned));
     }
+    // Another user with the same client id has not flapped, and the first gets nobody banned.
+    assert!(knock(&auth, &connect(Some("other"), None)).await.is_ok());
     let bans = auth.bans.list(None, 10);
     assert_eq!((&*bans[0].value, &*bans[0].by), ("lock", "flapping"));
+    assert_eq!(auth.counts().flapped.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test]

@@ -4,8 +4,11 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mqtt::{Connect, Packet, ReasonCode, Version};
+
+use tokio::time::timeout;
 
 use super::listener::ListenerFacts;
 use super::opening::Opening;
@@ -25,6 +28,8 @@ pub struct Caller<'a> {
     pub certificate: Option<&'a [u8]>,
     /// Its client id, or the one that was chosen for it.
     pub client_id: &'a str,
+    /// How long it may take for an answer.
+    pub patience: Duration,
 }
 
 /// What is decided.
@@ -46,8 +51,9 @@ pub async fn admit(
     caller: Caller<'_>,
     connect: &Connect<'_>,
 ) -> Admission {
+    let authenticators = caller.listener.authenticators();
     let knock = Knock {
-        authenticators: &caller.listener.settings.authenticators,
+        authenticators: &authenticators,
         peer: caller.peer,
         certificate: caller.certificate,
         client_id: caller.client_id,
@@ -55,6 +61,7 @@ pub async fn admit(
     let mut talk = Talk {
         opening,
         method: connect.properties.authentication_method,
+        patience: caller.patience,
         gone: false,
     };
     match auth.admit(&knock, connect, &mut talk).await {
@@ -68,6 +75,7 @@ pub async fn admit(
 struct Talk<'a> {
     opening: &'a mut Opening,
     method: Option<&'a str>,
+    patience: Duration,
     gone: bool,
 }
 
@@ -77,28 +85,36 @@ impl Exchange for Talk<'_> {
         packet: Vec<u8>,
     ) -> Pin<Box<dyn Future<Output = Option<Vec<u8>>> + Send + '_>> {
         Box::pin(async move {
-            if self.opening.send(&packet).await.is_err() {
+            let answer = timeout(self.patience, self.ask(&packet)).await;
+            answer.unwrap_or(None)
+        })
+    }
+}
+
+impl Talk<'_> {
+    /// Sends a packet and reads the answer.
+    async fn ask(&mut self, packet: &[u8]) -> Option<Vec<u8>> {
+        if self.opening.send(packet).await.is_err() {
+            self.gone = true;
+            return None;
+        }
+        loop {
+            match mqtt::decode(&self.opening.bytes, Version::V5, AUTH_BYTES_MAX) {
+                Ok(None) => {}
+                Ok(Some((Packet::Auth(auth), used))) => {
+                    let goes_on = auth.reason == ReasonCode::ContinueAuthentication;
+                    // [MQTT-4.12.0-2], [MQTT-4.12.0-5]
+                    let data = auth.data.unwrap_or_default().to_vec();
+                    let right = goes_on && auth.method == self.method;
+                    self.opening.bytes.drain(..used);
+                    return right.then_some(data);
+                }
+                Ok(Some(_)) | Err(_) => return None,
+            }
+            if self.opening.fill().await.is_err() {
                 self.gone = true;
                 return None;
             }
-            loop {
-                match mqtt::decode(&self.opening.bytes, Version::V5, AUTH_BYTES_MAX) {
-                    Ok(None) => {}
-                    Ok(Some((Packet::Auth(auth), used))) => {
-                        let goes_on = auth.reason == ReasonCode::ContinueAuthentication;
-                        // [MQTT-4.12.0-2], [MQTT-4.12.0-5]
-                        let data = auth.data.unwrap_or_default().to_vec();
-                        let right = goes_on && auth.method == self.method;
-                        self.opening.bytes.drain(..used);
-                        return right.then_some(data);
-                    }
-                    Ok(Some(_)) | Err(_) => return None,
-                }
-                if self.opening.fill().await.is_err() {
-                    self.gone = true;
-                    return None;
-                }
-            }
-        })
+        }
     }
 }

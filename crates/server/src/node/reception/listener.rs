@@ -1,17 +1,16 @@
 //! A listener as the rest of the node knows it: what it is called, what it asks of clients, what it
 //! counts. It must not know sessions.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use door::{Meter, Policy};
 use serde::Serialize;
-use tokio::sync::Semaphore;
 
-use super::limits::WAITING_MAX;
+use super::waiting::WaitingRoom;
 use crate::node::counters::{ListenerCounters, ListenerValues};
-use crate::settings::{ListenerKind, ListenerSettings, Network, Word as _};
+use crate::settings::{ListenerKind, ListenerSettings, Word as _};
 use crate::tls::Tls;
 
 /// One listener for MQTT.
@@ -31,8 +30,10 @@ pub struct ListenerFacts {
     pub policy: Option<Policy>,
     /// What it counts.
     pub counters: ListenerCounters,
-    /// Connections that may wait for their CONNECT.
-    pub(super) waiting: Semaphore,
+    /// Connections that wait for their CONNECT.
+    pub(super) waiting: Arc<WaitingRoom>,
+    /// Names of the authenticators that clients are asked by; none: nobody is asked.
+    authenticators: RwLock<Arc<[String]>>,
 }
 
 /// A listener and what it counted.
@@ -59,10 +60,7 @@ impl ListenerFacts {
         settings: &ListenerSettings,
         address: SocketAddr,
     ) -> Result<Self, String> {
-        let name = settings
-            .name
-            .clone()
-            .unwrap_or_else(|| format!("{}:{address}", settings.kind.word()));
+        let name = settings.shown_name(address);
         let policy = settings.kind.speaks_websocket().then(|| Policy {
             path: settings.path.clone(),
             origins: settings.origins.clone(),
@@ -76,13 +74,26 @@ impl ListenerFacts {
             tls: settings.tls.as_ref().map(Tls::open).transpose()?,
             policy,
             counters: ListenerCounters::default(),
-            waiting: Semaphore::new(WAITING_MAX),
+            waiting: Arc::default(),
+            authenticators: RwLock::new(settings.authenticators.clone().into()),
         })
     }
 
     /// Its protocol.
     pub fn kind(&self) -> ListenerKind {
         self.settings.kind
+    }
+
+    /// Names of the authenticators that clients are asked by; none: nobody is asked.
+    pub fn authenticators(&self) -> Arc<[String]> {
+        let named = self.authenticators.read();
+        Arc::clone(&named.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Has clients that come from now on asked by these.
+    pub fn ask_by(&self, names: &[String]) {
+        let named = self.authenticators.write();
+        *named.unwrap_or_else(PoisonError::into_inner) = names.into();
     }
 
     /// The figures of now.
@@ -93,13 +104,6 @@ impl ListenerFacts {
             address: self.address,
             counts: self.counters.values(),
         }
-    }
-
-    /// Whether a connection from `peer` begins with a PROXY header.
-    pub(super) fn expects_proxy(&self, peer: IpAddr) -> bool {
-        let peer = peer.to_canonical();
-        let proxy = self.settings.proxy.as_ref();
-        proxy.is_some_and(|from| from.is_empty() || from.iter().any(|net: &Network| net.has(peer)))
     }
 
     /// The rates of a client that came at `now_ms`.

@@ -6,6 +6,7 @@ pub mod admission;
 pub mod limits;
 mod listener;
 pub mod opening;
+mod waiting;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,14 +15,15 @@ use std::time::Duration;
 use door::{Bucket, Source};
 use mqtt::{Connack, ConnackProperties, DecodeError, Packet, ReasonCode, Version};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{AcquireError, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
 use self::admission::{Admission, Caller};
-use self::limits::{ACCEPT_REST, CONNECT_BYTES_MAX};
+use self::limits::{ACCEPT_REST, CONNECT_BYTES_MAX, JUDGED_MAX, SHARED_BYTES};
 pub use self::listener::{ListenerFacts, ListenerRow, Place, give_back};
 use self::opening::{Opening, Stopped};
+use self::waiting::Seat;
 use super::counters::Counters;
 use super::mailbox::Mailbox;
 use super::random;
@@ -65,6 +67,10 @@ pub struct Reception {
     /// Largest packet taken.
     pub packet_size_max: u32,
     handshakes: Handshakes,
+    /// Memory of long CONNECTs, in bytes.
+    shared: Arc<Semaphore>,
+    /// Connections that are judged.
+    judged: Semaphore,
     stopping: watch::Receiver<bool>,
 }
 
@@ -87,6 +93,8 @@ impl Reception {
             connect_timeout: Duration::from_millis(settings.connect_timeout_ms),
             packet_size_max: settings.packet_size_max.min(CONNECT_BYTES_MAX),
             handshakes: Handshakes::default(),
+            shared: Arc::new(Semaphore::new(SHARED_BYTES)),
+            judged: Semaphore::new(JUDGED_MAX),
             stopping,
         }
     }
@@ -124,26 +132,35 @@ impl Reception {
                     tokio::time::sleep(Duration::from_millis(wait)).await;
                 }
             }
-            let Ok(permit) = Permit::acquire(Arc::clone(&self), Arc::clone(&facts)).await else {
-                return;
+            let seat = tokio::select! {
+                seat = facts.waiting.enter(peer.ip()) => seat,
+                _ = stop.wait_for(|&stop| stop) => return,
             };
-            tokio::spawn(async move {
-                let (reception, facts) = (&permit.reception, &permit.facts);
-                reception.receive(stream, peer, facts).await;
-            });
+            let (reception, facts) = (Arc::clone(&self), Arc::clone(&facts));
+            tokio::spawn(async move { reception.receive(stream, peer, &facts, seat).await });
         }
     }
 
     /// Receives one connection, to its worker or to its end.
-    async fn receive(&self, stream: TcpStream, peer: SocketAddr, facts: &Arc<ListenerFacts>) {
+    async fn receive(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        facts: &Arc<ListenerFacts>,
+        seat: Seat,
+    ) {
         let place = Place::take(Arc::clone(facts));
-        let mut opening = Opening::new(stream);
-        let wait = facts
-            .settings
-            .connect_timeout_ms
-            .map_or(self.connect_timeout, Duration::from_millis);
-        let introduced = self.introduce(&mut opening, peer, facts);
-        let introduced = match timeout(wait, introduced).await {
+        let level = Level::of(&self.counters);
+        let mut opening = Opening::new(stream, Arc::clone(&self.shared));
+        let wait = self.patience(facts);
+        let introduced = self.introduce(&mut opening, peer, facts, &seat);
+        let introduced = tokio::select! {
+            introduced = timeout(wait, introduced) => introduced,
+            () = seat.taken_back() => Ok(Err(Stopped::Crowded)),
+        };
+        // From here on it is judged; who only waits does not stand in its way.
+        drop((seat, level));
+        let introduced = match introduced {
             Ok(Ok(introduced)) => introduced,
             Err(_) => {
                 self.counters.reception.timeouts.add(1);
@@ -155,11 +172,9 @@ impl Reception {
                 return;
             }
         };
+        let peer = introduced.peer;
         match introduced.connect {
-            Ok(used) => {
-                let (peer, bytes) = (introduced.peer, introduced.bytes);
-                self.admit(opening, peer, place, bytes, used).await;
-            }
+            Ok(used) => self.admit(opening, place, introduced, used).await,
             Err(error) => {
                 self.counters.reception.refused_connect.add(1);
                 facts.counters.refused_connect.add(1);
@@ -174,18 +189,29 @@ impl Reception {
         }
     }
 
+    /// How long a client has for its CONNECT, and for each of its answers behind that.
+    fn patience(&self, facts: &ListenerFacts) -> Duration {
+        let own = facts.settings.connect_timeout_ms;
+        own.map_or(self.connect_timeout, Duration::from_millis)
+    }
+
     /// All that comes before CONNECT, and CONNECT.
     async fn introduce(
         &self,
         opening: &mut Opening,
         peer: SocketAddr,
         facts: &ListenerFacts,
+        seat: &Seat,
     ) -> Result<Introduced, Stopped> {
         let mut from = peer;
-        if facts.expects_proxy(peer.ip())
+        if facts.settings.expects_proxy(peer.ip())
             && let Source::Address(behind) = opening.proxy().await?
         {
             from = behind;
+            seat.is_now(from.ip());
+        }
+        if self.auth.turns_away(from.ip()) {
+            return Err(Stopped::Gone);
         }
         if let Some(tls) = &facts.tls {
             let config = tls.config();
@@ -208,10 +234,12 @@ impl Reception {
             match mqtt::decode_connect(&opening.bytes, self.packet_size_max) {
                 Ok(None) => opening.fill().await?,
                 Ok(Some((_, used))) => {
+                    let (bytes, share) = opening.take_bytes();
                     return Ok(Introduced {
                         peer: from,
-                        bytes: std::mem::take(&mut opening.bytes),
+                        bytes,
                         connect: Ok(used),
+                        _share: share,
                     });
                 }
                 Err(error) => {
@@ -219,6 +247,7 @@ impl Reception {
                         peer: from,
                         bytes: Vec::new(),
                         connect: Err(error),
+                        _share: None,
                     });
                 }
             }
@@ -226,14 +255,13 @@ impl Reception {
     }
 
     /// Lets a client in, or tells it why not; `bytes[..used]` is its CONNECT.
-    async fn admit(
-        &self,
-        mut opening: Opening,
-        peer: SocketAddr,
-        place: Place,
-        mut bytes: Vec<u8>,
-        used: usize,
-    ) {
+    async fn admit(&self, mut opening: Opening, place: Place, introduced: Introduced, used: usize) {
+        let Introduced {
+            peer,
+            mut bytes,
+            _share,
+            ..
+        } = introduced;
         let Ok(Some((connect, _))) = mqtt::decode_connect(&bytes, self.packet_size_max) else {
             return;
         };
@@ -256,6 +284,11 @@ impl Reception {
             let answer = refusal(version, ReasonCode::QuotaExceeded);
             return opening.end_with(&answer).await;
         }
+        let Ok(_judged) = self.judged.try_acquire() else {
+            self.counters.reception.refused_full.add(1);
+            let answer = refusal(version, ReasonCode::ServerBusy);
+            return opening.end_with(&answer).await;
+        };
         opening.bytes = bytes[used..].to_vec();
         let certificate = opening.certificate().map(<[u8]>::to_vec);
         // Whether an empty id is allowed at all has been judged where CONNECT was decoded.
@@ -266,6 +299,7 @@ impl Reception {
             peer,
             certificate: certificate.as_deref(),
             client_id,
+            patience: self.patience(&place),
         };
         let admitted = match admission::admit(&self.auth, &mut opening, caller, &connect).await {
             Admission::Accepted(entry) => entry,
@@ -284,6 +318,10 @@ impl Reception {
         let Ok((stream, wrapping)) = opening.into_parts() else {
             return;
         };
+        // Who gave up meanwhile, and perhaps came again, must not take its session over now.
+        if bytes.len() == used && matches!(stream.peek(&mut [0; 1]), Ok(0)) {
+            return;
+        }
         let arrival = Arrival {
             stream,
             wrapping,
@@ -296,12 +334,14 @@ impl Reception {
         self.mailboxes[worker].put(|letters| letters.arrivals.push(arrival));
     }
 
-    /// Whether the node or the listener has more connections than it may; the one that asks counts.
+    /// Whether the node or the listener has more connections than it may; the one that asks counts,
+    /// and those that have not sent their CONNECT do not: whoever is silent keeps nobody out.
     fn is_full(&self, listener: &ListenerFacts) -> bool {
-        let open = self.counters.connections() + self.counters.reception.waiting.get();
-        let own = listener.settings.connections_max;
-        open > self.connections_max
-            || own.is_some_and(|most| listener.counters.open.get() > u64::from(most))
+        let own = listener.counters.open.get();
+        let own = own.saturating_sub(listener.waiting.len() as u64);
+        let most = listener.settings.connections_max;
+        self.counters.connections() >= self.connections_max
+            || most.is_some_and(|most| own > u64::from(most))
     }
 }
 
@@ -311,11 +351,14 @@ struct Introduced {
     bytes: Vec<u8>,
     /// Length of the CONNECT in `bytes`.
     connect: Result<usize, DecodeError>,
+    /// The memory of `bytes`, for as long as they are judged.
+    _share: Option<OwnedSemaphorePermit>,
 }
 
 fn tell(stopped: &Stopped, peer: SocketAddr, facts: &ListenerFacts) {
     let (count, why) = match stopped {
         Stopped::Gone => return,
+        Stopped::Crowded => (&facts.counters.crowded_out, "crowded out".to_owned()),
         Stopped::Proxy(error) => (&facts.counters.refused_proxy, error.to_string()),
         Stopped::Tls => (&facts.counters.handshakes_failed, "no TLS".to_owned()),
         Stopped::Upgrade(why) => (&facts.counters.upgrades_failed, (*why).to_owned()),
@@ -341,26 +384,18 @@ fn refusal(version: Version, reason: ReasonCode) -> Vec<u8> {
     answer
 }
 
-/// A place among the connections that wait for their CONNECT.
-struct Permit {
-    reception: Arc<Reception>,
-    facts: Arc<ListenerFacts>,
-}
+/// One of the connections of the node that wait for their CONNECT, as they are counted.
+struct Level<'a>(&'a Counters);
 
-impl Permit {
-    async fn acquire(
-        reception: Arc<Reception>,
-        facts: Arc<ListenerFacts>,
-    ) -> Result<Self, AcquireError> {
-        facts.waiting.acquire().await?.forget();
-        reception.counters.reception.waiting.add(1);
-        Ok(Self { reception, facts })
+impl<'a> Level<'a> {
+    fn of(counters: &'a Counters) -> Self {
+        counters.reception.waiting.add(1);
+        Self(counters)
     }
 }
 
-impl Drop for Permit {
+impl Drop for Level<'_> {
     fn drop(&mut self) {
-        self.reception.counters.reception.waiting.sub(1);
-        self.facts.waiting.add_permits(1);
+        self.0.reception.waiting.sub(1);
     }
 }

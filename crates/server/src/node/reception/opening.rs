@@ -9,9 +9,10 @@ use door::{ProxyError, Source};
 use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::limits::{READ_BYTES, REFUSE_MAX};
+use super::limits::{OWN_BYTES, READ_BYTES, REFUSE_MAX};
 use crate::node::transport::{Flow, Wrapping};
 
 /// Why a step was not made.
@@ -27,6 +28,8 @@ pub enum Stopped {
     Upgrade(&'static str),
     /// The peer broke the rules of WebSocket.
     WebSocket(&'static str),
+    /// There is no memory for what it sends, or its place is wanted by others.
+    Crowded,
 }
 
 impl From<io::Error> for Stopped {
@@ -41,17 +44,22 @@ pub struct Opening {
     wrapping: Wrapping,
     /// Read and not handled: MQTT, once all layers stand.
     pub bytes: Vec<u8>,
+    /// Where memory beyond a connection's own comes from, and what this one has of it.
+    shared: Arc<Semaphore>,
+    share: Option<OwnedSemaphorePermit>,
 }
 
 impl Opening {
     /// A connection that was just accepted.
-    pub fn new(stream: TcpStream) -> Self {
+    pub fn new(stream: TcpStream, shared: Arc<Semaphore>) -> Self {
         // A device waits for one small answer at a time.
         let _ = stream.set_nodelay(true);
         Self {
             stream,
             wrapping: Wrapping::default(),
             bytes: Vec::new(),
+            shared,
+            share: None,
         }
     }
 
@@ -120,8 +128,9 @@ impl Opening {
     /// Waits until more MQTT bytes have come.
     ///
     /// # Errors
-    /// None will.
+    /// None will, or there is no memory for them.
     pub async fn fill(&mut self) -> Result<(), Stopped> {
+        self.make_room()?;
         let before = self.bytes.len();
         while self.bytes.len() == before {
             let flow = self.read().await?;
@@ -131,6 +140,31 @@ impl Opening {
             }
             self.judge(flow).await?;
         }
+        Ok(())
+    }
+
+    /// Makes room for what is read next: exactly, not by doubling, and beyond a connection's own memory
+    /// out of what all share.
+    fn make_room(&mut self) -> Result<(), Stopped> {
+        let wanted = self.bytes.len() + READ_BYTES;
+        if wanted <= self.bytes.capacity() {
+            return Ok(());
+        }
+        let room = wanted.max(self.bytes.len() + self.bytes.len() / 4);
+        let held = self
+            .share
+            .as_ref()
+            .map_or(0, OwnedSemaphorePermit::num_permits);
+        if let Some(more) = room.checked_sub(OWN_BYTES + held).filter(|more| *more > 0) {
+            let more = u32::try_from(more).map_err(|_| Stopped::Crowded)?;
+            let more = Arc::clone(&self.shared).try_acquire_many_owned(more);
+            let more = more.map_err(|_| Stopped::Crowded)?;
+            match &mut self.share {
+                Some(share) => share.merge(more),
+                None => self.share = Some(more),
+            }
+        }
+        self.bytes.reserve_exact(room - self.bytes.len());
         Ok(())
     }
 
@@ -146,18 +180,24 @@ impl Opening {
         self.flush().await
     }
 
-    /// Sends a last answer and closes. What the peer sent beyond is read away first, as far as it
-    /// has come: closing over unread bytes would reset the connection and lose the answer.
+    /// Sends a last answer and closes. What the peer sends beyond is read away until it closes too:
+    /// closing over unread bytes would reset the connection and lose the answer.
     pub async fn end_with(&mut self, answer: &[u8]) {
-        let ending = async {
+        let lingering = async {
             self.send(answer).await?;
             self.wrapping.end();
             self.flush().await?;
-            Ok::<(), Stopped>(self.stream.shutdown().await?)
+            self.stream.shutdown().await?;
+            let mut scratch = [0; READ_BYTES];
+            while self.stream.read(&mut scratch).await? > 0 {}
+            Ok::<(), Stopped>(())
         };
-        let _ = timeout(REFUSE_MAX, ending).await;
-        let mut scratch = [0; READ_BYTES];
-        let _ = self.stream.try_read(&mut scratch);
+        let _ = timeout(REFUSE_MAX, lingering).await;
+    }
+
+    /// Takes what was read, and the memory that it was given.
+    pub fn take_bytes(&mut self) -> (Vec<u8>, Option<OwnedSemaphorePermit>) {
+        (std::mem::take(&mut self.bytes), self.share.take())
     }
 
     /// The certificate that the client showed, DER.
@@ -192,7 +232,6 @@ impl Opening {
     /// Reads once.
     async fn read(&mut self) -> Result<Flow, Stopped> {
         if self.wrapping.is_bare() {
-            self.bytes.reserve(READ_BYTES);
             let n = self.stream.read_buf(&mut self.bytes).await?;
             return if n == 0 {
                 Err(Stopped::Gone)

@@ -5,5 +5,8 @@ pub mod secure;
 pub mod socket;
 pub mod wrapping;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::socket::{ReadEnd, Socket, Sockets, send};
 pub use self::wrapping::{Flow, Wrapping};

@@ -176,7 +176,7 @@ fn drive(
         let step = match state {
             Ok(state) => own(state, plain, out)?,
             Err(error) => {
-                alert(connection, &mut buffer[at + discard..], out);
+                alert(connection, out);
                 return Err(error);
             }
         };
@@ -236,15 +236,14 @@ fn own<T>(
     }
 }
 
-/// Appends the alert with which a connection failed.
-fn alert(connection: &mut UnbufferedServerConnection, buffer: &mut [u8], out: &mut Vec<u8>) {
-    let mut at = 0;
+/// Appends the alert with which a connection failed. The bytes that it failed with are not shown again:
+/// rustls would fail once more.
+fn alert(connection: &mut UnbufferedServerConnection, out: &mut Vec<u8>) {
     for _ in 0..ALERT_STEPS {
-        let UnbufferedStatus { discard, state } = connection.process_tls_records(&mut buffer[at..]);
+        let UnbufferedStatus { state, .. } = connection.process_tls_records(&mut []);
         let Ok(state) = state else { return };
         if own(state, &mut Vec::new(), out) != Ok(Step::Again) {
             return;
         }
-        at += discard;
     }
 }

@@ -2,7 +2,7 @@
 //! waits is not read from, so that its order is kept; nobody else notices.
 
 use broker::access::{Inquiry, Permit, Subject};
-use broker::{ConnId, Input, Reauthenticated, Reauthentication};
+use broker::{Admitted, ConnId, Input, Reauthenticated, Reauthentication};
 use mqtt::ReasonCode;
 
 use super::Worker;
@@ -63,6 +63,25 @@ impl Worker {
         }
     }
 
+    /// Whether a client that was let in has been banned on its way here. Who bans looks for the client
+    /// only behind that: one of the two sees the other.
+    pub(super) fn is_banned(
+        &self,
+        connect: &mqtt::Connect<'_>,
+        peer: std::net::SocketAddr,
+        assigned: Option<&str>,
+        admitted: &Admitted,
+    ) -> bool {
+        let Some(auth) = self.parts.auth.get() else {
+            return false;
+        };
+        let client_id = admitted.client_id.as_deref().or(assigned);
+        let own = connect.username.filter(|_| !admitted.unnamed);
+        let user = admitted.username.as_deref().or(own);
+        let client_id = client_id.unwrap_or(connect.client_id);
+        auth.bans_now(peer.ip(), client_id, user.unwrap_or(""))
+    }
+
     /// Judges the AUTH packets of clients that are in; what follows is for the shard.
     pub(super) fn reauthenticate(&mut self) {
         for asked in std::mem::take(&mut self.parts.out.reauthentications) {
@@ -83,8 +102,7 @@ impl Worker {
         let users = auth.users();
         if asked.begins {
             if self.exchanges.len() >= REAUTHENTICATIONS_MAX {
-                // Those of connections that are gone, and of some that must begin anew.
-                self.exchanges.clear();
+                return Err(ReasonCode::NotAuthorized);
             }
             let (exchange, told) = enhanced::begin(users, &asked.data)?;
             if exchange.name() != &*asked.username {
@@ -96,7 +114,8 @@ impl Worker {
         let exchange = self.exchanges.remove(&asked.conn);
         let exchange = exchange.ok_or(ReasonCode::NotAuthorized)?;
         let unknown = std::net::Ipv4Addr::UNSPECIFIED.into();
-        let told = exchange.finish(users, asked.address.unwrap_or(unknown), &asked.data)?;
-        Ok((true, told))
+        let address = asked.address.unwrap_or(unknown);
+        let attempt = users.attempt_again(exchange.name(), address);
+        Ok((true, exchange.finish(attempt, &asked.data)?))
     }
 }

@@ -145,6 +145,11 @@ impl Worker {
                 self.input(Input::Downlink(&parcel));
                 self.cut_turn_if_large();
             }
+            Ask::Judging { judging, answer } => {
+                self.input(Input::Judging(judging));
+                self.cut_turn_if_large();
+                let _ = answer.send(());
+            }
             Ask::Hooks { table, answer } => {
                 self.send_turn();
                 self.parts.out.turn.set_hooks(Arc::clone(&table));
@@ -241,6 +246,14 @@ impl Worker {
             error!(%peer, "a CONNECT that reception took cannot be read");
             return;
         };
+        if self.is_banned(
+            &connect,
+            peer,
+            assigned_client_id.as_deref(),
+            &admitted.admitted,
+        ) {
+            return;
+        }
         let mut stream = TcpStream::from_std(stream);
         let conn = self.sockets.reserve();
         let token = Token(conn.slot());

@@ -204,12 +204,16 @@ impl Worker {
         let Some(wrapping) = socket.wrapping.as_mut().filter(|_| came > 0) else {
             return Outcome::NeedMore;
         };
+        let before = self.plain.len();
         let flow = wrapping.receive(&mut self.scratch[..came], &mut self.plain);
         if wrapping.is_blocked() {
             // Answers of the layers themselves.
             self.dirty.push(conn);
         }
-        socket.heard_s = (self.now.mono_ms / 1000) as u32;
+        if self.plain.len() > before {
+            // Pings of WebSocket and empty records are not what keep alive asks for [MQTT-3.1.2-22].
+            socket.heard_s = (self.now.mono_ms / 1000) as u32;
+        }
         if flow != Flow::Open {
             socket.ended = true;
             socket.readable = false;

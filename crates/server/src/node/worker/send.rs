@@ -20,7 +20,8 @@ impl Worker {
             if socket.closing {
                 continue;
             }
-            if self.parts.out.pending_bytes(conn) == 0 && !socket.readable {
+            let owed = self.parts.out.pending_bytes(conn) > 0 || socket.holds_output();
+            if !owed && !socket.readable {
                 // Nothing to send and nothing left unread: closing loses nothing.
                 socket.end();
                 self.remove(conn);
@@ -62,6 +63,10 @@ impl Worker {
             };
             if let Ok(sent) = sent {
                 counters.bytes_out.add_own(sent as u64);
+                if sent > 0 && before > OUTPUT_PAUSE_BYTES {
+                    // It takes what it is sent and is not read from meanwhile: it lives.
+                    socket.heard_s = (self.now.mono_ms / 1000) as u32;
+                }
                 if before > 0 {
                     out.sent(conn, sent);
                 }
@@ -137,6 +142,7 @@ impl Worker {
         if let Some((_, listener)) = self.sockets.remove(conn) {
             give_back(&self.parts.listeners, listener);
             self.parts.out.forget(conn);
+            self.exchanges.remove(&conn);
             self.counters().connections.set(self.sockets.len() as u64);
         }
     }
