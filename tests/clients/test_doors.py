@@ -591,7 +591,7 @@ def test_kafka_and_http_stand_behind_proxies_too(others):
     v1 = b"PROXY TCP4 203.0.113.9 10.0.0.1 4321 9092\r\n"
     with others.connect("kafka-proxied", v1 + api_versions()) as stream:
         answered(stream)
-        url = f"http://127.0.0.1:{others.http}/api/v1/kafka/connections"
+        url = f"http://127.0.0.1:{others.http}/api/v1/kafka"
         with urllib.request.urlopen(url, timeout=10) as answer:
             assert b"203.0.113.9:4321" in answer.read()
     with others.connect("kafka-proxied", v2("203.0.113.9") + api_versions()) as stream:

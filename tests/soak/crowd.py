@@ -164,7 +164,7 @@ class Crowd:
     async def flood(self, number, reader, writer):
         writer.write(connect(b"flood%d" % number))
         await reader.readexactly(2)
-        publish = b"\x30\x82\x08\0\x05flood" + b"x" * (1026 - 8)
+        publish = b"\x30\x82\x08\0\x05flood\0" + b"x" * (1026 - 8)
         while True:
             writer.write(publish * 50)
             await writer.drain()

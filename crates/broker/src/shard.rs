@@ -229,7 +229,7 @@ impl Shard {
             Input::Packet { conn, packet } => self.packet(conn, packet, now, out),
             Input::Permitted { conn, permits } => self.permitted(conn, permits, now),
             Input::PermitsSettled { conn } => self.permits_settled(conn),
-            Input::Judging(judging) => self.judge_anew(judging, now, out),
+            Input::Judging(judging) => self.judge_anew(&judging, now, out),
             Input::Reauthenticated { conn, judged } => {
                 self.reauthenticated(conn, judged, now, out);
             }

@@ -250,9 +250,9 @@ impl Shard {
 
     /// Other rules hold: for those who are in as if they came now. Who came in unproved where nothing
     /// was judged has to come again.
-    pub(super) fn judge_anew(&mut self, judging: Arc<Judging>, now: Now, out: &mut Outbox) {
+    pub(super) fn judge_anew(&mut self, judging: &Arc<Judging>, now: Now, out: &mut Outbox) {
         Arc::make_mut(&mut self.settings).denied_publish = judging.denied_publish;
-        self.judging = Some(Arc::clone(&judging));
+        self.judging = Some(Arc::clone(judging));
         for conn in self.conns.ids() {
             let Some(connection) = self.conns.get_mut(conn) else {
                 continue;

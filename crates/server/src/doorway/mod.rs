@@ -3,7 +3,6 @@
 
 mod pace;
 
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -135,23 +134,20 @@ impl Drop for Place {
 }
 
 /// Reads a PROXY header and not one byte more: what follows may be TLS.
-fn header<I>(io: &mut I) -> impl Future<Output = io::Result<Source>> + '_
+async fn header<I>(io: &mut I) -> io::Result<Source>
 where
     I: AsyncRead + Unpin,
 {
-    async {
-        let mut bytes = Vec::new();
-        loop {
-            match door::proxy::parse(&bytes) {
-                Ok(Some((source, _))) => return Ok(source),
-                Ok(None) => {}
-                Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
-            }
-            let before = bytes.len();
-            let more = door::proxy::missing(&bytes) as u64;
-            if io.take(more).read_buf(&mut bytes).await? == 0 || bytes.len() == before {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
+    let mut bytes = Vec::new();
+    loop {
+        match door::proxy::parse(&bytes) {
+            Ok(Some((source, _))) => return Ok(source),
+            Ok(None) => {}
+            Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+        }
+        let more = door::proxy::missing(&bytes) as u64;
+        if (&mut *io).take(more).read_buf(&mut bytes).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
 }

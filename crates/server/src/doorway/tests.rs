@@ -95,7 +95,7 @@ async fn who_is_over_its_rate_is_read_more_slowly() {
     let narrow = doorway(|it| it.bytes_in_per_s = Some(10_000));
     let (near, mut far) = tokio::io::duplex(4_096);
     let mut paced = Paced::new(near, narrow.pace());
-    let sent = tokio::spawn(async move { far.write_all(&[7; 50_000]).await });
+    let sent = tokio::spawn(async move { far.write_all(&vec![7; 50_000]).await });
     let begun = tokio::time::Instant::now();
     let mut got = vec![0; 50_000];
     paced.read_exact(&mut got).await.unwrap();

@@ -46,7 +46,7 @@ impl fmt::Debug for ListenerFacts {
             .field("advertised", &self.advertised)
             .field("sasl", &self.sasl)
             .field("tls", &self.tls.is_some())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

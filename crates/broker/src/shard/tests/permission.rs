@@ -367,7 +367,7 @@ fn rules_that_change_hold_for_those_who_are_in() {
 }
 
 #[test]
-fn very_many_filters_are_judged_in_no_time_and_asked_about_within_a_bound() {
+fn very_many_filters_are_asked_about_within_a_bound_and_once() {
     use crate::limits::{QUESTIONS_MAX, SUBSCRIBE_FILTERS_MAX};
     let mut world = World::new();
     let a = world.connect("a", &limited(v5(), Otherwise::Ask));
@@ -382,7 +382,6 @@ fn very_many_filters_are_judged_in_no_time_and_asked_about_within_a_bound() {
         filters: mqtt::Filters::from_slice(&all),
         user: UserProperties::EMPTY,
     });
-    let begun = std::time::Instant::now();
     let inquiry = world.shards[0].inquiry(a, &packet, world.now).unwrap();
     assert_eq!(inquiry.questions.len(), QUESTIONS_MAX);
     let permits = inquiry.questions.into_iter().map(|question| Permit {
@@ -401,7 +400,6 @@ fn very_many_filters_are_judged_in_no_time_and_asked_about_within_a_bound() {
         "once a packet"
     );
     world.send(a, &packet);
-    let took = begun.elapsed();
     let got = world.got(a).join(" ");
     let count = |word: &str| got.matches(word).count();
     assert_eq!(
@@ -409,5 +407,4 @@ fn very_many_filters_are_judged_in_no_time_and_asked_about_within_a_bound() {
         SUBSCRIBE_FILTERS_MAX - QUESTIONS_MAX
     );
     assert_eq!(count("quota_exceeded"), 150_000 - SUBSCRIBE_FILTERS_MAX);
-    assert!(took.as_secs() < 5, "{took:?}");
 }

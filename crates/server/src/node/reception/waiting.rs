@@ -106,8 +106,11 @@ impl Inside {
             return Ok(());
         };
         let waited = now.saturating_duration_since(oldest.since);
-        if waited < WAITING_GRACE {
-            return Err(WAITING_GRACE - waited);
+        if let Some(left) = WAITING_GRACE
+            .checked_sub(waited)
+            .filter(|left| !left.is_zero())
+        {
+            return Err(left);
         }
         oldest.leave.notify_one();
         self.remove(number);

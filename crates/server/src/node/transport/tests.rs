@@ -211,7 +211,7 @@ fn frames_travel_within_tls() {
     let mut frames = Vec::new();
     end.encode(b"\xc0\0", [1, 2, 3, 4], &mut frames);
     frames.extend_from_slice(b"\x89\x80\0\0\0\0");
-    end.encode(&[7; 40_000], [9, 8, 7, 6], &mut frames);
+    end.encode(&vec![7; 40_000], [9, 8, 7, 6], &mut frames);
     client.writer().write_all(&frames).unwrap();
     let mut plain = Vec::new();
     assert_eq!(
