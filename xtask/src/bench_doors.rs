@@ -152,6 +152,9 @@ impl Certificate {
                 "/CN=bench",
                 "-addext",
                 "subjectAltName=IP:127.0.0.1",
+                // It is its own authority, and a client takes no authority for a node.
+                "-addext",
+                "basicConstraints=critical,CA:FALSE",
             ],
         );
         openssl
