@@ -60,9 +60,13 @@ def test_a_second_with_the_same_identity_fences_the_first(three, mirroring):
     identity = f'identity = "twin-{topic}"'
     first = mirroring(three, topic, mirror=identity).start()
     first.wait_state("connected")
-    Fleet(first.mqtt, 1).start().wait_more(50)
+    fleet = Fleet(first.mqtt, 1).start()
+    fleet.wait_more(50)
     second = mirroring(three, topic, mirror=identity).start()
     # Another data folder owns the identity: it refuses to write, whoever fences whom.
     view = second.wait_state("fenced", "failed")
     assert view["why"], view
+    # The first goes on; the topic has an end to read up to once nobody publishes.
+    fleet.wait_more(50)
+    fleet.end()
     assert not [row for row in three.read(topic) if row[2] and row[2].startswith(b"second")]
