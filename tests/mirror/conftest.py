@@ -81,6 +81,11 @@ key = "{{2}}"
         with urllib.request.urlopen(f"http://127.0.0.1:{self.http}/api/v1/mirror", timeout=10) as answer:
             return json.load(answer)
 
+    def turn(self, verb):
+        """Lets the operator `enable` or `disable` the mirror."""
+        told = self.run("ctl", "--http", f"127.0.0.1:{self.http}", "mirror", verb)
+        assert told.returncode == 0, told.stderr
+
     def wait_state(self, *states, seconds=60):
         end = time.monotonic() + seconds
         while (view := self.view())["state"] not in states:

@@ -97,3 +97,37 @@ def test_ack_kafka_waits_for_all_replicas(three, mirroring):
     fleet.end()
     node.wait_drained()
     judged(fleet, three, topic, "ack = kafka, one of three replicas gone for a while")
+
+
+def test_an_operator_switches_it_off_and_on(three, mirroring):
+    topic = f"paused-{uuid.uuid4().hex[:6]}"
+    node = mirroring(three, topic).start()
+    node.wait_state("connected")
+    fleet = Fleet(node.mqtt, 4, 0.05).start()
+    fleet.wait_more(200)
+    node.turn("disable")
+    end, view = time.monotonic() + 30, node.view()
+    while any(shard["state"] != "paused" for shard in view["shards"]):
+        assert time.monotonic() < end, view
+        time.sleep(0.05)
+        view = node.view()
+    assert (view["state"], bool(view["why"])) == ("paused", True)
+    before = len(three.read(topic))
+    # Devices notice nothing, and nothing more comes into the cluster.
+    fleet.wait_more(300)
+    assert [row["lag_records"] for row in node.view()["streams"] if row["stream"] == "message_state"][0] >= 300
+    assert (len(three.read(topic)), node.view()["transactions"]) == (before, view["transactions"])
+    node.turn("enable")
+    node.wait_state("connected", seconds=5)
+    fleet.wait_more(100)
+    node.wait_drained()
+    # One that is switched off stops in time; the next start mirrors.
+    node.turn("disable")
+    fleet.wait_more(100)
+    fleet.end()
+    begun = time.monotonic()
+    node.stop()
+    assert time.monotonic() - begun < 6
+    node.start()
+    node.wait_drained()
+    judged(fleet, three, topic, "switched off and on, and stopped while off")

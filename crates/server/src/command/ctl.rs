@@ -82,10 +82,13 @@ enum Question {
         what: Option<Hooks>,
     },
     /// The mirror into an Apache Kafka cluster and how far behind it is
+    #[command(args_conflicts_with_subcommands = true)]
     Mirror {
         /// A row for each partition
         #[arg(long)]
         partitions: bool,
+        #[command(subcommand)]
+        what: Option<Switched>,
     },
     /// Downlinks: records of streams that become messages for devices
     Downlinks {
@@ -202,6 +205,15 @@ enum Hooks {
         /// Its name, as the list shows it
         name: String,
     },
+}
+
+/// What is done with the mirror.
+#[derive(Debug, Subcommand)]
+enum Switched {
+    /// Let it write into the cluster again
+    Enable,
+    /// Let it begin no transaction until it is enabled or the node is started again
+    Disable,
 }
 
 /// What is done with retained messages.
@@ -322,9 +334,18 @@ fn printed(args: &CtlArgs, question: &Question) -> anyhow::Result<String> {
             })
         }
         Question::Hooks { what } => hooks(args, what.as_ref()),
-        Question::Mirror { partitions } => one(args, "/api/v1/mirror", |view| {
-            mirror::shown(view, *partitions)
-        }),
+        Question::Mirror { partitions, what } => {
+            let (verb, words) = match what {
+                None => {
+                    let show = |view: &_| mirror::shown(view, *partitions);
+                    return one(args, "/api/v1/mirror", show);
+                }
+                Some(Switched::Enable) => ("enable", "the mirror is enabled"),
+                Some(Switched::Disable) => ("disable", "the mirror is disabled"),
+            };
+            api.ask("POST", &format!("/api/v1/mirror/{verb}"), None)?;
+            Ok(done(args, words.to_owned()))
+        }
         Question::Downlinks { partitions } => {
             all::<DownlinkRow>(args, "/api/v1/downlinks", None, |rows| {
                 if *partitions {

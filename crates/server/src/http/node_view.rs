@@ -113,6 +113,9 @@ impl ServedNode {
         for hook in hooks.filter(|hook| !hook.enabled) {
             problems.push(format!("The hook {} is switched off.", hook.name));
         }
+        if self.node.mirror.settings().is_some() && !self.node.mirror.is_on() {
+            problems.push("The mirror is switched off.".to_owned());
+        }
         if free_bytes.is_some_and(|free| free < reserve) {
             problems.push(
                 "The disk is full: free space is below the reserve, and publishes are refused."
@@ -275,6 +278,10 @@ impl NodeView for ServedNode {
 
     fn mirror(&self) -> crate::mirror::view::MirrorView {
         self.node.mirror_view()
+    }
+
+    fn switch_mirror(&self, on: bool) -> bool {
+        self.node.switch_mirror(on)
     }
 
     fn config(&self) -> String {

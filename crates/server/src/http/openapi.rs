@@ -33,7 +33,7 @@ use super::{
         live::live, live::history, live::tail,
         publish::publish, publish::publish_batch,
         logs::lines, logs::level, logs::set_level,
-        running::mirror, running::downlinks, running::config, running::audit,
+        running::mirror, running::enable_mirror, running::disable_mirror, running::downlinks, running::config, running::audit,
         users::users, users::add, users::import_all, users::change, users::delete,
         tokens::tokens, tokens::add, tokens::delete,
     ),

@@ -23,6 +23,18 @@ pub struct ConfigView {
 
 pub(super) fn routes(routes: &mut Routes) {
     routes.add(Method::GET, "/api/v1/mirror", Role::Viewer, mirror);
+    routes.add(
+        Method::POST,
+        "/api/v1/mirror/enable",
+        Role::Operator,
+        enable_mirror,
+    );
+    routes.add(
+        Method::POST,
+        "/api/v1/mirror/disable",
+        Role::Operator,
+        disable_mirror,
+    );
     routes.add(Method::GET, "/api/v1/downlinks", Role::Viewer, downlinks);
     routes.add(Method::GET, "/api/v1/config", Role::Admin, config);
     routes.add(Method::GET, "/api/v1/audit", Role::Admin, audit);
@@ -33,6 +45,31 @@ pub(super) fn routes(routes: &mut Routes) {
     responses((status = 200, description = "State, errors, threads and streams", body = Object)))]
 pub(super) async fn mirror(State(api): State<Shared>) -> Json<crate::mirror::view::MirrorView> {
     Json(api.view.mirror())
+}
+
+/// Lets the mirror begin transactions again; it goes on behind what the cluster has.
+#[utoipa::path(post, path = "/api/v1/mirror/enable", tag = "node",
+    responses((status = 204), (status = 404, body = Problem)))]
+pub(super) async fn enable_mirror(State(api): State<Shared>) -> Result<StatusCode, Problem> {
+    switch(&api, true)
+}
+
+/// Lets the mirror begin no transaction until it is enabled, or until the next start; those under
+/// way come to their end. What comes meanwhile stays on the disk.
+#[utoipa::path(post, path = "/api/v1/mirror/disable", tag = "node",
+    responses((status = 204), (status = 404, body = Problem)))]
+pub(super) async fn disable_mirror(State(api): State<Shared>) -> Result<StatusCode, Problem> {
+    switch(&api, false)
+}
+
+fn switch(api: &Shared, on: bool) -> Result<StatusCode, Problem> {
+    if !api.view.switch_mirror(on) {
+        return Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            "there is no mirror: the configuration has no table [mirror]",
+        ));
+    }
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// The downlinks: where their records come from, how far they are, what became of the records.

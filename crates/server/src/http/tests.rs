@@ -1,6 +1,7 @@
 //! The routes over a node that is only said to exist.
 
 mod hostile;
+mod mirror;
 
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
@@ -27,6 +28,8 @@ struct Told {
     traces: crate::node::Traces,
     bans: Mutex<Vec<crate::auth::Ban>>,
     http: Mutex<counters::HttpValues>,
+    /// Whether the mirror is on; `None`: there is none.
+    mirror: Mutex<Option<bool>>,
 }
 
 impl Default for Told {
@@ -39,6 +42,7 @@ impl Default for Told {
             traces: crate::node::Traces::default(),
             bans: Mutex::default(),
             http: Mutex::default(),
+            mirror: Mutex::new(Some(true)),
         }
     }
 }
@@ -166,7 +170,20 @@ impl NodeView for Told {
     }
 
     fn mirror(&self) -> crate::mirror::view::MirrorView {
-        crate::mirror::view::MirrorView::default()
+        let state = match *self.mirror.lock().unwrap() {
+            None => "off",
+            Some(true) => "connected",
+            Some(false) => "paused",
+        };
+        crate::mirror::view::MirrorView {
+            state: state.to_owned(),
+            ..Default::default()
+        }
+    }
+
+    fn switch_mirror(&self, on: bool) -> bool {
+        let mut mirror = self.mirror.lock().unwrap();
+        mirror.as_mut().map(|it| *it = on).is_some()
     }
 
     fn config(&self) -> String {

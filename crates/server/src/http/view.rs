@@ -54,6 +54,8 @@ pub trait NodeView: Send + Sync + 'static {
     fn downlinks(&self) -> Vec<crate::downlink::DownlinkRow>;
     /// What the mirror does.
     fn mirror(&self) -> crate::mirror::view::MirrorView;
+    /// Switches the mirror off or on; false where there is none.
+    fn switch_mirror(&self, on: bool) -> bool;
     /// The configuration in force, as TOML, without secrets.
     fn config(&self) -> String;
     /// Publishes messages, in their order; for each what became of it.

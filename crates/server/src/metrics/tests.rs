@@ -69,6 +69,7 @@ fn figures_are_exposed_under_their_names() {
         "sluice_kafka_errors_total{api=\"Fetch\"} 1",
         "sluice_mirror_state{state=\"waiting\"} 1",
         "sluice_mirror_state{state=\"off\"} 0",
+        "sluice_mirror_state{state=\"paused\"} 0",
         "sluice_mirror_records_total{stream=\"message_state\"} 5",
         "sluice_mirror_lag_records{stream=\"message_state\",partition=\"3\"} 4",
         "sluice_serving 1",

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use commitlog::batch::batches;
 use commitlog::{LogReader, PartitionId};
 
+use super::switch::Switch;
 use super::view::{
     MirrorErrorRow, MirrorPartitionRow, MirrorShardRow, MirrorStreamRow, MirrorView,
 };
@@ -23,6 +24,8 @@ const UNKNOWN: u64 = u64::MAX;
 pub enum State {
     /// All is well.
     Connected,
+    /// An operator has switched it off; nothing is begun until he switches it on.
+    Paused,
     /// For the cluster; goes on by itself.
     Waiting,
     /// An operator must mend something; it is tried again now and then.
@@ -35,6 +38,7 @@ impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Connected => "connected",
+            Self::Paused => "paused",
             Self::Waiting => "waiting",
             Self::Failed => "failed",
             Self::Fenced => "fenced",
@@ -62,6 +66,14 @@ impl Standing {
             why: why.map(str::to_owned),
             since_ms: wall_ms(),
             untold: false,
+        }
+    }
+
+    /// One that is so since then, ms since the epoch.
+    pub(super) fn since(state: State, why: &str, since_ms: u64) -> Self {
+        Self {
+            since_ms,
+            ..Self::new(state, Some(why))
         }
     }
 
@@ -119,6 +131,7 @@ pub struct Board {
     streams: Vec<StreamFigures>,
     partitions: RwLock<BTreeMap<PartitionId, Arc<PartitionFigures>>>,
     shards: Mutex<Vec<Standing>>,
+    switch: Switch,
     transactions: AtomicU64,
     aborted: AtomicU64,
     errors: Mutex<BTreeMap<String, u64>>,
@@ -158,6 +171,7 @@ impl Board {
             streams: (0..count).map(figures).collect(),
             partitions: RwLock::default(),
             shards: Mutex::default(),
+            switch: Switch::default(),
             transactions: AtomicU64::new(0),
             aborted: AtomicU64::new(0),
             errors: Mutex::default(),
@@ -177,6 +191,17 @@ impl Board {
     /// Where a partition ended when the node started; `None`: it was not there.
     pub fn started_at(&self, partition: PartitionId) -> Option<u64> {
         self.starts.get(&partition).copied()
+    }
+
+    /// Whether it may begin transactions.
+    pub fn is_on(&self) -> bool {
+        self.switch.is_on()
+    }
+
+    /// Lets it begin transactions or not; true when that is a change. It counts until the process
+    /// ends. The threads see it within a second, or as soon as their bells ring.
+    pub fn switch(&self, on: bool) -> bool {
+        self.switch.turn(on, wall_ms())
     }
 
     /// Figures of a stream, by its place in the settings.
@@ -269,6 +294,7 @@ impl Board {
         let worst = worst
             .cloned()
             .unwrap_or_else(|| Standing::new(State::Waiting, Some("not connected yet")));
+        let worst = self.switch.judge(worst, &shards);
         let streams = settings.streams.iter().zip(&self.streams);
         let now_ms = wall_ms();
         MirrorView {

@@ -22,6 +22,7 @@ mod positions;
 mod round;
 #[cfg(feature = "kafka")]
 mod shard;
+mod switch;
 pub mod view;
 #[cfg(feature = "kafka")]
 mod words;

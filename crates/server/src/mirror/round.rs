@@ -74,6 +74,9 @@ impl Shard {
     /// false when there was nothing to do. An error ends the connection.
     pub(super) fn rounds(&mut self, link: &mut Link) -> Result<bool, Trouble> {
         let worked = self.round(link, None)?;
+        if self.is_paused() {
+            return Ok(worked);
+        }
         let suspect = |at: &usize| {
             let lane = &link.lanes.all[*at];
             lane.search.is_some() && !self.is_resting(lane.stream)

@@ -16,6 +16,7 @@ use super::lanes::{Lanes, Rest};
 use super::limits::{ANSWER, IDLE, REST_MAX, REST_MIN, ROUND_BYTES_MAX, SILENCE, STEP};
 use super::native::{Ears, Native, Topic};
 use super::positions::Claim;
+use super::switch::SWITCHED_OFF;
 use crate::node::{Bell, Node};
 use crate::settings::{MirrorSettings, Word as _};
 
@@ -92,6 +93,12 @@ impl Shard {
         };
         let mut rest = REST_MIN;
         while !shard.stops() {
+            if shard.is_paused() {
+                shard.stands(State::Paused, Some(SWITCHED_OFF));
+                shard.bell.wait(IDLE);
+                rest = REST_MIN;
+                continue;
+            }
             let trouble = match shard.connect() {
                 Ok(mut link) => {
                     shard.stands(State::Connected, None);
@@ -126,6 +133,11 @@ impl Shard {
         self.parts.stop.load(Ordering::Acquire)
     }
 
+    /// Whether an operator has switched the mirror off: no transaction begins then.
+    pub(super) fn is_paused(&self) -> bool {
+        !self.parts.node.mirror.is_on()
+    }
+
     /// Sleeps for so long, unless the node stops.
     fn sleep(&self, rest: Duration) {
         let until = Instant::now() + rest;
@@ -153,6 +165,10 @@ impl Shard {
         let brokers = &self.parts.settings.brokers;
         match state {
             State::Connected => info!(shard, brokers, "the mirror is connected"),
+            State::Paused => info!(
+                shard,
+                brokers, "the mirror is paused: what comes stays on the disk"
+            ),
             State::Waiting => warn!(shard, brokers, why, "the mirror waits for the cluster"),
             State::Failed => error!(shard, brokers, why, "the mirror needs an operator"),
             State::Fenced => error!(
@@ -321,6 +337,12 @@ impl Shard {
                 self.commit_positions(link, true);
                 return Trouble::Stopping;
             }
+            if self.is_paused() {
+                if let Err(trouble) = self.pause(link) {
+                    return trouble;
+                }
+                continue;
+            }
             let fresh = if link.lanes.refresh() {
                 // Where a lane begins is written before it is used: the next connection finds it.
                 self.claim(link).and_then(|()| self.open_topics(link))
@@ -345,6 +367,24 @@ impl Shard {
                 Err(trouble) => return trouble,
             }
         }
+    }
+
+    /// Begins nothing until the mirror is switched on or the node stops; the connection, its claim
+    /// and its positions stay.
+    fn pause(&self, link: &mut Link) -> Result<(), Trouble> {
+        self.stands(State::Paused, Some(SWITCHED_OFF));
+        while self.is_paused() && !self.stops() {
+            link.native.serve(|_, _| {});
+            cluster::attend(&link.consumer);
+            self.commit_positions(link, false);
+            self.bell.wait(IDLE);
+        }
+        if self.stops() {
+            return Ok(());
+        }
+        self.listen(link)?;
+        self.stands(State::Connected, None);
+        Ok(())
     }
 
     /// Takes what the clients have to tell while there is nothing to do.

@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 /// The mirror as a whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MirrorView {
-    /// `off` (nothing is mirrored), or the worst of its shards: `connected`, `waiting` (for the
-    /// cluster; goes on by itself), `fenced` (another process has this identity; until a restart)
-    /// or `failed` (something an operator must mend; tried again now and then).
+    /// `off` (nothing is mirrored), `paused` (an operator has switched it off), or the worst of its
+    /// shards: `connected`, `waiting` (for the cluster; goes on by itself), `fenced` (another
+    /// process has this identity; until a restart) or `failed` (something an operator must mend;
+    /// tried again now and then).
     pub state: String,
     /// Why it is not `connected`.
     pub why: Option<String>,

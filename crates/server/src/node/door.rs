@@ -223,6 +223,11 @@ impl Standing {
         if self.flushes.receiver_count() > 0 {
             self.flushes.send_replace(());
         }
+        self.ring_bells();
+    }
+
+    /// Wakes the threads that read what is flushed: there is news for them.
+    pub fn ring_bells(&self) {
         let bells = self.bells.read();
         for bell in bells.unwrap_or_else(PoisonError::into_inner).iter() {
             bell.ring();

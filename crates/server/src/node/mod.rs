@@ -223,6 +223,20 @@ impl Node {
         self.mirror.view()
     }
 
+    /// Switches the mirror off or on until the node stops; false where there is none. Off: the
+    /// transactions under way come to their end, none is begun, and what comes stays on the disk.
+    pub fn switch_mirror(&self, on: bool) -> bool {
+        if self.mirror.settings().is_none() {
+            return false;
+        }
+        if self.mirror.switch(on) {
+            let now = if on { "on" } else { "off" };
+            tracing::info!(now, "the mirror is switched");
+            self.standing.ring_bells();
+        }
+        true
+    }
+
     /// Tells that the Apache Kafka cluster has a partition's records up to `next_offset`; once all
     /// partitions of a transaction are told, [`Node::mirrored_moved`].
     pub fn mirrored(&self, partition: PartitionId, next_offset: u64) {

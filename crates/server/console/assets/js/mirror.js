@@ -2,14 +2,15 @@
 
 import * as api from "./api.js";
 import { $, fill, h, link } from "./dom.js";
-import { every, gone, why } from "./shell.js";
+import { attempt, confirmed, every, gone, why } from "./shell.js";
 import { card, pill, table } from "./table.js";
 import { bytes, count, duration, micros, several, short, time } from "./words.js";
 
-const KIND = { connected: "good", running: "good", mirrored: "good", waiting: "warn", off: "" };
+const KIND = { connected: "good", running: "good", mirrored: "good", waiting: "warn", paused: "warn", off: "" };
 const state = (row) => pill(row.state ?? "-", KIND[row.state] ?? "bad");
 const maybe = (value, show) => (value === undefined || value === null ? h("span", { class: "faint" }, "-") : show(value));
 
+const may = { toggle: false };
 let streams = null;
 let downlinks = null;
 
@@ -19,10 +20,16 @@ async function mirror() {
     const rows = told.streams ?? api.rows(told);
     if (told.state === "off" || (!told.state && rows.length === 0)) {
       streams = null;
+      $("switch").hidden = true;
       fill($("facts"));
       fill($("table"), h("p", { class: "empty" }, "Nothing is mirrored. A ", h("code", {}, "[mirror]"), " table in the configuration names the cluster and the streams."));
       return;
     }
+    const paused = told.state === "paused";
+    $("switch").hidden = !may.toggle || told.state === "fenced";
+    $("switch").textContent = paused ? "Enable" : "Disable";
+    $("switch").setAttribute("aria-label", `${paused ? "Enable" : "Disable"} the mirror`);
+    $("switch").onclick = () => toggle(paused);
     const lag = rows.reduce((sum, row) => sum + (row.lag_records ?? 0), 0);
     const errors = (told.errors ?? []).reduce((sum, row) => sum + row.count, 0);
     fill($("facts"),
@@ -51,6 +58,12 @@ async function mirror() {
   }
 }
 
+async function toggle(on) {
+  if (!on && !(await confirmed("Disable the mirror?", "Nothing more is written into the cluster until it is enabled or the node is started again. What comes stays on the disk; messages of streams with ack = \"kafka\" are answered with an error once their time is over.", "Disable"))) return;
+  await attempt(() => api.post(`/mirror/${on ? "enable" : "disable"}`), on ? "Enabled." : "Disabled.");
+  mirror();
+}
+
 async function down() {
   try {
     if (!(await api.has("get", "/downlinks"))) return;
@@ -76,4 +89,13 @@ async function down() {
   }
 }
 
-every(2000, () => Promise.all([mirror(), down()]));
+async function start() {
+  try {
+    may.toggle = await api.has("post", "/mirror/disable");
+  } catch {
+    // Then there is no button.
+  }
+  every(2000, () => Promise.all([mirror(), down()]));
+}
+
+start();

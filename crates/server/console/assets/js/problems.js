@@ -50,7 +50,7 @@ function ofLive(live) {
 function ofMirror(mirror) {
   if (!mirror || !mirror.state || mirror.state === "off" || mirror.state === "connected") return [];
   const since = mirror.since_ms ? ` for ${duration((Date.now() - mirror.since_ms) / 1000)}` : "";
-  return [{ bad: mirror.state !== "waiting", text: `The mirror is ${mirror.state}${since}${mirror.why ? `: ${mirror.why}` : ""}.`, to: "/mirror", where: "Mirror" }];
+  return [{ bad: !["waiting", "paused"].includes(mirror.state), text: `The mirror is ${mirror.state}${since}${mirror.why ? `: ${mirror.why}` : ""}.`, to: "/mirror", where: "Mirror" }];
 }
 
 function ofGroup(group) {

@@ -145,6 +145,13 @@ mod tests {
             last.starts_with("message_state") && last.contains(" 7 "),
             "{text}"
         );
+        view.state = "paused".to_owned();
+        view.why = Some("switched off by an operator".to_owned());
+        let text = shown(&view, false);
+        assert!(
+            text.contains("state          paused: switched off by an operator"),
+            "{text}"
+        );
         let text = shown(&view, true);
         let last: Vec<&str> = text.lines().last().unwrap().split_whitespace().collect();
         assert_eq!(last[..5], ["message_state", "2", "11", "18", "7"], "{text}");
