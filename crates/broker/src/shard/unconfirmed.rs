@@ -16,6 +16,8 @@ type Bytes = Box<[u8]>;
 enum Piece {
     /// Key and value, or a tombstone.
     Record(Bytes, Option<Bytes>),
+    /// A record under this key that is not written again: nothing older is to come behind it.
+    Newer(Bytes),
     Will(LastWords),
 }
 
@@ -128,6 +130,9 @@ impl Unconfirmed {
         }
         if again {
             self.record(turn, owner, key.into(), value.map(Into::into));
+        } else {
+            self.written
+                .push_back((turn, owner, Piece::Newer(key.into())));
         }
     }
 
@@ -178,6 +183,7 @@ impl Unconfirmed {
                 Piece::Record(key, value) => {
                     self.lost.entry(owner).or_default().take_in(key, value);
                 }
+                Piece::Newer(_) => {}
                 Piece::Will(words) => {
                     let size_bytes = words.size_bytes();
                     match self.room_for(owner, size_bytes) {
@@ -199,7 +205,7 @@ impl Unconfirmed {
                 continue;
             };
             // Whatever becomes of the newer one, the older is not to come behind it.
-            if let Piece::Record(key, _) = piece {
+            if let Piece::Record(key, _) | Piece::Newer(key) = piece {
                 unit.supersede(key);
             }
             if *at == current {
@@ -332,6 +338,20 @@ mod tests {
         assert_eq!(unit.latest.len(), 1);
         let offsets: Vec<u64> = unit.gone["a"].iter().map(|it| it.offset).collect();
         assert_eq!(offsets, [1, 3, 5]);
+    }
+
+    #[test]
+    fn what_was_refused_does_not_erase_what_was_written_since() {
+        let mut records = Unconfirmed::default();
+        for kind in [Kind::Chunk, Kind::Subscription, Kind::Received] {
+            records.written(1, A, &key(kind, &[0, 1]), None);
+            records.written(2, A, &key(kind, &[0, 1]), Some(b"x"));
+        }
+        records.refused(1, Vec::new(), 2);
+        let unit = records.take(A).unwrap_or_default();
+        assert!(unit.latest.is_empty(), "{unit:?}");
+        records.confirmed(2);
+        assert!(records.written.is_empty());
     }
 
     #[test]
