@@ -17,7 +17,9 @@ enum Piece {
     /// Key and value, or a tombstone.
     Record(Bytes, Option<Bytes>),
     /// A record under this key that is not written again: nothing older is to come behind it.
-    Newer(Bytes),
+    /// True: a tombstone that was refused is left out for it, and wanted after all should the log
+    /// refuse this one too.
+    Newer(Bytes, bool),
     Will(LastWords),
 }
 
@@ -51,10 +53,13 @@ impl Unit {
         }
     }
 
-    /// A newer record of this key takes the place of what was refused.
-    fn supersede(&mut self, key: &[u8]) {
-        let Some(Some(value)) = self.latest.remove(key) else {
-            return;
+    /// A newer record of this key takes the place of what was refused. True where that was a
+    /// tombstone.
+    fn supersede(&mut self, key: &[u8]) -> bool {
+        let value = match self.latest.remove(key) {
+            None => return false,
+            Some(None) => return true,
+            Some(Some(value)) => value,
         };
         if let Some(key) = Key::read(key)
             && key.kind == Kind::Inflight
@@ -64,6 +69,7 @@ impl Unit {
             let gone = self.gone.entry(key.owner.into()).or_default();
             gone.push(record.owed.position);
         }
+        false
     }
 }
 
@@ -125,14 +131,13 @@ impl Unconfirmed {
             | Kind::Pushed
             | Kind::Settled => true,
         };
-        if let Some(unit) = self.lost.get_mut(&owner) {
-            unit.supersede(key);
-        }
+        let lost = self.lost.get_mut(&owner);
+        let erased = lost.is_some_and(|unit| unit.supersede(key));
         if again {
             self.record(turn, owner, key.into(), value.map(Into::into));
         } else {
             self.written
-                .push_back((turn, owner, Piece::Newer(key.into())));
+                .push_back((turn, owner, Piece::Newer(key.into(), erased)));
         }
     }
 
@@ -183,7 +188,10 @@ impl Unconfirmed {
                 Piece::Record(key, value) => {
                     self.lost.entry(owner).or_default().take_in(key, value);
                 }
-                Piece::Newer(_) => {}
+                Piece::Newer(_, false) => {}
+                Piece::Newer(key, true) => {
+                    self.lost.entry(owner).or_default().take_in(key, None);
+                }
                 Piece::Will(words) => {
                     let size_bytes = words.size_bytes();
                     match self.room_for(owner, size_bytes) {
@@ -200,13 +208,17 @@ impl Unconfirmed {
             }
         }
         let mut here = BTreeSet::new();
-        for (at, owner, piece) in &self.written {
+        for (at, owner, piece) in &mut self.written {
             let Some(unit) = self.lost.get_mut(owner) else {
                 continue;
             };
             // Whatever becomes of the newer one, the older is not to come behind it.
-            if let Piece::Record(key, _) | Piece::Newer(key) = piece {
-                unit.supersede(key);
+            match piece {
+                Piece::Record(key, _) => {
+                    unit.supersede(key);
+                }
+                Piece::Newer(key, erased) => *erased |= unit.supersede(key),
+                Piece::Will(_) => {}
             }
             if *at == current {
                 here.insert(*owner);
@@ -352,6 +364,23 @@ mod tests {
         assert!(unit.latest.is_empty(), "{unit:?}");
         records.confirmed(2);
         assert!(records.written.is_empty());
+    }
+
+    #[test]
+    fn what_was_to_be_erased_is_erased_if_what_was_written_since_is_refused_too() {
+        let mut records = Unconfirmed::default();
+        let one = key(Kind::Received, &[0, 1]);
+        records.written(1, A, &one, None);
+        records.written(2, A, &one, Some(b"x"));
+        records.written(3, A, &one, Some(b"x"));
+        for turn in [1, 2] {
+            records.refused(turn, Vec::new(), 4);
+            let waits = records.lost.get(&A).map_or(0, |unit| unit.latest.len());
+            assert_eq!(waits, 0, "turn 3 may still be taken");
+        }
+        records.refused(3, Vec::new(), 4);
+        let latest: Vec<_> = records.take(A).unwrap().latest.into_iter().collect();
+        assert_eq!(latest, [(one.into_boxed_slice(), None)]);
     }
 
     #[test]
