@@ -39,6 +39,9 @@ struct Logged {
     batches: Vec<(PartitionId, u64, Bytes)>,
 }
 
+/// Offset, key and value.
+type TableRecord = (u64, Vec<u8>, Option<Vec<u8>>);
+
 /// Shards, their log and their clients.
 pub(crate) struct World {
     pub settings: Arc<BrokerSettings>,
@@ -50,6 +53,8 @@ pub(crate) struct World {
     retained: RetainedIndex,
     offsets: BTreeMap<PartitionId, u64>,
     journal: Vec<Logged>,
+    /// Of the session table below this offset only the newest record of each key is left.
+    compacted_to: u64,
     lsn: Lsn,
     flushed: Lsn,
     clients: BTreeMap<ConnId, Client>,
@@ -115,6 +120,7 @@ impl World {
             retained: RetainedIndex::new(1_000),
             offsets: BTreeMap::new(),
             journal: Vec::new(),
+            compacted_to: 0,
             lsn: 0,
             flushed: 0,
             clients: BTreeMap::new(),
@@ -173,19 +179,8 @@ impl World {
         self.refusals.clear();
         self.flushed = self.lsn;
         self.start(workers);
+        let (markers, records) = self.table();
         let journal = std::mem::take(&mut self.journal);
-        let mut markers = Markers::default();
-        let mut records = Vec::new();
-        for entry in &journal {
-            for (partition, _, bytes) in &entry.batches {
-                if *partition == SESSIONS {
-                    each_record(bytes, |offset, key, value| {
-                        markers.note(offset, key, value);
-                        records.push((offset, key.to_vec(), value.map(<[u8]>::to_vec)));
-                    });
-                }
-            }
-        }
         for shard in &mut self.shards {
             for (offset, key, value) in &records {
                 shard.feed(&markers, *offset, key, value.as_deref());
@@ -204,6 +199,30 @@ impl World {
             self.handle(worker, Input::Started);
         }
         self.settle();
+    }
+
+    /// Compacts the session table as far as a start allows that has seen it as it is.
+    pub(crate) fn compact(&mut self) {
+        let (markers, _) = self.table();
+        self.compacted_to = self.compacted_to.max(markers.table_pin());
+    }
+
+    /// The session table: its markers, and its records with their offsets.
+    fn table(&self) -> (Markers, Vec<TableRecord>) {
+        let mut markers = Markers::default();
+        let mut records: Vec<TableRecord> = Vec::new();
+        for (partition, _, bytes) in self.journal.iter().flat_map(|entry| &entry.batches) {
+            if *partition == SESSIONS {
+                each_record(bytes, |offset, key, value| {
+                    markers.note(offset, key, value);
+                    if offset < self.compacted_to {
+                        records.retain(|(_, other, _)| other != key);
+                    }
+                    records.push((offset, key.to_vec(), value.map(<[u8]>::to_vec)));
+                });
+            }
+        }
+        (markers, records)
     }
 
     fn handle(&mut self, worker: usize, input: Input<'_>) {

@@ -42,6 +42,18 @@ impl Markers {
             .unwrap_or(0)
     }
 
+    /// First offset of `__sluice.sessions` whose records compaction must keep one by one; 0 while a
+    /// home has no marker. To be pinned at a start, before anything is compacted: replay sees a
+    /// subscription that was written again behind a marker only where it was, and matches what was
+    /// published before that by the older record.
+    pub fn table_pin(&self) -> u64 {
+        self.homes
+            .iter()
+            .map(|home| home.map_or(0, |(_, marker)| marker.table_to))
+            .min()
+            .unwrap_or(0)
+    }
+
     /// Offset and marker of a home.
     pub(crate) fn of(&self, home: u8) -> Option<(u64, Marker)> {
         self.homes[usize::from(home)]

@@ -20,6 +20,8 @@ const NODE: &str = "sluice@127.0.0.1";
 const SESSIONS: &str = "__sluice.sessions";
 const RETAINED: &str = "__sluice.retained";
 const SYS: &str = "__sluice.sys";
+/// Who pins what the shards restore from.
+const SHARDS_PIN: u32 = 1;
 /// Who pins what inboxes point to.
 const INBOX_PIN: u32 = 2;
 
@@ -218,7 +220,7 @@ impl World {
             .stream(SESSIONS)
             .map(|stream| stream.partitions[0]);
         if let Some(sessions) = sessions {
-            node.log.pin(sessions, 0, pin);
+            node.log.pin(sessions, SHARDS_PIN, pin);
         }
         let Some(mut checkpoint) = node.log.checkpoint(at) else {
             return;

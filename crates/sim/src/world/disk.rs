@@ -2,7 +2,7 @@
 //! of the log. Must not know the network.
 
 use super::node::{Node, Worker};
-use super::{NODE, RETAINED, SESSIONS, SYS, World};
+use super::{NODE, RETAINED, SESSIONS, SHARDS_PIN, SYS, World};
 use broker::{
     HookTable, Interest, Markers, Outbox, OwnedMessage, Places, Position, RetainedIndex, Shard,
     Turn, decode_record,
@@ -111,6 +111,7 @@ impl World {
         scan(reader, places.sessions, |offset, key, value| {
             markers.note(offset, key, value);
         });
+        log.pin(places.sessions, SHARDS_PIN, Some(markers.table_pin()));
         scan(reader, places.sessions, |offset, key, value| {
             for shard in &mut shards {
                 shard.feed(&markers, offset, key, value);

@@ -184,6 +184,8 @@ impl Scene {
             publisher.conn = None;
         }
         self.world.restart(workers, 10);
+        // As if before the first checkpoint.
+        self.world.compact();
     }
 
     fn connect(&mut self, at: usize) {

@@ -50,6 +50,34 @@ fn subscriptions_and_owed_messages_survive() {
 }
 
 #[test]
+fn a_subscription_made_again_behind_a_snapshot_matches_what_came_between() {
+    let mut world = World::new();
+    let from = world.connect("from", &v5());
+    let mut hello = lasting(600);
+    hello.properties.receive_maximum = Some(1);
+    let to = world.connect("to", &hello);
+    world.subscribe(to, "t", Q1);
+    world.each(|| Input::Snapshot);
+    world.publish(from, "t", Q1, "in flight");
+    world.publish(from, "t", Q1, "owed");
+    assert_eq!(world.got(to), ["t in flight q1 #1"]);
+    world.subscribe(to, "t", Q1);
+    world.restart(1, 0);
+    // Before any checkpoint of this life.
+    world.compact();
+    world.restart(1, 0);
+    let to = world.open("to", &lasting(600));
+    assert_eq!(
+        world.got(to),
+        [
+            "CONNACK success present",
+            "t in flight q1 #1 dup",
+            "t owed q1 #2"
+        ]
+    );
+}
+
+#[test]
 fn an_unsubscription_survives_and_what_was_owed_before_it_is_still_owed() {
     let mut world = World::new();
     let from = world.connect("from", &v5());
