@@ -3,7 +3,7 @@
 use anyhow::bail;
 
 use crate::prepare::{prepare, python, versions};
-use crate::process::{command, root, run, target};
+use crate::process::{command, root, target};
 use crate::suite::{Outcome, suite};
 
 /// Installs, runs every suite, prints the table.
@@ -13,7 +13,8 @@ pub fn test() -> anyhow::Result<()> {
         "cargo test --workspace",
         command("cargo", &["test", "--workspace", "--no-fail-fast"]),
     )?];
-    run(command("cargo", &["build", "--package", "server"]))?;
+    // It has built the program too, with the features that the tests have: built alone, the program
+    // would bring half of its dependencies once more.
     outcomes.push(suite(
         "whole program: mosquitto, Paho, kill -9",
         pytest("not kafka"),
