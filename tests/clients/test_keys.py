@@ -385,7 +385,9 @@ def test_no_memory_for_more(fresh):
     at_rest = resident(bare)
     bare.kill()
     most = max(at_rest + (24 << 20), 64 << 20)
-    node = fresh(f"[overload]\nmemory_max = {most}\n").start()
+    node = fresh(
+        f"[log]\ntail_bytes_max = {128 << 20}\n[overload]\nmemory_max = {most}\n"
+    ).start()
     before = Client(node, "before")
     assert before.connack == 0
     writer = Client(node, "writer")
