@@ -46,7 +46,7 @@ const SNAPSHOT_WAIT: Duration = Duration::from_secs(10);
 const FLUSH_LOOK: Duration = Duration::from_millis(10);
 
 /// The name under which compaction of `__sluice.sessions` is held back.
-const SHARDS_PIN: u32 = 1;
+pub(super) const SHARDS_PIN: u32 = 1;
 
 /// What the thread is made of.
 pub struct Parts {

@@ -10,6 +10,8 @@ use broker::{
 use commitlog::{Log, LogReader, Lsn, PartitionId};
 use tracing::info;
 
+use super::checkpoint::SHARDS_PIN;
+
 /// Bytes read of a table at one time.
 const READ_BYTES: usize = 4 * 1024 * 1024;
 
@@ -47,6 +49,8 @@ pub fn shards(log: &mut Log, workers: usize, with: &Restoring<'_>) -> anyhow::Re
         markers.note(offset, key, value);
         Ok(())
     })?;
+    // Until the first checkpoint of this life says more.
+    log.pin(sessions, SHARDS_PIN, Some(markers.table_pin()));
     let mut records = 0_u64;
     scan(&reader, sessions, |offset, key, value| {
         records += 1;
