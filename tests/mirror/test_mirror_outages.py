@@ -14,6 +14,8 @@ from test_mirror_kills import judged
 pytestmark = pytest.mark.mirror
 
 
+# As where nodes are killed (CHANGELOG, "Known").
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["refuse", "swallow"])
 def test_the_cluster_is_unreachable(three, mirroring, how):
     topic = f"{how}-{uuid.uuid4().hex[:6]}"
@@ -75,6 +77,8 @@ def test_a_record_that_is_too_large_goes_to_the_dead_letters(three, mirroring):
     assert b"devices/large/state" in value and told["sluice.reason"]
 
 
+# As where nodes are killed (CHANGELOG, "Known").
+@pytest.mark.long
 def test_ack_kafka_waits_for_all_replicas(three, mirroring):
     topic = f"gated-{uuid.uuid4().hex[:6]}"
     three.create(topic, 4, min_insync_replicas=3)
