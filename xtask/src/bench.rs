@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
-use crate::process::{Background, command, read, root, run, target, workshop};
+use crate::machine;
+use crate::process::{Background, command, read, run, scratch, target};
 
 /// One scenario of the bench.
 struct Scenario {
@@ -172,7 +173,7 @@ pub fn bench(arguments: &[String]) -> anyhow::Result<()> {
         .map(String::as_str)
         .filter(|word| scenarios().iter().any(|scenario| scenario.name == *word))
         .collect();
-    let values = ["--rounds", "--seconds"];
+    let values = ["--rounds", "--seconds", "--data-dir"];
     for (at, word) in arguments.iter().enumerate() {
         let is_value = at > 0 && values.contains(&arguments[at - 1].as_str());
         if !word.starts_with('-') && !is_value && !named.contains(&word.as_str()) && word != "all" {
@@ -182,7 +183,7 @@ pub fn bench(arguments: &[String]) -> anyhow::Result<()> {
     let alone = arguments.iter().any(|argument| argument == "--alone");
     let peer = if alone { None } else { Some(mosquitto()?) };
     build(arguments)?;
-    flush_times()?;
+    machine::flush_times()?;
     for scenario in scenarios() {
         if named.is_empty() || named.contains(&scenario.name) {
             measure(&scenario, peer.as_deref(), rounds, seconds)?;
@@ -224,8 +225,17 @@ fn measure(
     println!("\n({}) {}", scenario.name, scenario.what);
     let mut ours = Vec::new();
     let mut theirs = Vec::new();
+    // Latency over a minute meets what a shared disk does now and then: shown beside it.
+    let look = Duration::from_secs(10).min(Duration::from_secs(seconds as u64));
+    let looks = scenario.name == "b" && seconds >= 30;
     for _ in 0..rounds {
+        if looks {
+            machine::disk_alone("before", look)?;
+        }
         ours.push(once(scenario, &Broker::sluice()?, seconds)?);
+        if looks {
+            machine::disk_alone("after", look)?;
+        }
         if let Some(peer) = peer {
             theirs.push(once(scenario, &Broker::mosquitto(peer)?, seconds)?);
         }
@@ -411,7 +421,7 @@ pub(crate) fn mosquitto() -> anyhow::Result<PathBuf> {
 }
 
 pub(crate) fn fresh_folder(name: &str) -> anyhow::Result<PathBuf> {
-    let folder = workshop().join(name);
+    let folder = scratch().join(name);
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
@@ -421,30 +431,4 @@ pub(crate) fn fresh_folder(name: &str) -> anyhow::Result<PathBuf> {
 
 pub(crate) fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-/// How long this disk takes to make writes durable: the floor under every `flush` PUBACK.
-fn flush_times() -> anyhow::Result<()> {
-    use std::io::{Seek, SeekFrom, Write};
-    let folder = fresh_folder("bench-disk")?;
-    let mut file = fs::File::create(folder.join("probe"))?;
-    file.write_all(&vec![0; 2 << 20])?;
-    file.sync_all()?;
-    print!("fdatasync on {}:", root().display());
-    for (name, size) in [("4 KiB", 4 << 10), ("64 KiB", 64 << 10), ("1 MiB", 1 << 20)] {
-        let bytes = vec![7_u8; size];
-        let mut times: Vec<f64> = Vec::new();
-        for _ in 0..50 {
-            file.seek(SeekFrom::Start(0))?;
-            file.write_all(&bytes)?;
-            let start = Instant::now();
-            file.sync_data()?;
-            times.push(start.elapsed().as_secs_f64() * 1e3);
-        }
-        times.sort_by(f64::total_cmp);
-        print!("  {name} p50 {:.2} ms, p99 {:.2} ms", times[25], times[49]);
-    }
-    println!();
-    fs::remove_dir_all(&folder)?;
-    Ok(())
 }

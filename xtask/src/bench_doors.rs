@@ -212,6 +212,10 @@ fn theirs_with(
         let files = (certificate.certificate.display(), certificate.key.display());
         text = format!("{text}certfile {}\nkeyfile {}\n", files.0, files.1);
     }
+    if framed {
+        // Debian's mosquitto ends at once where every listener speaks WebSocket.
+        text = format!("{text}listener {} 127.0.0.1\n", free_port()?);
+    }
     let settings = folder.join("mosquitto.conf");
     std::fs::write(&settings, text)?;
     let mut serve = command(program, &["-c"]);

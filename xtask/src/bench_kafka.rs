@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
+use crate::bench::fresh_folder;
 use crate::kafka::{self, Cluster, tool_command};
 use crate::prepare::{prepare, python};
-use crate::process::{Background, command, read, root, run, target, workshop};
+use crate::process::{Background, command, read, root, run, target};
 
 /// Bytes of a record's value.
 const RECORD_BYTES: usize = 256;
@@ -307,11 +308,7 @@ fn idle() -> anyhow::Result<()> {
 
 impl Server {
     fn sluice(name: &'static str, ack: &str) -> anyhow::Result<Self> {
-        let folder = workshop().join(format!("bench-kafka-{ack}"));
-        if folder.exists() {
-            fs::remove_dir_all(&folder)?;
-        }
-        fs::create_dir_all(&folder)?;
+        let folder = fresh_folder(&format!("bench-kafka-{ack}"))?;
         let settings = folder.join("sluice.toml");
         fs::write(
             &settings,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use crate::kafka_secure;
-use crate::process::{command, read, root, workshop};
+use crate::process::{command, read, root, scratch, workshop};
 
 const USAGE: &str = "\
 cargo xtask kafka up [--nodes 1|3] [--port P]  start Apache Kafka on loopback (node n at P + n - 1)
@@ -383,7 +383,7 @@ pub struct Cluster {
 impl Cluster {
     /// The cluster of that name; it may not run.
     pub fn named(name: &str) -> Self {
-        let folder = workshop().join("kafka").join(name);
+        let folder = scratch().join("kafka").join(name);
         Self { folder }
     }
 

@@ -10,6 +10,7 @@ mod console;
 mod fuzz;
 mod kafka;
 mod kafka_secure;
+mod machine;
 mod prepare;
 mod process;
 mod programs;
@@ -30,6 +31,7 @@ cargo xtask VERB
   bench [SCENARIO]  measure against mosquitto in the same run: a b c0 c1 c2 d0 d1 e f g, or all
                     (--rounds N, --seconds N, --no-build, --alone: without mosquitto)
                     b over minutes, with the checkpoints: bench b --alone --rounds 1 --seconds 180
+                    every bench: --data-dir DIR measures the disk there instead of target's
   bench doors       what TLS and WebSocket cost, against plain TCP and mosquitto (the same options)
   bench kafka       measure against a real Apache Kafka (--records N, --rounds N, --seconds N, --no-build)
   bench mirror      measure the way into a real Apache Kafka (--seconds N, --backlog RECORDS, --no-build)
@@ -49,6 +51,13 @@ fn main() -> ExitCode {
     if let Some(unknown) = unknown_option(&arguments) {
         eprintln!("xtask: there is no option {unknown} here\n\n{USAGE}");
         return ExitCode::from(2);
+    }
+    if let Some(at) = arguments.iter().position(|word| word == "--data-dir") {
+        let Some(folder) = arguments.get(at + 1) else {
+            eprintln!("xtask: --data-dir needs a folder");
+            return ExitCode::from(2);
+        };
+        process::keep_data_in(folder.into());
     }
     let outcome = match arguments.first().map(String::as_str) {
         Some("test") => test::test(),
@@ -94,13 +103,23 @@ fn unknown_option(arguments: &[String]) -> Option<&str> {
     let known: &[&str] = match arguments.first().map(String::as_str) {
         Some("test" | "ci") => &[],
         Some("soak") => &["--clients", "--abusive", "--seconds", "--rate"],
-        Some("bench") if arguments.get(1).is_some_and(|word| word == "kafka") => {
-            &["--records", "--rounds", "--seconds", "--no-build"]
-        }
+        Some("bench") if arguments.get(1).is_some_and(|word| word == "kafka") => &[
+            "--records",
+            "--rounds",
+            "--seconds",
+            "--no-build",
+            "--data-dir",
+        ],
         Some("bench") if arguments.get(1).is_some_and(|word| word == "mirror") => {
-            &["--seconds", "--backlog", "--no-build"]
+            &["--seconds", "--backlog", "--no-build", "--data-dir"]
         }
-        Some("bench") => &["--rounds", "--seconds", "--no-build", "--alone"],
+        Some("bench") => &[
+            "--rounds",
+            "--seconds",
+            "--no-build",
+            "--alone",
+            "--data-dir",
+        ],
         _ => return None,
     };
     let options = arguments.iter().map(String::as_str);
@@ -135,6 +154,7 @@ mod tests {
         assert_eq!(unknown("bench b --alone --seconds 180 --rounds 1"), None);
         assert_eq!(unknown("bench kafka --records 9"), None);
         assert_eq!(unknown("bench mirror --backlog 9 --no-build"), None);
+        assert_eq!(unknown("bench b --data-dir /mnt/disk"), None);
         assert_eq!(unknown("fuzz mqtt --seconds 9"), None);
     }
 }

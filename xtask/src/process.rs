@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 
 use anyhow::{Context as _, bail};
 
@@ -18,6 +19,19 @@ pub fn root() -> PathBuf {
 /// Where xtask keeps what it installs: inside the target folder.
 pub fn workshop() -> PathBuf {
     target().join("xtask")
+}
+
+/// Where benches keep the data of what they measure, so that another disk can be measured.
+static SCRATCH: OnceLock<PathBuf> = OnceLock::new();
+
+/// Has benches keep their data there. The first call decides.
+pub fn keep_data_in(folder: PathBuf) {
+    let _ = SCRATCH.set(folder);
+}
+
+/// Where benches and the nodes of Kafka keep their data.
+pub fn scratch() -> PathBuf {
+    SCRATCH.get().cloned().unwrap_or_else(workshop)
 }
 
 /// Cargo's target folder.
