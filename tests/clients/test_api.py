@@ -3,60 +3,20 @@
 import base64
 import json
 import os
+import re
+import signal
 import socket
 import subprocess
 import threading
 import time
-import urllib.error
 import urllib.request
 
 import paho.mqtt.client as mqtt
 import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
-from sluice import Sluice
-
-
-class Node(Sluice):
-    """A node that is asked over HTTP and by ctl, as whoever may read its data directory."""
-
-    def ask(self, method, path, body=None, token=None):
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.http}/api/v1{path}", method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        if token:
-            request.add_header("Authorization", f"Bearer {token}")
-        try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                text = answer.read()
-                return answer.status, json.loads(text) if text else None
-        except urllib.error.HTTPError as error:
-            assert error.headers["Content-Type"] == "application/problem+json"
-            return error.code, json.load(error)
-
-    def verb(self, *arguments):
-        return self.run(
-            *arguments, "--http", f"127.0.0.1:{self.http}",
-            "--data-dir", os.path.join(self.folder, "data"),
-        )
-
-    def ctl(self, *arguments):
-        done = self.verb("ctl", *arguments)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def records(self, stream, **query):
-        found, cursor = [], None
-        while True:
-            path = f"/streams/{stream}/records?limit=1000" + (f"&cursor={cursor}" if cursor else "")
-            path += "".join(f"&{name}={value}" for name, value in query.items())
-            code, page = self.ask("GET", path)
-            assert code == 200, page
-            found += page["items"]
-            cursor = page["next"]
-            if cursor is None:
-                return found
+from node import Node
 
 
 @pytest.fixture
@@ -192,6 +152,43 @@ def test_a_trace_shows_who_connects_and_who_does_not_come_in(node):
     assert "pencil" not in json.dumps([lines, others])
 
 
+def test_a_trace_names_the_topic_of_an_alias(node):
+    lines, reader = traced(node, "topic=aliased/%23", "DISCONNECT")
+    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, "short", protocol=mqtt.MQTTv5)
+    subscribed, got = threading.Event(), []
+    client.on_subscribe = lambda *_: subscribed.set()
+    client.on_message = lambda _client, _data, message: got.append(message)
+    connect = Properties(PacketTypes.CONNECT)
+    connect.TopicAliasMaximum = 4
+    client.connect("127.0.0.1", node.mqtt, properties=connect)
+    client.loop_start()
+    client.subscribe("aliased/+", qos=1)
+    assert subscribed.wait(10)
+    for number in range(4):
+        alias = Properties(PacketTypes.PUBLISH)
+        alias.TopicAlias = 3
+        topic = "" if number else "aliased/state"
+        client.publish(topic, f"{number}", qos=1, properties=alias).wait_for_publish(10)
+
+    def publishes(direction):
+        return [line for line in list(lines) if (line["packet"], line["direction"]) == ("PUBLISH", direction)]
+
+    wait_until(lambda: len(publishes("in")) == len(publishes("out")) == 4, lambda: lines)
+    for line in publishes("in") + publishes("out"):
+        assert line["topic"] == "aliased/state" and "PUBLISH aliased/state" in line["summary"], line
+    assert all("alias 3" in line["summary"] for line in publishes("in"))
+    assert sum("alias 1" in line["summary"] for line in publishes("out")) == 4
+    client.disconnect()
+    client.loop_stop()
+
+
+def wait_until(is_so, told):
+    end = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < end, told()
+        time.sleep(0.02)
+
+
 def test_hooks_tell_how_many_records_they_made(node):
     body = [{"topic": f"devices/{number}/state", "qos": 1} for number in range(30)]
     assert node.ask("POST", "/publish/batch", [*body, {"topic": "else", "qos": 1}])[0] == 200
@@ -296,6 +293,103 @@ def test_data_and_backups_are_for_their_owner_only(node, tmp_path):
     assert refused.returncode == 1 and "restore again" in refused.stderr
 
 
+def test_a_denied_publish_is_told_and_rules_see_where_it_comes_from(tmp_path):
+    config = """
+[[authorization.rule]]
+effect = "deny"
+action = "publish"
+filter = ["secret/#"]
+
+[[authorization.rule]]
+effect = "deny"
+action = "publish"
+address = ["127.0.0.0/8"]
+filter = ["from/elsewhere/#"]
+
+[[authorization.rule]]
+effect = "deny"
+action = "publish"
+address = ["10.0.0.0/8"]
+filter = ["from/here/#"]
+
+[[authorization.rule]]
+effect = "allow"
+
+[[hook]]
+event = "message.dropped"
+filter = "#"
+stream = "fate"
+
+[[hook]]
+event = "message.publish"
+filter = "from/here/#"
+stream = "taken"
+"""
+    node = Node(tmp_path, config).start()
+    try:
+        denied = {"topic": "secret/a", "payload": "x", "qos": 1, "client_id": "lock"}
+        assert node.ask("POST", "/publish", denied)[0] == 403
+        assert node.ask("POST", "/publish", {"topic": "from/elsewhere/a", "qos": 1})[0] == 403
+        code, answer = node.ask("POST", "/publish/batch", [{"topic": "from/here/a", "qos": 1}, denied])
+        assert code == 200 and [row["published"] for row in answer["items"]] == [True, False]
+        wait_until(lambda: len(told(node, "not_authorized")) == 3, lambda: node.records("fate"))
+        fate = told(node, "not_authorized")
+        assert sorted((record["client_id"], record["topic"]) for record in fate) == [
+            ("http:loopback", "from/elsewhere/a"), ("lock", "secret/a"), ("lock", "secret/a")]
+        metrics = urllib.request.urlopen(f"http://127.0.0.1:{node.http}/metrics", timeout=10).read().decode()
+        assert re.search(r'dropped_total\{[^}]*reason="not_authorized"[^}]*\} 3', metrics)
+        headers = {
+            header["name"]: base64.b64decode(header["value_base64"]).decode()
+            for header in node.records("taken")[0]["headers"]
+        }
+        assert headers["mqtt.principal"] == "loopback" and headers["mqtt.peer"].startswith("127.0.0.1:")
+        audit = [(row["status"], row["what"]) for row in node.ask("GET", "/audit")[1]["items"]]
+        assert audit == [
+            (403, "topic secret/a as lock"), (403, "topic from/elsewhere/a"),
+            (200, "2 messages on from/here/a, secret/a as lock, 1 refused")]
+    finally:
+        node.kill()
+
+
+def told(node, reason):
+    """What `message.dropped` says with that reason."""
+    values = [json.loads(base64.b64decode(record["value_base64"])) for record in node.records("fate")]
+    return [value for value in values if value["reason"] == reason]
+
+
+def test_one_address_does_not_keep_others_from_a_listener(tmp_path):
+    config = """
+[[listener]]
+kind = "http"
+bind = "127.0.0.1:0"
+proxy_protocol = true
+"""
+    node = Node(tmp_path, config)
+    node.BY_FLAG = ("mqtt", "ws", "kafka")
+    node.start()
+    held = []
+
+    def come(address):
+        stream = socket.create_connection(("127.0.0.1", node.http), timeout=10)
+        stream.sendall(f"PROXY TCP4 {address} 10.9.9.9 4711 80\r\nGET /healthz HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        held.append(stream)
+        try:
+            return stream.recv(12)
+        except ConnectionResetError:
+            return b""
+
+    try:
+        assert all(come("10.0.0.1") == b"HTTP/1.1 200" for _ in range(32))
+        assert come("10.0.0.1") == b"", "it has its share"
+        assert come("10.0.0.2") == b"HTTP/1.1 200"
+        held.pop(0).close()
+        wait_until(lambda: come("10.0.0.1") == b"HTTP/1.1 200", lambda: "no place was given back")
+    finally:
+        for stream in held:
+            stream.close()
+        node.kill()
+
+
 def test_a_denied_publish_and_a_ban(tmp_path):
     config = """
 [[authorization.rule]]
@@ -380,4 +474,17 @@ def test_a_daemon_is_ready_when_its_starter_returns(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     process = int(done.stdout.split("ready; process ")[1].split(",")[0])
-    os.kill(process, 15)
+    data = tmp_path / "data"
+    try:
+        assert int((data / "lock").read_text()) == process
+        # Whoever rotates logs moves the file away and sends SIGHUP.
+        lines, rotated = data / "sluice.log", data / "sluice.log.1"
+        lines.rename(rotated)
+        os.kill(process, signal.SIGHUP)
+        wait_until(lambda: lines.exists() and "authenticators and rules" in lines.read_text(), rotated.read_text)
+        assert "authenticators and rules" not in rotated.read_text()
+        assert os.stat(lines).st_mode & 0o077 == 0
+    finally:
+        os.kill(process, signal.SIGTERM)
+    # Nobody who reads it there stops another process later.
+    wait_until(lambda: (data / "lock").read_text() == "", lambda: (data / "lock").read_text())

@@ -290,6 +290,82 @@ test("a hook is switched off and on, and counts what it wrote", async () => {
   await page.done();
 });
 
+test("the mirror is switched off and on, by keyboard", async () => {
+  const behind = await startNode();
+  const mirrored = await startNode(`
+[mirror]
+brokers = "127.0.0.1:${behind.ports.kafka}"
+`);
+  try {
+    const page = await look(browser, mirrored, "/mirror");
+    await says(page, "#facts", "connected", 60000);
+    const press = async (name) => {
+      await page.getByRole("button", { name }).focus();
+      await page.keyboard.press("Enter");
+    };
+    await press("Disable the mirror");
+    await says(page, "#ask-title", "Disable the mirror?");
+    await page.keyboard.press("Escape");
+    await page.waitForFunction(() => !document.getElementById("ask").open);
+    await says(page, "#facts", "connected");
+    await press("Disable the mirror");
+    await page.locator("#ask-yes").focus();
+    await page.keyboard.press("Enter");
+    await says(page, "#facts", "paused");
+
+    const sender = await client(mirrored, "lock");
+    for (let number = 0; number < 5; number += 1) await sender.publishAsync("devices/lock/state", "{}", { qos: 1 });
+    const of = (title) => page.locator("tr", { hasText: "message_state" }).locator(`td[data-title="${title}"]`);
+    await of("Behind").getByText("5", { exact: true }).waitFor();
+    const overview = await look(browser, mirrored, "/");
+    await says(overview, "#problems", "The mirror is paused");
+    await overview.done();
+
+    await press("Enable the mirror");
+    await says(page, "#facts", "connected");
+    await of("Behind").getByText("0", { exact: true }).waitFor();
+    await of("Records").getByText("5", { exact: true }).waitFor();
+    await page.done();
+  } finally {
+    await stopNode(mirrored);
+    await stopNode(behind);
+  }
+});
+
+test("times are the browser's, with UTC on hover", async () => {
+  const came = (await (await fetch(`${node.base}/api/v1/clients/${encodeURIComponent(MARKUP)}`)).json()).connected_ms;
+  const page = await look(browser, node, "/clients?filter=onerror", { timezoneId: "Asia/Kathmandu" });
+  const time = page.locator("td time").first();
+  await time.waitFor();
+  assert.equal(await time.getAttribute("title"), `${new Date(came).toISOString().replace("T", " ").replace("Z", "")} UTC`);
+  // 5 h 45 min before UTC; the day stands there where it is not today's.
+  const there = new Date(came + 345 * 60000).toISOString();
+  assert.ok((await time.textContent()).endsWith(there.slice(11, 19)), await time.textContent());
+  await page.done();
+});
+
+test("the colours are chosen and kept; on a phone the menu opens and closes", async () => {
+  const page = await look(browser, node, "/settings", { width: 390, height: 844 });
+  const menu = page.getByRole("button", { name: "Menu" });
+  const clients = page.getByRole("link", { name: "Clients" });
+  assert.equal(await clients.isVisible(), false);
+  await menu.click();
+  const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+  const light = await ground();
+  await page.getByRole("button", { name: /^Colours/ }).click();
+  await page.getByRole("button", { name: /^Colours/ }).click();
+  assert.notEqual(await ground(), light, "dark");
+  await page.keyboard.press("Escape");
+  await clients.waitFor({ state: "hidden" });
+  await page.reload();
+  assert.notEqual(await ground(), light, "still dark");
+  await menu.click();
+  await clients.click();
+  await says(page, "h1", "Clients");
+  assert.notEqual(await ground(), light, "on every page");
+  await page.done();
+});
+
 test("a retained message is looked at and deleted", async () => {
   const sender = await client(node, "keeper");
   await sender.publishAsync("kept/once", '{"volume": 11}', { qos: 1, retain: true });

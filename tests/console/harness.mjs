@@ -86,8 +86,8 @@ export function launch() {
 }
 
 /** A page of the console that is watched; `look.done()` says what was wrong with it. */
-export async function look(browser, node, path, { width = 1440, height = 900, colorScheme = "light", expected = [] } = {}) {
-  const context = await browser.newContext({ viewport: { width, height }, colorScheme });
+export async function look(browser, node, path, { width = 1440, height = 900, colorScheme = "light", timezoneId = undefined, expected = [] } = {}) {
+  const context = await browser.newContext({ viewport: { width, height }, colorScheme, timezoneId });
   const page = await context.newPage();
   const wrong = [];
   page.on("console", (message) => {

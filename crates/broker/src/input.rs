@@ -221,6 +221,8 @@ pub enum Input<'a> {
     Publish(Announce<'a>),
     /// Somebody publishes who has no MQTT connection; whether that may be was decided before.
     Deposit(&'a PublishFacts<'a>),
+    /// Such a message that the host does not allow: counted and told as dropped.
+    DepositDenied(&'a PublishFacts<'a>),
     /// Records of a source are to be published; what became of them is in
     /// [`crate::Outbox::delivered`] once the log has decided.
     Downlink(&'a Parcel),

@@ -274,6 +274,7 @@ impl Shard {
             Input::Downlink(parcel) => self.downlink(parcel, now, out),
             Input::Publish(announce) => Self::announce(announce, now, out),
             Input::Deposit(facts) => self.deposit(facts, now, out),
+            Input::DepositDenied(facts) => self.deny_deposit(facts, now, out),
             Input::Kick { client_id } => self.kick(client_id, now, out),
             Input::Snapshot => self.snapshot(now, out),
             Input::Overdue { partition, below } => self.overdue(partition, below, now, out),

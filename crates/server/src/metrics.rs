@@ -236,6 +236,8 @@ pub const METRICS: &[Metric] = &[
 
     each(Kind::Counter, "sluice_hook_records", "hook", "Records that a hook has made since the start.",
         |s| s.hooks.iter().map(|hook| (hook.name.clone(), hook.matched)).collect()),
+    each(Kind::Counter, "sluice_hook_records_refused", "hook", "Records of a hook that the log refused since the start.",
+        |s| s.hooks.iter().map(|hook| (hook.name.clone(), hook.errors)).collect()),
 
     each(Kind::Counter, "sluice_http_requests", "status", "Requests to the HTTP interface that were answered, by the status of the answer; streams of events count when they open.",
         |s| s.http.answers.iter().map(|(status, count)| (status.to_string(), *count)).collect()),

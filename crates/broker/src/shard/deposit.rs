@@ -15,6 +15,12 @@ impl Shard {
         out.deposits.push(taken);
     }
 
+    /// Whoever publishes may not: that reaches nobody.
+    pub(super) fn deny_deposit(&mut self, facts: &PublishFacts<'_>, now: Now, out: &mut Outbox) {
+        self.stats.dropped[DropReason::NotAuthorized as usize] += 1;
+        dropped(facts, DropReason::NotAuthorized, now, out);
+    }
+
     fn place_deposit(
         &mut self,
         facts: &PublishFacts<'_>,

@@ -65,6 +65,8 @@ pub struct ShardStats {
     pub mirror_refused: u64,
     /// Records that hooks made, by their counter. Whoever holds the [`crate::Turn`] fills it in.
     pub made: Vec<u64>,
+    /// Those of them that the log refused; likewise.
+    pub made_refused: Vec<u64>,
 }
 
 impl ShardStats {
@@ -99,7 +101,10 @@ impl ShardStats {
             }
         };
         self.made.resize(self.made.len().max(other.made.len()), 0);
+        let counters = self.made_refused.len().max(other.made_refused.len());
+        self.made_refused.resize(counters, 0);
         sums(&mut self.made, &other.made);
+        sums(&mut self.made_refused, &other.made_refused);
         sums(&mut self.received, &other.received);
         sums(&mut self.sent, &other.sent);
         sums(&mut self.dropped, &other.dropped);
@@ -253,6 +258,18 @@ pub struct ClientRow {
 }
 
 impl Shard {
+    /// The figures as they are now, but for those that [`Shard::stats`] walks over the sessions for.
+    pub fn counts(&self) -> ShardStats {
+        ShardStats {
+            connections: self.conns.len() as u64,
+            sessions: self.sessions.len() as u64,
+            inbox_messages: self.owed,
+            inbox_bytes: self.owed_bytes,
+            mirror_waiting: self.progress.mirror.waiting as u64,
+            ..self.stats.clone()
+        }
+    }
+
     /// The figures as they are now; walks over the sessions.
     pub fn stats(&self) -> ShardStats {
         let sessions = || self.sessions.slots().map(|slot| &self.sessions[slot]);
@@ -267,12 +284,7 @@ impl Shard {
                 .map(|session| session.outbound.len() as u64)
                 .sum(),
             shared_subscriptions: sessions().map(shared).sum(),
-            connections: self.conns.len() as u64,
-            sessions: self.sessions.len() as u64,
-            inbox_messages: self.owed,
-            inbox_bytes: self.owed_bytes,
-            mirror_waiting: self.progress.mirror.waiting as u64,
-            ..self.stats.clone()
+            ..self.counts()
         }
     }
 
@@ -311,6 +323,22 @@ impl Shard {
         let connection = self.conns.get(conn)?;
         let session = self.sessions.get(connection.session)?;
         Some((&session.client_id, connection.peer))
+    }
+
+    /// The topic that an alias stands for now on a connection: of the client's own aliases, or of
+    /// those towards it.
+    pub fn aliased(
+        &self,
+        conn: crate::input::ConnId,
+        alias: u16,
+        is_clients: bool,
+    ) -> Option<&str> {
+        let connection = self.conns.get(conn)?;
+        if is_clients {
+            connection.aliases_in.known(alias)
+        } else {
+            connection.aliases_out.known(alias)
+        }
     }
 
     /// Places what follows by other hooks; the turn that is being filled has to be told too.

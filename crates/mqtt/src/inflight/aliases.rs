@@ -116,6 +116,12 @@ impl AliasesOut {
         AliasOut::Both(self.topics.len() as u16)
     }
 
+    /// What an alias stands for.
+    pub fn known(&self, alias: u16) -> Option<&str> {
+        let topic = self.topics.get(usize::from(alias).checked_sub(1)?)?;
+        Some(topic)
+    }
+
     /// Takes back the newest alias: the PUBLISH that was to set it was not sent.
     pub fn forget(&mut self, alias: u16) {
         if usize::from(alias) == self.topics.len() {

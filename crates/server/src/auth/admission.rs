@@ -71,11 +71,17 @@ pub struct Entry {
 impl Auth {
     /// Whether a rule of the node denies a publish that comes through no MQTT connection. Who may
     /// publish so at all was asked for a token; where no rule says anything, that is enough.
-    pub fn denies_publish(&self, client_id: &str, username: &str, topic: &str) -> bool {
+    pub fn denies_publish(
+        &self,
+        client_id: &str,
+        username: &str,
+        address: Option<IpAddr>,
+        topic: &str,
+    ) -> bool {
         let subject = broker::access::Subject {
             client_id,
             username,
-            address: None,
+            address,
         };
         let plan = self.plan();
         let said = plan

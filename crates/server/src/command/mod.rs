@@ -7,6 +7,7 @@ pub mod consume;
 pub mod ctl;
 pub mod daemon;
 pub mod import;
+mod log_file;
 pub mod publish;
 pub mod serve;
 pub mod subscribe;

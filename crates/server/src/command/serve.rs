@@ -11,10 +11,11 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::log_file;
 use crate::config::{self, Fault};
 use crate::doorway::Doorway;
 use crate::http::node_view::{Reload, ServedNode};
@@ -67,6 +68,9 @@ pub struct ServeArgs {
     /// Log lines as text or json
     #[arg(long, value_name = "FORMAT", value_parser = word::<LogFormat>)]
     log_format: Option<LogFormat>,
+    /// File that log lines go to in place of standard error; SIGHUP opens it anew
+    #[arg(long, value_name = "FILE")]
+    log_file: Option<PathBuf>,
     /// Run in the background: return once the node is ready, or with what keeps it from that
     #[arg(long)]
     daemon: bool,
@@ -90,7 +94,11 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         }
     };
     if args.daemon {
-        return super::daemon::start(&settings.node.data_dir);
+        let log_file = args.log_file.as_deref();
+        return super::daemon::start(&settings.node.data_dir, log_file);
+    }
+    if let Some(path) = &args.log_file {
+        log_file::take_standard_error(path)?;
     }
     logging::start(&settings.logging);
     raise_open_files();
@@ -109,7 +117,8 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         }
         Err(error) => Err(format!("{error:#}")),
     };
-    runtime.block_on(serve(settings, Arc::new(reload)))?;
+    let log_file = args.log_file.clone();
+    runtime.block_on(serve(settings, Arc::new(reload), log_file))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -198,10 +207,15 @@ fn flags(args: &ServeArgs) -> Flags {
     }
 }
 
-async fn serve(settings: Settings, reload: Reload) -> anyhow::Result<()> {
+async fn serve(
+    settings: Settings,
+    reload: Reload,
+    log_file: Option<PathBuf>,
+) -> anyhow::Result<()> {
     // Before anything starts, so that no signal is missed and a second one does not kill.
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
     let listeners = settings.listeners.clone();
     // Bound before the node starts: a taken port is told before recovery takes its time.
     let mut kafka = bind(&listeners, ListenerKind::Kafka).await?;
@@ -258,7 +272,13 @@ async fn serve(settings: Settings, reload: Reload) -> anyhow::Result<()> {
         });
     }
     doors.spawn(tls::keep_fresh(secure, stopped.clone()));
-    doors.spawn(reload_access(Arc::clone(&node), again, stopped.clone()));
+    let hung_up = HungUp { hangup, log_file };
+    doors.spawn(reload_access(
+        Arc::clone(&node),
+        again,
+        hung_up,
+        stopped.clone(),
+    ));
     let mirror = Mirror::start(&node).context("cannot start the mirror")?;
     crate::downlink::start(&node, &mut doors, &stopped)?;
     say(&greeting(&node.settings, &bound));
@@ -282,16 +302,29 @@ async fn serve(settings: Settings, reload: Reload) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Puts authenticators and rules of the configuration file in force on each SIGHUP, until `stop` is
-/// true or its sender gone.
-async fn reload_access(node: Arc<Node>, read: Reload, mut stop: watch::Receiver<bool>) {
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-        return;
-    };
+/// SIGHUP, and what besides the configuration is looked at again then.
+struct HungUp {
+    hangup: Signal,
+    log_file: Option<PathBuf>,
+}
+
+/// Opens the log file anew and puts authenticators and rules of the configuration file in force on
+/// each SIGHUP, until `stop` is true or its sender gone.
+async fn reload_access(
+    node: Arc<Node>,
+    read: Reload,
+    mut hung_up: HungUp,
+    mut stop: watch::Receiver<bool>,
+) {
     loop {
         tokio::select! {
-            _ = hangup.recv() => {}
+            _ = hung_up.hangup.recv() => {}
             _ = stop.wait_for(|stop| *stop) => return,
+        }
+        if let Some(path) = &hung_up.log_file
+            && let Err(error) = log_file::take_standard_error(path)
+        {
+            tracing::error!(%error, "the log lines go where they went");
         }
         let read = Arc::clone(&read);
         let settings = tokio::task::spawn_blocking(move || read()).await;
@@ -348,6 +381,8 @@ fn listener_rows(bound: &[(ListenerSettings, SocketAddr)]) -> Vec<ListenerRow> {
             name: (number + 1).to_string(),
             kind: listener.kind.word().to_owned(),
             bind: address.to_string(),
+            path: matches!(listener.kind, ListenerKind::Ws | ListenerKind::Wss)
+                .then(|| listener.path.clone()),
             connections: None,
             tls: listener.tls.is_some(),
             authentication,

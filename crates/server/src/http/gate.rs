@@ -9,14 +9,15 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_core::Stream as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::audit::{AuditRow, Note};
-use super::limits::BODY_WAIT;
+use super::limits::{BODY_SMALL_BYTES, BODY_WAIT, ROOM_WAIT};
 use super::problem::Problem;
 use super::view::NodeView;
 use super::{Shared, local};
@@ -45,6 +46,8 @@ pub struct Caller {
     pub(super) proof: Proof,
     /// The role that is needed for what was asked.
     pub(super) least: Role,
+    /// Where the request comes from, where that is known.
+    pub(super) peer: Option<SocketAddr>,
 }
 
 /// What a caller has shown, to be judged again while it follows events.
@@ -63,6 +66,14 @@ impl fmt::Debug for Proof {
 }
 
 impl Caller {
+    /// Who it is, for the records of what it publishes.
+    pub(super) fn principal(&self) -> String {
+        match self.proof {
+            Proof::Nothing => self.name.clone(),
+            Proof::Token(_) => format!("token:{}", self.name),
+        }
+    }
+
     /// Whether it would be let in still.
     pub(super) fn may_stay(&self, view: &dyn NodeView) -> bool {
         match &self.proof {
@@ -87,7 +98,7 @@ pub(super) struct Gate {
 
 /// Lets through who may, and writes down what was changed.
 pub(super) async fn admit(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
-    let caller = match gate.caller(request.headers()) {
+    let caller = match gate.caller(&request) {
         Ok(caller) => caller,
         Err(refused) => return *refused,
     };
@@ -128,14 +139,13 @@ fn is_reading(method: &Method) -> bool {
 
 /// The record of a change that broke off.
 fn row(caller: Caller, request: &Request) -> AuditRow {
-    let peer = request.extensions().get::<PeerAddress>().map(|peer| peer.0);
     let now_ms = wall_ms();
     AuditRow {
         time: super::time::rfc3339(now_ms as i64),
         time_ms: now_ms,
         by: caller.name,
         role: caller.role,
-        peer: peer.map(|peer| peer.to_string()),
+        peer: caller.peer.map(|peer| peer.to_string()),
         method: request.method().to_string(),
         path: request.uri().path().to_owned(),
         what: None,
@@ -145,8 +155,9 @@ fn row(caller: Caller, request: &Request) -> AuditRow {
 
 /// Makes a change and writes it down, whatever became of it.
 async fn change(gate: Gate, mut row: AuditRow, request: Request, next: Next) -> Response {
-    let mut response = match whole(request, gate.body_bytes_max).await {
-        Ok(request) => next.run(request).await,
+    let large = &gate.shared.large_bodies;
+    let mut response = match whole(request, gate.body_bytes_max, large).await {
+        Ok((request, _held)) => next.run(request).await,
         Err(problem) => problem.into_response(),
     };
     let note = response.extensions_mut().remove::<Note>();
@@ -156,8 +167,13 @@ async fn change(gate: Gate, mut row: AuditRow, request: Request, next: Next) -> 
     response
 }
 
-/// The request with all of its body, which must not be too large nor take too long to come.
-async fn whole(request: Request, bytes_max: usize) -> Result<Request, Problem> {
+/// The request with all of its body, which must not be too large nor take too long to come; and the
+/// room that it has among large ones, for as long as it is handled.
+async fn whole(
+    request: Request,
+    bytes_max: usize,
+    large: &Arc<Semaphore>,
+) -> Result<(Request, Option<OwnedSemaphorePermit>), Problem> {
     let (parts, body) = request.into_parts();
     let said = parts.headers.get(header::CONTENT_LENGTH);
     let said = said.and_then(|said| said.to_str().ok()?.parse::<u64>().ok());
@@ -165,8 +181,14 @@ async fn whole(request: Request, bytes_max: usize) -> Result<Request, Problem> {
         let detail = format!("the body has more than {bytes_max} bytes");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
     };
-    if said.is_some_and(|said| said > bytes_max as u64) {
-        return Err(too_large());
+    let said = match said {
+        Some(said) if said > bytes_max as u64 => return Err(too_large()),
+        Some(said) => said as usize,
+        None => 0,
+    };
+    let mut held = None;
+    if said > BODY_SMALL_BYTES {
+        held = Some(room(large, said).await?);
     }
     let mut chunks = body.into_data_stream();
     let gathered = async {
@@ -174,8 +196,12 @@ async fn whole(request: Request, bytes_max: usize) -> Result<Request, Problem> {
         while let Some(chunk) = poll_fn(|cx| Pin::new(&mut chunks).poll_next(cx)).await {
             let broken = |_| Problem::new(StatusCode::BAD_REQUEST, "the body broke off");
             let chunk = chunk.map_err(broken)?;
-            if bytes.len() + chunk.len() > bytes_max {
+            let length = bytes.len() + chunk.len();
+            if length > bytes_max {
                 return Err(too_large());
+            }
+            if length > BODY_SMALL_BYTES && held.is_none() {
+                held = Some(room(large, bytes_max).await?);
             }
             bytes.extend_from_slice(&chunk);
         }
@@ -186,12 +212,24 @@ async fn whole(request: Request, bytes_max: usize) -> Result<Request, Problem> {
         Problem::new(StatusCode::REQUEST_TIMEOUT, detail)
     };
     let bytes = timeout(BODY_WAIT, gathered).await.map_err(late)??;
-    Ok(Request::from_parts(parts, Body::from(bytes)))
+    Ok((Request::from_parts(parts, Body::from(bytes)), held))
+}
+
+/// The unit in which room for large bodies is counted, in bytes.
+pub(super) const ROOM_UNIT_BYTES: usize = 1024;
+
+/// Room for so many bytes among the large bodies.
+async fn room(large: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
+    let units = bytes.div_ceil(ROOM_UNIT_BYTES) as u32;
+    let taken = timeout(ROOM_WAIT, Arc::clone(large).acquire_many_owned(units)).await;
+    let full = |_| Problem::busy("too many large bodies are on their way; come again");
+    Ok(taken.map_err(full)?.expect("the semaphore is never closed"))
 }
 
 impl Gate {
-    fn caller(&self, headers: &HeaderMap) -> Result<Caller, Box<Response>> {
-        let view = &self.shared.view;
+    fn caller(&self, request: &Request) -> Result<Caller, Box<Response>> {
+        let (view, headers) = (&self.shared.view, request.headers());
+        let peer = request.extensions().get::<PeerAddress>().map(|peer| peer.0);
         if let Some(value) = headers.get(header::AUTHORIZATION) {
             let text = value.to_str().ok();
             let text = text.and_then(|text| text.strip_prefix("Bearer "));
@@ -202,6 +240,7 @@ impl Gate {
                     role: bearer.role,
                     proof: Proof::Token(text.into()),
                     least: self.role,
+                    peer,
                 }),
                 None => Err(Box::new(unknown(
                     "this is no token of this node, or its time is over",
@@ -215,6 +254,7 @@ impl Gate {
                 role: Role::Admin,
                 proof: Proof::Nothing,
                 least: self.role,
+                peer,
             });
         }
         Err(Box::new(unknown(

@@ -3,7 +3,13 @@
 use std::time::Duration;
 
 /// Most connections of one listener open at a time; further ones wait in the backlog.
-pub const CONNECTIONS_MAX: usize = 128;
+pub const CONNECTIONS_MAX: usize = 256;
+
+/// Most of them from one address, unless it is this machine's; further ones are closed.
+pub const CONNECTIONS_MAX_PER_ADDRESS: usize = 32;
+
+/// How many of them nobody but programs of this machine gets.
+pub const CONNECTIONS_KEPT_FOR_THIS_MACHINE: usize = 32;
 
 /// Time in which the head of a request must have come, from the end of the one before.
 pub const HEAD_WAIT: Duration = Duration::from_secs(15);
@@ -13,6 +19,9 @@ pub const BODY_WAIT: Duration = Duration::from_secs(30);
 
 /// Time in which a client must take something of what waits for it.
 pub const WRITE_WAIT: Duration = Duration::from_secs(30);
+
+/// Time in which a client must have taken all that waits for it, however often it takes a little.
+pub const ANSWER_WAIT: Duration = Duration::from_mins(5);
 
 /// Time that requests on their way have once the node stops.
 pub const STOP_WAIT: Duration = Duration::from_secs(5);
@@ -26,8 +35,23 @@ pub const BODY_BYTES_MAX: usize = 16 * 1024;
 /// Largest body of a request that publishes, in bytes.
 pub const PUBLISH_BODY_BYTES_MAX: usize = 8 << 20;
 
+/// A body that is larger than this has its place among large ones, in bytes.
+pub const BODY_SMALL_BYTES: usize = 64 << 10;
+
+/// Most bytes of large bodies that are read or handled at a time.
+pub const BODIES_BYTES_MAX: usize = 64 << 20;
+
+/// Time that a request waits for room among others of its kind; then it is told to come again.
+pub const ROOM_WAIT: Duration = Duration::from_secs(5);
+
 /// Most messages of one batch.
 pub const PUBLISH_BATCH_MAX: usize = 1_000;
+
+/// Most topics, or names, that the record of one publish says.
+pub const NOTE_TEXTS_MAX: usize = 10;
+
+/// Bytes of each of them.
+pub const NOTE_TEXT_BYTES_MAX: usize = 256;
 
 /// Most streams of events open at a time.
 pub const EVENT_STREAMS_MAX: usize = 32;
@@ -79,8 +103,17 @@ pub const HISTORY_MAX: usize = 360;
 pub const HISTORY_STEP_S: u64 = 10;
 
 const _: () = assert!(
+    CONNECTIONS_MAX_PER_ADDRESS + CONNECTIONS_KEPT_FOR_THIS_MACHINE < CONNECTIONS_MAX,
+    "one address does not keep all others out"
+);
+const _: () = assert!(WRITE_WAIT.as_secs() < ANSWER_WAIT.as_secs());
+const _: () = assert!(
     EVENT_STREAMS_MAX < CONNECTIONS_MAX / 2,
     "events leave room for questions"
+);
+const _: () = assert!(
+    BODIES_BYTES_MAX >= 2 * PUBLISH_BODY_BYTES_MAX,
+    "one large body does not keep all others out"
 );
 const _: () = assert!(
     RECORD_ANSWER_BYTES_MAX > VALUE_SHOWN_BYTES_MAX,

@@ -18,6 +18,7 @@ mod local;
 pub mod logs;
 pub mod node_view;
 mod openapi;
+mod places;
 pub mod problem;
 pub mod publish;
 mod records;
@@ -69,6 +70,8 @@ pub struct Api {
     reading: Arc<Semaphore>,
     /// Streams of events that are open.
     events: Arc<Semaphore>,
+    /// Room for large bodies, in units of [`gate::ROOM_UNIT_BYTES`].
+    large_bodies: Arc<Semaphore>,
     samples: live::Samples,
     counters: counters::HttpCounters,
     /// Held while a backup is made.
@@ -87,6 +90,9 @@ impl Api {
             page_rows_max,
             reading: Arc::new(Semaphore::new(limits::RECORD_READS_MAX)),
             events: Arc::new(Semaphore::new(limits::EVENT_STREAMS_MAX)),
+            large_bodies: Arc::new(Semaphore::new(
+                limits::BODIES_BYTES_MAX / gate::ROOM_UNIT_BYTES,
+            )),
             samples: live::Samples::default(),
             counters: counters::HttpCounters::default(),
             backing_up: Semaphore::new(1),
@@ -259,6 +265,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
             role: Role::Viewer,
             proof: Proof::Nothing,
             least: Role::Viewer,
+            peer: None,
         }))
     }
 }

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use commitlog::{Append, BatchBuilder, Entry, LogReader};
+use tokio::time::timeout;
 
 use super::AuditRow;
 use super::counters::HttpValues;
+use super::limits::ROOM_WAIT;
 use super::list::Page;
 use super::live::{Levels, Totals};
 use super::view::{
@@ -162,7 +164,7 @@ impl ServedNode {
 
 impl NodeView for ServedNode {
     fn status(&self) -> Telling<'_, Status> {
-        Box::pin(async { self.told(&self.node.shard_stats().await) })
+        Box::pin(async { self.told(&self.node.shard_counts().await) })
     }
 
     fn listeners(&self) -> Vec<ListenerRow> {
@@ -252,8 +254,8 @@ impl NodeView for ServedNode {
 
     fn hooks(&self) -> Telling<'_, Vec<HookRow>> {
         Box::pin(async {
-            let made = self.node.shard_stats().await.made;
-            self.hook_rows(&made)
+            let shards = self.node.shard_counts().await;
+            self.hook_rows(&shards)
         })
     }
 
@@ -267,7 +269,7 @@ impl NodeView for ServedNode {
 
     fn totals(&self) -> Telling<'_, Totals> {
         Box::pin(async {
-            let shards = self.node.shard_stats().await;
+            let shards = self.node.shard_counts().await;
             self.sum(&shards)
         })
     }
@@ -290,7 +292,10 @@ impl NodeView for ServedNode {
 
     fn publish(&self, messages: Vec<Deposit>) -> Telling<'_, Vec<Result<Deposited, DepositError>>> {
         Box::pin(async move {
-            let turn = self.publishing.acquire().await;
+            let turn = timeout(ROOM_WAIT, self.publishing.acquire()).await;
+            let Ok(turn) = turn else {
+                return messages.iter().map(|_| Err(DepositError::Busy)).collect();
+            };
             let deposits = self.node.deposit(messages).await;
             // What waits for the cluster behind keeps nobody from the log.
             drop(turn);
@@ -348,7 +353,7 @@ impl NodeView for ServedNode {
             let shards = self.node.shard_stats().await;
             exposition(Snapshot {
                 downlinks: self.downlinks(),
-                hooks: self.hook_rows(&shards.made),
+                hooks: self.hook_rows(&shards),
                 http,
                 listeners: self.counted(),
                 counters: self.node.counters.snapshot(),
@@ -376,12 +381,17 @@ impl NodeView for ServedNode {
 }
 
 impl ServedNode {
-    /// The hooks; `made`: what their figures say.
-    fn hook_rows(&self, made: &[u64]) -> Vec<HookRow> {
+    /// The hooks, with their figures.
+    fn hook_rows(&self, shards: &broker::ShardStats) -> Vec<HookRow> {
+        let of = |figures: &[u64], counter: u16| {
+            let figure = figures.get(usize::from(counter));
+            figure.copied().unwrap_or(0)
+        };
         let row = |state: crate::node::HookState| HookRow {
             name: state.name,
             enabled: state.enabled,
-            matched: made.get(usize::from(state.counter)).copied().unwrap_or(0),
+            matched: of(&shards.made, state.counter),
+            errors: of(&shards.made_refused, state.counter),
             matched_per_s: None,
             event: state.hook.event.word().to_owned(),
             filter: state.hook.filter,
@@ -417,7 +427,7 @@ impl ServedNode {
             commits: counters.log.commits,
             flush_buckets: counters.flush_times.buckets,
             hooks: self
-                .hook_rows(&shards.made)
+                .hook_rows(shards)
                 .into_iter()
                 .map(|hook| (hook.name, hook.matched))
                 .collect(),

@@ -1,6 +1,9 @@
 //! Publishing over HTTP: one message or a batch, through the same access rules, hooks and log as those
 //! of MQTT clients; the answer comes when the streams' ack level is reached.
 
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
@@ -10,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::audit::Note;
-use super::limits::{PUBLISH_BATCH_MAX, PUBLISH_BODY_BYTES_MAX};
+use super::limits::{
+    NOTE_TEXT_BYTES_MAX, NOTE_TEXTS_MAX, PUBLISH_BATCH_MAX, PUBLISH_BODY_BYTES_MAX,
+};
 use super::problem::Problem;
 use super::{Caller, Routes, Shared};
 use crate::auth::Role;
@@ -122,6 +127,8 @@ impl NewMessage {
             response_topic: properties.response_topic,
             correlation_data: correlation.transpose()?,
             user: properties.user,
+            peer: caller.peer,
+            principal: Some(caller.principal()),
         })
     }
 }
@@ -149,45 +156,78 @@ pub(super) async fn publish(
     body: Result<Json<NewMessage>, JsonRejection>,
 ) -> Result<Response, Problem> {
     let Json(message) = body?;
-    let note = Note(format!("topic {}", message.topic));
-    let deposit = message.deposit(&caller)?;
+    let note = note(std::slice::from_ref(&message));
+    let mut answer = match publish_one(&api, &caller, message).await {
+        Ok(row) => Json(row).into_response(),
+        Err(problem) => problem.into_response(),
+    };
+    answer.extensions_mut().insert(Note(note));
+    Ok(answer)
+}
+
+async fn publish_one(
+    api: &Shared,
+    caller: &Caller,
+    message: NewMessage,
+) -> Result<PublishedRow, Problem> {
+    let deposit = message.deposit(caller)?;
     let mut made = api.view.publish(vec![deposit]).await;
     let made = made.pop().ok_or_else(unanswered)??;
-    let row = PublishedRow {
+    Ok(PublishedRow {
         published: true,
         subscribers: made.subscribers,
         error: None,
-    };
-    let mut answer = Json(row).into_response();
-    answer.extensions_mut().insert(note);
-    Ok(answer)
+    })
 }
 
 /// Publishes up to 1,000 messages, in their order. Each has its own answer.
 #[utoipa::path(post, path = "/api/v1/publish/batch", tag = "publish",
     request_body = Vec<NewMessage>,
-    responses((status = 200, body = PublishedBatch), (status = 400, body = Problem)))]
+    responses((status = 200, body = PublishedBatch), (status = 400, body = Problem),
+        (status = 413, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn publish_batch(
     State(api): State<Shared>,
     caller: Caller,
     body: Result<Json<Vec<NewMessage>>, JsonRejection>,
 ) -> Result<Response, Problem> {
     let Json(messages) = body?;
+    let mut note = note(&messages);
+    let mut answer = match publish_all(&api, &caller, messages).await {
+        Ok(batch) => {
+            let refused = batch.items.iter().filter(|row| !row.published).count();
+            if refused > 0 {
+                let _ = write!(note, ", {refused} refused");
+            }
+            Json(batch).into_response()
+        }
+        Err(problem) => problem.into_response(),
+    };
+    answer.extensions_mut().insert(Note(note));
+    Ok(answer)
+}
+
+async fn publish_all(
+    api: &Shared,
+    caller: &Caller,
+    messages: Vec<NewMessage>,
+) -> Result<PublishedBatch, Problem> {
     if messages.len() > PUBLISH_BATCH_MAX {
         let detail = format!("a batch has at most {PUBLISH_BATCH_MAX} messages");
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
     }
-    let note = Note(format!("{} messages", messages.len()));
     let numbered = messages.into_iter().enumerate();
     let deposits = numbered.map(|(number, message)| {
         let wrong = |problem: Problem| {
             let detail = format!("message {number}: {}", problem.detail);
             Problem::new(StatusCode::BAD_REQUEST, detail)
         };
-        message.deposit(&caller).map_err(wrong)
+        message.deposit(caller).map_err(wrong)
     });
     let deposits: Vec<Deposit> = deposits.collect::<Result<_, _>>()?;
     let made = api.view.publish(deposits).await;
+    if let Some(Err(DepositError::Busy)) = made.first() {
+        return Err(DepositError::Busy.into());
+    }
     let row = |made: Result<crate::node::Deposited, DepositError>| match made {
         Ok(made) => PublishedRow {
             published: true,
@@ -200,10 +240,39 @@ pub(super) async fn publish_batch(
             error: Some(error.to_string()),
         },
     };
-    let items = made.into_iter().map(row).collect();
-    let mut answer = Json(PublishedBatch { items }).into_response();
-    answer.extensions_mut().insert(note);
-    Ok(answer)
+    Ok(PublishedBatch {
+        items: made.into_iter().map(row).collect(),
+    })
+}
+
+/// What the record of a publish says: topics, and in whose name, as far as that is not the token's.
+fn note(messages: &[NewMessage]) -> String {
+    let topics = listed(messages.iter().map(|message| message.topic.as_str()));
+    let mut note = match messages {
+        [_] => format!("topic {topics}"),
+        [] => "0 messages".to_owned(),
+        _ => format!("{} messages on {topics}", messages.len()),
+    };
+    let clients = listed(messages.iter().filter_map(|it| it.client_id.as_deref()));
+    if !clients.is_empty() {
+        let _ = write!(note, " as {clients}");
+    }
+    let users = listed(messages.iter().filter_map(|it| it.username.as_deref()));
+    if !users.is_empty() {
+        let _ = write!(note, " for user {users}");
+    }
+    note
+}
+
+/// The different ones of some texts, as many and as much of them as the record of a change shows.
+fn listed<'a>(texts: impl Iterator<Item = &'a str>) -> String {
+    let different: BTreeSet<&str> = texts.collect();
+    let cut = |text: &&str| text[..text.floor_char_boundary(NOTE_TEXT_BYTES_MAX)].to_owned();
+    let shown: Vec<String> = different.iter().take(NOTE_TEXTS_MAX).map(cut).collect();
+    match different.len().saturating_sub(NOTE_TEXTS_MAX) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
 }
 
 /// The node is going.
@@ -219,6 +288,7 @@ impl From<DepositError> for Problem {
             DepositError::Full => StatusCode::INSUFFICIENT_STORAGE,
             DepositError::NotMirrored => StatusCode::GATEWAY_TIMEOUT,
             DepositError::Latched | DepositError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            DepositError::Busy => return Self::busy(error.to_string()),
         };
         Self::new(status, error.to_string())
     }

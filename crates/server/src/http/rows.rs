@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use super::list::{Cell, Listed};
 use super::view::{ClientRow, HookRow, StreamRow};
+use crate::downlink::DownlinkRow;
 
 /// One listener.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -16,6 +17,9 @@ pub struct ListenerRow {
     pub kind: String,
     /// Address and port really bound.
     pub bind: String,
+    /// Path of the WebSocket there; none for other kinds.
+    #[serde(default)]
+    pub path: Option<String>,
     /// Connections open now, where they are counted by listener.
     pub connections: Option<u64>,
     /// Whether connections are encrypted.
@@ -211,6 +215,19 @@ impl Listed for HookRow {
             1 => (&*self.event).into(),
             2 => self.filter.as_deref().unwrap_or("").into(),
             _ => (&*self.stream).into(),
+        }
+    }
+}
+
+impl Listed for DownlinkRow {
+    const FIELDS: &'static [&'static str] = &["name", "source", "state", "lag_records"];
+
+    fn field(&self, number: usize) -> Cell<'_> {
+        match number {
+            0 => (&*self.name).into(),
+            1 => (&*self.source).into(),
+            2 => (&*self.state).into(),
+            _ => self.lag_records.into(),
         }
     }
 }

@@ -6,7 +6,7 @@ use axum::http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::list::Page;
+use super::list::{self, ListQuery, Page};
 use super::problem::Problem;
 use super::records::{self, RecordsQuery};
 use super::{Asked, AuditRow, Routes, Shared};
@@ -74,12 +74,13 @@ fn switch(api: &Shared, on: bool) -> Result<StatusCode, Problem> {
 
 /// The downlinks: where their records come from, how far they are, what became of the records.
 #[utoipa::path(get, path = "/api/v1/downlinks", tag = "node",
-    responses((status = 200, description = "All of them, in the order of the configuration", body = Page<DownlinkRow>)))]
-pub(super) async fn downlinks(State(api): State<Shared>) -> Json<Page<DownlinkRow>> {
-    Json(Page {
-        items: api.view.downlinks(),
-        next: None,
-    })
+    params(ListQuery), responses((status = 200, body = Page<DownlinkRow>)))]
+pub(super) async fn downlinks(
+    State(api): State<Shared>,
+    Asked(query): Asked<ListQuery>,
+) -> Result<Json<Page<DownlinkRow>>, Problem> {
+    let limit = api.page_rows(query.limit)?;
+    list::page(api.view.downlinks(), &query, limit).map(Json)
 }
 
 /// The configuration in force.

@@ -19,7 +19,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, timeout};
 
 use super::PeerAddress;
-use super::limits::{CONNECTIONS_MAX, HEAD_WAIT, STOP_WAIT, WRITE_WAIT};
+use super::limits::{ANSWER_WAIT, CONNECTIONS_MAX, HEAD_WAIT, STOP_WAIT, WRITE_WAIT};
+use super::places::Places;
 use crate::doorway::{Doorway, Paced};
 use crate::tls::{Handshakes, Tls};
 
@@ -35,6 +36,7 @@ pub async fn serve(
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let shares = Arc::new(Places::default());
     let handshakes = Arc::new(Handshakes::default());
     let mut open = JoinSet::new();
     loop {
@@ -50,9 +52,9 @@ pub async fn serve(
                 let Some(entered) = doorway.accepted().await else { continue };
                 let (router, stop) = (router.clone(), stop.clone());
                 let (tls, doorway) = (tls.clone(), Arc::clone(&doorway));
-                let handshakes = Arc::clone(&handshakes);
+                let own = (Arc::clone(&handshakes), Arc::clone(&shares));
                 open.spawn(async move {
-                    receive(stream, peer, (&doorway, tls, &handshakes), router, stop).await;
+                    receive(stream, peer, (&doorway, tls, &own), router, stop).await;
                     drop((place, entered));
                 });
             }
@@ -76,7 +78,11 @@ pub async fn serve(
 async fn receive(
     mut stream: TcpStream,
     peer: SocketAddr,
-    (doorway, tls, handshakes): (&Arc<Doorway>, Option<Arc<Tls>>, &Handshakes),
+    (doorway, tls, (handshakes, shares)): (
+        &Arc<Doorway>,
+        Option<Arc<Tls>>,
+        &(Arc<Handshakes>, Arc<Places>),
+    ),
     router: Router,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -85,6 +91,10 @@ async fn receive(
         () = stopped(&mut stop) => return,
     };
     let Some(peer) = source else { return };
+    let Some(_place) = shares.enter(peer.ip()) else {
+        doorway.counters.refused_full.add(1);
+        return;
+    };
     let pace = doorway.pace();
     let Some(tls) = tls else {
         return converse(Paced::new(stream, pace), peer, router, stop).await;
@@ -129,12 +139,14 @@ pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// A connection that fails when its peer takes nothing for too long.
+/// A connection that fails when its peer takes nothing for too long, or takes too long for all.
 struct Impatient<I> {
     io: I,
     /// Runs while a write waits.
     patience: Pin<Box<Sleep>>,
     waiting: bool,
+    /// When a write waited first since all was taken.
+    behind: Option<Instant>,
 }
 
 impl<I> Impatient<I> {
@@ -143,6 +155,7 @@ impl<I> Impatient<I> {
             io,
             patience: Box::pin(tokio::time::sleep(WRITE_WAIT)),
             waiting: false,
+            behind: None,
         }
     }
 
@@ -157,7 +170,9 @@ impl<I> Impatient<I> {
         }
         if !self.waiting {
             self.waiting = true;
-            self.patience.as_mut().reset(Instant::now() + WRITE_WAIT);
+            let now = Instant::now();
+            let all = *self.behind.get_or_insert(now) + ANSWER_WAIT;
+            self.patience.as_mut().reset(all.min(now + WRITE_WAIT));
         }
         ready!(self.patience.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
@@ -186,6 +201,10 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Impatient<I> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        if flushed.is_ready() {
+            // It is asked for once everything was written.
+            self.behind = None;
+        }
         self.judge(flushed, cx)
     }
 

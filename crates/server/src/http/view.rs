@@ -223,7 +223,11 @@ pub struct HookRow {
     pub enabled: bool,
     /// Records that it has made since the start.
     pub matched: u64,
-    /// The same a second, over the last ten seconds; `null` in the first second of the node.
+    /// Those of them that the log refused, since the disk was full or a write had failed. Whoever
+    /// published was told so; events are written again once there is room.
+    #[serde(default)]
+    pub errors: u64,
+    /// Records made a second, over the last ten seconds; `null` in the first second of the node.
     pub matched_per_s: Option<f64>,
     /// Event.
     pub event: String,

@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, bail};
 use commitlog::{Disk as _, JournalExtents, Lsn};
@@ -47,6 +47,9 @@ const SETTLED: Duration = Duration::from_secs(2);
 
 /// Bytes copied at once; after each piece the disk belongs to the log for as long.
 const PIECE_BYTES: usize = 1 << 20;
+
+/// Bytes before the end of what was copied of a file that are compared before it is gone on with.
+const LOOK_BACK_BYTES: u64 = 4 << 10;
 
 /// Bytes after which it is looked again whether there is room.
 const ROOM_LOOK_BYTES: u64 = 64 << 20;
@@ -105,6 +108,8 @@ pub(super) type Jobs = Sender<Job>;
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Seen {
     inode: u64,
+    /// When the file system made it, where that tells: a number may be given again.
+    born: Option<SystemTime>,
     bytes: u64,
     modified: (i64, i64),
     /// It had not been written for a while: what is written now has another time.
@@ -217,11 +222,22 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Opens a file of a copy for writing; one that is made is for its owner only.
+/// Whether two files are the same in the last bytes before `end`.
+fn same_end(one: &File, other: &File, end: u64) -> io::Result<bool> {
+    let length = end.min(LOOK_BACK_BYTES);
+    let (mut a, mut b) = (vec![0; length as usize], vec![0; length as usize]);
+    one.read_exact_at(&mut a, end - length)?;
+    match other.read_exact_at(&mut b, end - length) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        read => read.map(|()| a == b),
+    }
+}
+
+/// Opens a file of a copy for reading and writing; one that is made is for its owner only.
 fn private_file(path: &Path) -> io::Result<File> {
     let mut options = File::options();
-    let options = options.write(true).create(true).truncate(false);
-    options.mode(0o600).open(path)
+    let options = options.read(true).write(true).create(true);
+    options.truncate(false).mode(0o600).open(path)
 }
 
 impl Copier {
@@ -337,6 +353,7 @@ impl Copier {
         let meta = source.metadata()?;
         let now = Seen {
             inode: meta.ino(),
+            born: meta.created().ok(),
             bytes: meta.len(),
             modified: (meta.mtime(), meta.mtime_nsec()),
             settled: meta.modified()?.elapsed().is_ok_and(|age| age > SETTLED),
@@ -344,15 +361,23 @@ impl Copier {
         let before = self.seen.get(path).copied();
         let grows = path.extension().is_some_and(|it| it == "log");
         let same = |seen: &Seen| {
-            (seen.inode, seen.bytes, seen.modified) == (now.inode, now.bytes, now.modified)
+            (seen.inode, seen.born) == (now.inode, now.born)
+                && (seen.bytes, seen.modified) == (now.bytes, now.modified)
                 && (grows || seen.settled)
         };
         if before.as_ref().is_some_and(same) {
             return Ok(true);
         }
-        let longer = |seen: &Seen| grows && seen.inode == now.inode && seen.bytes <= now.bytes;
-        let from = before.filter(longer).map_or(0, |seen| seen.bytes);
+        let longer = |seen: &Seen| {
+            let one = (seen.inode, seen.born) == (now.inode, now.born);
+            grows && one && seen.bytes <= now.bytes
+        };
+        let mut from = before.filter(longer).map_or(0, |seen| seen.bytes);
         let mut copy = private_file(&self.to.join(path))?;
+        if !same_end(&source, &copy, from)? {
+            // Compaction has put another file there, which got the number of the one before.
+            from = 0;
+        }
         // Never longer than what was copied: a copy that breaks off must not look whole.
         copy.set_len(from)?;
         source.seek(SeekFrom::Start(from))?;
@@ -378,6 +403,7 @@ impl Copier {
         copy.sync_all()?;
         let seen = Seen {
             inode: 0,
+            born: None,
             bytes: whole,
             modified: (0, 0),
             settled: true,
@@ -446,140 +472,4 @@ fn sync(folder: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn text(path: &Path) -> String {
-        fs::read_to_string(path).unwrap()
-    }
-
-    #[test]
-    fn a_second_pass_brings_what_changed_and_takes_what_is_gone() {
-        let dir = tempfile::tempdir().unwrap();
-        let (from, to) = (dir.path().join("data"), dir.path().join("copy"));
-        fs::create_dir_all(from.join("streams/a-0")).unwrap();
-        fs::create_dir_all(from.join(JOURNAL_DIR)).unwrap();
-        let log = from.join("streams/a-0/0.log");
-        for (path, what) in [
-            (&log, "one"),
-            (&from.join("streams/a-0/0.index"), "x"),
-            (&from.join("gone"), "gone"),
-            (&from.join("lock"), ""),
-            (&from.join("admin.token"), "secret"),
-            (&from.join("journal/1.part"), "entriesGARBAGE"),
-        ] {
-            fs::write(path, what).unwrap();
-        }
-        let mut copier = Copier::new(&from, &to).unwrap();
-        copier.pass().unwrap();
-        assert_eq!(text(&to.join("gone")), "gone");
-        let mut grown = File::options().append(true).open(&log).unwrap();
-        grown.write_all(b"+two").unwrap();
-        fs::write(from.join("streams/a-0/0.index"), "y").unwrap();
-        fs::remove_file(from.join("gone")).unwrap();
-        let extents = JournalExtents {
-            parts: vec![("journal/1.part".to_owned(), 7)],
-            lsn: 9,
-        };
-        let made = copier.finish(&extents).unwrap();
-        assert_eq!((made.files, made.lsn), (3, 9));
-        assert_eq!(text(&to.join("streams/a-0/0.log")), "one+two");
-        assert_eq!(text(&to.join("streams/a-0/0.index")), "y");
-        assert_eq!(text(&to.join("journal/1.part")), "entries\0\0\0\0\0\0\0");
-        for absent in ["gone", "lock", "admin.token"] {
-            assert!(!to.join(absent).exists(), "{absent}");
-        }
-        let again = dir.path().join("again");
-        assert_eq!(restore_backup(&to, &again).unwrap().0, 3);
-        assert_eq!(text(&again.join("streams/a-0/0.log")), "one+two");
-        assert!(!again.join(MARK_FILE).exists());
-        assert!(restore_backup(&to, &again).is_err(), "it is not empty");
-        assert!(restore_backup(&from, &dir.path().join("third")).is_err());
-        assert!(Copier::new(&from, &from.join("inside")).is_err());
-    }
-
-    /// A backup of three files in `dir/copy`.
-    fn backed_up(dir: &Path) -> PathBuf {
-        let (from, to) = (dir.join("data"), dir.join("copy"));
-        fs::create_dir_all(from.join("streams/a-0")).unwrap();
-        for name in ["streams/a-0/0.log", "streams/a-0/0.index", "catalogue"] {
-            fs::write(from.join(name), vec![7; 3 * PIECE_BYTES]).unwrap();
-        }
-        let mut copier = Copier::new(&from, &to).unwrap();
-        copier.gentle = false;
-        copier.pass().unwrap();
-        let extents = JournalExtents {
-            parts: Vec::new(),
-            lsn: 1,
-        };
-        copier.finish(&extents).unwrap();
-        to
-    }
-
-    #[test]
-    fn a_restore_that_was_broken_off_is_no_data_directory() {
-        let dir = tempfile::tempdir().unwrap();
-        let backup = backed_up(dir.path());
-        let to = dir.path().join("broken");
-        // As a power cut leaves it: one file is there in part, the others are not.
-        let copier = Copier::new(&backup, &to).unwrap();
-        copier.stopping.store(true, Ordering::Relaxed);
-        drop(copier);
-        write_synced(&to.join(UNFINISHED_FILE), b"").unwrap();
-        fs::write(to.join("catalogue"), b"half").unwrap();
-        let refused = lock_directory(&to).unwrap_err().to_string();
-        assert!(refused.contains("restore again"), "{refused}");
-        let whole = dir.path().join("whole");
-        assert_eq!(restore_backup(&backup, &whole).unwrap().0, 3);
-        assert!(!whole.join(UNFINISHED_FILE).exists());
-        drop(lock_directory(&whole).unwrap());
-        // Who starts on the backup itself has a data directory, and no backup any more.
-        drop(lock_directory(&backup).unwrap());
-        assert!(restore_backup(&backup, &dir.path().join("late")).is_err());
-    }
-
-    #[test]
-    fn a_copy_that_breaks_off_has_no_file_longer_than_what_was_copied() {
-        let dir = tempfile::tempdir().unwrap();
-        let backup = backed_up(dir.path());
-        let to = dir.path().join("to");
-        let mut copier = Copier::new(&backup, &to).unwrap();
-        copier.gentle = false;
-        copier.stopping.store(true, Ordering::Relaxed);
-        assert!(
-            copier.tree(Path::new(""), &[]).is_err(),
-            "it was told to stop"
-        );
-        assert_eq!(size_of_tree(&to).unwrap(), 0);
-    }
-
-    #[test]
-    fn copies_are_for_their_owner_only() {
-        let dir = tempfile::tempdir().unwrap();
-        let backup = backed_up(dir.path());
-        let whole = dir.path().join("made/whole");
-        restore_backup(&backup, &whole).unwrap();
-        let mut looked = vec![backup, whole, dir.path().join("made")];
-        while let Some(path) = looked.pop() {
-            let meta = fs::metadata(&path).unwrap();
-            assert_eq!(meta.mode() & 0o077, 0, "{}", path.display());
-            if meta.is_dir() {
-                let entries = fs::read_dir(&path).unwrap();
-                looked.extend(entries.map(|entry| entry.unwrap().path()));
-            }
-        }
-    }
-
-    #[test]
-    fn a_copy_that_cannot_fit_is_not_begun() {
-        let dir = tempfile::tempdir().unwrap();
-        let backup = backed_up(dir.path());
-        let mut copier = Copier::new(&backup, &dir.path().join("to")).unwrap();
-        copier.find_room().unwrap();
-        copier.reserve_bytes = u64::MAX / 2;
-        assert_eq!(
-            copier.find_room().unwrap_err().kind(),
-            io::ErrorKind::StorageFull
-        );
-    }
-}
+mod tests;

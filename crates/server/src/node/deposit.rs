@@ -2,6 +2,7 @@
 //! home, and answered when the log has it as its streams want.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use broker::PublishFacts;
@@ -40,6 +41,10 @@ pub struct Deposit {
     pub correlation_data: Option<Vec<u8>>,
     /// User properties.
     pub user: Vec<(String, String)>,
+    /// Where it comes from: rules may ask, and records say it.
+    pub peer: Option<SocketAddr>,
+    /// Who it is that publishes in that name; records say it.
+    pub principal: Option<String>,
 }
 
 /// A message that is in the log.
@@ -66,6 +71,8 @@ pub enum DepositError {
     Stopping,
     /// The node has it, and the Apache Kafka cluster behind does not in time.
     NotMirrored,
+    /// Too many publish at the same time.
+    Busy,
 }
 
 impl fmt::Display for DepositError {
@@ -79,6 +86,7 @@ impl fmt::Display for DepositError {
             Self::Latched => f.write_str("a write or flush failed; appends need a restart"),
             Self::Stopping => f.write_str("the node is being stopped"),
             Self::NotMirrored => f.write_str("the Kafka cluster behind does not have it in time"),
+            Self::Busy => f.write_str("too many publish over HTTP at the same time"),
         }
     }
 }
@@ -91,6 +99,7 @@ impl Deposit {
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect();
+        let peer = self.peer.map(|peer| peer.to_string());
         let properties = PublishProperties {
             payload_format: self.payload_is_utf8.then_some(1),
             expiry_s: self.message_expiry_s,
@@ -113,8 +122,8 @@ impl Deposit {
             retain: self.retain,
             dup: false,
             properties: &properties,
-            peer: None,
-            principal: None,
+            peer: peer.as_deref(),
+            principal: self.principal.as_deref(),
             now_ms: wall_ms(),
         })
     }
@@ -173,15 +182,16 @@ impl Node {
                 topic,
                 ..
             } = &message;
-            if self.auth.denies_publish(client_id, username, topic) {
-                answers.push(Err(DepositError::NotAuthorized));
-                continue;
-            }
+            let address = message.peer.map(|peer| peer.ip());
+            let denied = self
+                .auth
+                .denies_publish(client_id, username, address, topic);
             let (answer, result) = oneshot::channel();
             let home = self.home(&message.client_id);
             home.put(|letters| {
                 letters.asks.push(Ask::Deposit {
                     message: Box::new(message),
+                    denied,
                     answer,
                 });
             });

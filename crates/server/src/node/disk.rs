@@ -251,7 +251,17 @@ impl PlainFile {
 /// Held for the life of the process; the kernel releases it even after `kill -9`.
 #[derive(Debug)]
 pub struct DirectoryLock {
-    _file: File,
+    file: File,
+}
+
+impl DirectoryLock {
+    /// Takes this process's id away, so that nobody who reads it there stops another one later. The
+    /// lock is held on.
+    pub fn forget_process(&self) {
+        if let Err(error) = self.file.set_len(0) {
+            tracing::debug!(%error, "the process id stays in the lock");
+        }
+    }
 }
 
 /// Creates the data directory, for its owner only, if it is absent, and takes its lock. Fails when another process
@@ -287,7 +297,7 @@ pub fn lock_directory(dir: &Path) -> anyhow::Result<DirectoryLock> {
         .and_then(|()| writeln!(file, "{}", std::process::id()))
         .with_context(|| format!("cannot write {}", path.display()))?;
     backup::check_whole(dir)?;
-    Ok(DirectoryLock { _file: file })
+    Ok(DirectoryLock { file })
 }
 
 #[cfg(test)]

@@ -98,6 +98,8 @@ pub enum Ask {
     },
     /// The shard's figures.
     Stats {
+        /// Those too for which all sessions are looked at.
+        all: bool,
         /// Where they go.
         answer: oneshot::Sender<ShardStats>,
     },
@@ -126,6 +128,8 @@ pub enum Ask {
     Deposit {
         /// What.
         message: Box<super::Deposit>,
+        /// The rules do not allow it: then it is only counted and told as dropped.
+        denied: bool,
         /// Told once the log has it at its level.
         answer: oneshot::Sender<Result<super::Deposited, super::DepositError>>,
     },
@@ -359,7 +363,7 @@ mod tests {
         let (_poll, mailbox) = mailbox();
         let ask = || {
             let (answer, result) = oneshot::channel();
-            mailbox.put(|letters| letters.asks.push(Ask::Stats { answer }));
+            mailbox.put(|letters| letters.asks.push(Ask::Stats { all: true, answer }));
             result
         };
         let (mut before, ended) = (ask(), oneshot::error::TryRecvError::Closed);

@@ -114,7 +114,7 @@ struct Threads {
     checkpoint: checkpoint::Handle,
     workers: Vec<JoinHandle<()>>,
     log: JoinHandle<()>,
-    _lock: disk::DirectoryLock,
+    lock: disk::DirectoryLock,
 }
 
 /// What a node says about itself.
@@ -335,7 +335,17 @@ impl Node {
 
     /// What the shards count, summed.
     pub async fn shard_stats(&self) -> ShardStats {
-        let all = self.ask_all(|answer| Ask::Stats { answer }).await;
+        self.summed(true).await
+    }
+
+    /// The same without what the shards would have to look at all sessions for: what is asked every
+    /// second.
+    pub async fn shard_counts(&self) -> ShardStats {
+        self.summed(false).await
+    }
+
+    async fn summed(&self, all: bool) -> ShardStats {
+        let all = self.ask_all(|answer| Ask::Stats { all, answer }).await;
         all.iter().fold(ShardStats::default(), |mut sum, stats| {
             sum.add(stats);
             sum
@@ -514,5 +524,6 @@ impl Threads {
             info!("the log is closed");
         }
         let _ = self.log.join();
+        self.lock.forget_process();
     }
 }

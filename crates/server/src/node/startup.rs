@@ -189,7 +189,7 @@ fn prepare(
             checkpoint: running.checkpoint,
             workers: running.workers,
             log: running.log_thread,
-            _lock: lock,
+            lock,
         })),
     });
     node.auth.start();

@@ -261,6 +261,9 @@ fn summary(packet: &Packet<'_>) -> String {
             if publish.packet_id != 0 {
                 let _ = write!(text, " id {}", publish.packet_id);
             }
+            if let Some(alias) = publish.properties.topic_alias {
+                let _ = write!(text, " alias {alias}");
+            }
             if publish.retain {
                 text += " retain";
             }

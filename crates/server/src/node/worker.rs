@@ -3,6 +3,7 @@
 
 mod asking;
 mod deposits;
+mod hooked;
 mod mail;
 mod receive;
 mod send;
@@ -123,6 +124,8 @@ pub struct Worker {
     draining: Vec<(u64, oneshot::Sender<()>)>,
     /// Messages published without a connection that wait for the log.
     deposits: deposits::Deposits,
+    /// What hooks made.
+    hooked: hooked::Hooked,
     flushed: Lsn,
     /// Who waits for a parcel, by its token.
     carriers: HashMap<u64, oneshot::Sender<Result<Carried, Refusal>>>,
@@ -167,6 +170,7 @@ impl Worker {
             carriers: HashMap::new(),
             mirror_moves: 0,
             deposits: deposits::Deposits::default(),
+            hooked: hooked::Hooked::default(),
             now,
             keep_alive_check_ms: now.mono_ms + KEEP_ALIVE_CHECK_MS,
             reading: 0,
@@ -314,6 +318,7 @@ impl Worker {
         let Some((entry, messages)) = self.parts.out.turn.finish() else {
             return;
         };
+        self.hooked.sent(turn, self.parts.out.turn.made());
         let bytes = messages.size_bytes()
             + entry
                 .appends

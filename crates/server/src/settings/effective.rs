@@ -13,6 +13,13 @@ const MASK: &str = "***";
 /// Parts of the names of keys whose values nobody shall see.
 const SECRET_NAMES: [&str; 4] = ["password", "secret", "token", "passphrase"];
 
+/// Parts of the names of properties of the mirror's client that are, or may hold, a secret; where a
+/// file lies is none.
+const SECRET_PROPERTIES: [&str; 3] = ["key", "pem", "oauthbearer.config"];
+
+/// Stands in a value that holds a private key, whatever its name.
+const PRIVATE_KEY: &str = "PRIVATE KEY";
+
 /// The configuration as a file would say it.
 pub(super) fn shown(said: &File, flags: &Flags) -> String {
     let mut said = said.clone();
@@ -32,6 +39,25 @@ pub(super) fn shown(said: &File, flags: &Flags) -> String {
 }
 
 fn mask(value: &mut Value) {
+    if let Some(Value::Table(client)) = value.get_mut("mirror").and_then(|it| it.get_mut("client"))
+    {
+        for (name, value) in client.iter_mut() {
+            if let Value::String(text) = value
+                && holds_secret(&name.to_lowercase())
+            {
+                MASK.clone_into(text);
+            }
+        }
+    }
+    mask_within(value);
+}
+
+/// Whether a property of librdkafka may hold a secret.
+fn holds_secret(name: &str) -> bool {
+    !name.ends_with(".location") && SECRET_PROPERTIES.iter().any(|part| name.contains(part))
+}
+
+fn mask_within(value: &mut Value) {
     match value {
         Value::Table(table) => {
             for (name, value) in table.iter_mut() {
@@ -44,13 +70,27 @@ fn mask(value: &mut Value) {
                     {
                         MASK.clone_into(text);
                     }
-                    other => mask(other),
+                    other => mask_within(other),
                 }
             }
         }
-        Value::Array(values) => values.iter_mut().for_each(mask),
+        Value::Array(values) => values.iter_mut().for_each(mask_within),
+        Value::String(text) if text.contains(PRIVATE_KEY) => MASK.clone_into(text),
+        Value::String(text) => {
+            if let Some(named) = without_login(text) {
+                *text = named;
+            }
+        }
         _ => {}
     }
+}
+
+/// A URL that logs in (`https://joe:pencil@keys.example/`) without its login; `None` for others.
+fn without_login(text: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once("://")?;
+    let host = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    let (login, _) = host.rsplit_once('@')?;
+    Some(format!("{scheme}://{MASK}{}", &rest[login.len()..]))
 }
 
 #[cfg(test)]
@@ -61,11 +101,25 @@ mod tests {
     fn what_could_be_a_secret_is_masked_and_the_rest_is_a_configuration() {
         let text = "[node]\nname = \"n\"\n[mirror]\nbrokers = \"b:9092\"\n\
                     sasl_password = \"hunter2\"\ntls_key_password = \"env:KEY\"\n\
-                    [mirror.client]\n\"x.secret.y\" = \"hunter3\"\n";
+                    [mirror.client]\n\"x.secret.y\" = \"hunter3\"\n\
+                    \"sasl.oauthbearer.assertion.private.key.pem\" = \"hunter4\"\n\
+                    \"sasl.oauthbearer.config\" = \"principal=hunter5\"\n\
+                    \"ssl.key.location\" = \"/etc/mirror.key\"\n\
+                    \"linger.ms\" = \"5\"\n\
+                    [[authenticator]]\nkind = \"jwt\"\n\
+                    jwks = \"https://joe:hunter6@keys.example/jwks?at=a@b\"\n";
         let (said, _) = crate::config::read("t", text);
         let told = shown(&said.file, &Flags::default());
         assert!(!told.contains("hunter"), "{told}");
-        assert!(told.contains(MASK) && told.contains("env:KEY"), "{told}");
+        for shown in [
+            MASK,
+            "env:KEY",
+            "/etc/mirror.key",
+            "linger.ms",
+            "\"https://***@keys.example/jwks?at=a@b\"",
+        ] {
+            assert!(told.contains(shown), "{shown}: {told}");
+        }
         let (_, faults) = crate::config::read(
             "told",
             &shown(&crate::config::default_said().file, &Flags::default()),

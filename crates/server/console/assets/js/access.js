@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { $, copier, fill, h } from "./dom.js";
 import { attempt, confirmed, gone, notice, why } from "./shell.js";
-import { pill, table } from "./table.js";
+import { paged, pill, table } from "./table.js";
 import { time } from "./words.js";
 
 /** A list with a remove button in each row. */
@@ -11,23 +11,13 @@ function list(place, path, columns, { empty, named, verb, sure, at = (row) => `$
   const all = [...columns, {
     title: "", class: "end", cell: (row) => h("button", { type: "button", class: "small", "aria-label": `${verb} ${named(row)}`, onclick: () => drop(row) }, verb),
   }];
-  let shown = null;
-  async function load() {
-    try {
-      const page = await api.get(path, { limit: 500 }, { signal: gone });
-      shown ??= table(place, all, { empty });
-      shown.show(api.rows(page));
-    } catch (error) {
-      shown = null;
-      if (!gone.aborted) fill(place, why(error));
-    }
-  }
+  const shown = paged(place, path, all, { empty, limit: 200 });
   async function drop(row) {
     if (!(await confirmed(`${verb} ${named(row)}?`, sure, verb))) return;
-    if (await attempt(() => api.remove(at(row)), "Done.")) load();
+    if (await attempt(() => api.remove(at(row)), "Done.")) shown.load();
   }
-  load();
-  return load;
+  shown.load();
+  return shown.load;
 }
 
 const mechanisms = (row) => (row.mechanisms ?? row.credentials ?? []).map?.((one) => pill(typeof one === "string" ? one : one.mechanism)) ?? [];
@@ -36,7 +26,7 @@ const users = list($("users"), "/users", [
   { title: "Name", mono: true, grow: true, cell: (row) => row.name },
   { title: "Can log in by", class: "whole", cell: (row) => h("span", { class: "chips" }, ...mechanisms(row)) },
   { title: "Changed", cell: (row) => time(row.changed_ms ?? row.updated_ms, { short: true }) },
-], { empty: "No users: nobody is asked who they are, and listeners are on loopback only.", named: (row) => row.name, verb: "Delete", sure: "It cannot log in any more. Connections that it has are not cut." });
+], { empty: "No users: nobody is asked who they are, and listeners are on loopback only.", named: (row) => row.name, verb: "Delete", sure: "It cannot log in any more, and the MQTT connections that it has are ended." });
 
 let bans = () => {};
 
@@ -65,7 +55,7 @@ added($("user-form"), async ({ name, password }) => {
     notice("Added.");
   } catch (error) {
     if (error.status !== 409) throw error;
-    const yes = await confirmed(`Change the password of ${name}?`, "There is a user of that name. Connections that it has are not cut.", "Change");
+    const yes = await confirmed(`Change the password of ${name}?`, "There is a user of that name. The MQTT connections that it has are ended.", "Change");
     if (!yes) throw new Error("Not changed.");
     await api.put(`/users/${api.part(name)}`, { password });
     notice("Changed.");

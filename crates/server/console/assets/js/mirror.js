@@ -68,7 +68,7 @@ async function down() {
   try {
     if (!(await api.has("get", "/downlinks"))) return;
     $("downlinks-section").hidden = false;
-    const rows = api.rows(await api.get("/downlinks", {}, { signal: gone }));
+    const rows = api.rows(await api.get("/downlinks", { limit: 1000 }, { signal: gone }));
     downlinks ??= table($("downlinks"), [
       { title: "Name", mono: true, cell: (row) => row.name },
       { title: "From", mono: true, class: "whole", cell: (row) => row.source },

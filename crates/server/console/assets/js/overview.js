@@ -24,8 +24,8 @@ async function look() {
     known.status = await api.get("/status", {}, { signal: gone });
     const [streams, groups, hooks, mirror] = await Promise.all([
       optional("/streams", { limit: 1000 }, []),
-      optional("/groups", { limit: 100 }, []),
-      optional("/hooks", {}, []),
+      optional("/groups", { limit: 1000 }, []),
+      optional("/hooks", { limit: 1000 }, []),
       optional("/mirror", {}, null),
     ]);
     known.streams = api.rows(streams);

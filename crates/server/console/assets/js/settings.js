@@ -8,7 +8,7 @@ import { count } from "./words.js";
 
 async function listeners() {
   try {
-    const rows = api.rows(await api.get("/listeners", {}, { signal: gone }));
+    const rows = api.rows(await api.get("/listeners", { limit: 1000 }, { signal: gone }));
     table($("listeners"), [
       { title: "Name", mono: true, cell: (row) => row.name ?? row.kind },
       { title: "Kind", cell: (row) => pill(row.kind) },
@@ -32,7 +32,8 @@ async function configuration() {
         h("tr", { "data-find": `${title} ${name} ${value}`.toLowerCase() }, h("th", { scope: "row", class: "mono" }, name), h("td", { class: "mono" }, value, note && h("span", { class: "faint" }, ` ${note}`))))));
       return h("section", { class: "panel part" }, h("h3", { class: "mono" }, title), body);
     });
-    fill($("config"), text !== null && h("p", {}, copier(text, "Copy as TOML")), h("div", { class: "settings" }, ...boxes));
+    if (text !== null) fill($("copy"), copier(text, "Copy as TOML"));
+    fill($("config"), h("div", { class: "settings" }, ...boxes));
     find();
   } catch (error) {
     if (!gone.aborted) fill($("config"), why(error));

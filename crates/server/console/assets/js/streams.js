@@ -5,7 +5,7 @@ import * as api from "./api.js";
 import { $, fill, h, link, say } from "./dom.js";
 import { record } from "./record.js";
 import { attempt, every, gone, why } from "./shell.js";
-import { card, pill, table } from "./table.js";
+import { card, paged, pill, table } from "./table.js";
 import { bytes, count, instant, millis, several, short, time } from "./words.js";
 
 /** How far back "the latest" looks for a key or a text, in records of each partition. */
@@ -29,8 +29,8 @@ function list() {
     { title: "Kept", class: "whole", cell: (row) => kept(row) },
     { title: "", cell: (row) => h("span", { class: "chips" }, row.internal && pill("internal"), row.compaction && pill("compacted"), row.storage === "memory" && pill("memory", "warn")) },
   ], { empty: "No streams yet.", key: (row) => row.name, onrow: (row) => (location.href = link("/streams", { name: row.name })) });
-  const groups = groupTable($("groups-table"));
-  const kafka = table($("kafka-table"), [
+  const groups = paged($("groups-table"), "/groups", groupColumns(), groupWords());
+  const kafka = paged($("kafka-table"), "/kafka", [
     { title: "Client", mono: true, grow: true, cell: (row) => row.client_id || faint("-") },
     { title: "Address", mono: true, class: "whole", cell: (row) => row.peer },
     { title: "Who", mono: true, cell: (row) => row.principal },
@@ -50,8 +50,8 @@ function list() {
     try {
       all = api.rows(await api.get("/streams", { limit: 1000 }, { signal: gone }));
       show();
-      groups.show(api.rows(await api.get("/groups", { limit: 500 }, { signal: gone })));
-      kafka.show(api.rows(await api.get("/kafka", { limit: 200 }, { signal: gone })));
+      groups.again();
+      kafka.again();
     } catch (error) {
       if (!gone.aborted) say($("count"), error.message);
     }
@@ -68,18 +68,23 @@ function kept(row) {
   return row.retention_bytes ? `${age}, ${bytes(row.retention_bytes)} a partition` : age;
 }
 
-function groupTable(place, only) {
+function groupColumns(only) {
   const offsets = (row) => (row.offsets ?? []).filter((one) => !only || one.stream === only);
   const lag = (row) => (row.offsets ? sum(offsets(row), (one) => one.lag) : row.lag);
-  return table(place, [
+  return [
     { title: "Group", mono: true, grow: true, cell: (row) => row.group ?? row.id },
     { title: "State", cell: (row) => pill(row.state ?? "-", row.state === "Stable" ? "good" : row.state === "Empty" ? "" : "warn") },
     { title: "Members", num: true, cell: (row) => (Array.isArray(row.members) ? h("span", { title: row.members.map((one) => `${one.client_id} ${one.host}`).join("\n") }, count(row.members.length)) : count(row.members)) },
     { title: only ? "Committed" : "Streams", mono: true, class: "whole", cell: (row) => (only ? offsets(row).map((one) => `${one.partition}: ${one.committed}`).join("  ") : [...new Set(offsets(row).map((one) => one.stream))].join(", ")) },
     { title: "Lag", num: true, sort: lag, cell: (row) => (lag(row) > 0 ? h("b", {}, count(lag(row))) : "0") },
     { title: "Committed at", cell: (row) => time(Math.max(0, ...offsets(row).map((one) => one.committed_ms ?? 0)), { short: true }) },
-  ], { empty: only ? "No consumer group has committed an offset here." : "No consumer group yet: a Kafka client makes one by reading.", key: (row) => row.group ?? row.id });
+  ];
 }
+
+const groupWords = (only) => ({
+  empty: only ? "No consumer group has committed an offset here." : "No consumer group yet: a Kafka client makes one by reading.",
+  key: (row) => row.group ?? row.id,
+});
 
 function one(stream) {
   $("list").hidden = true;
@@ -94,7 +99,7 @@ function one(stream) {
     { title: "Mirrored", num: true, cell: (row) => (row.mirrored === undefined || row.mirrored === null ? faint("-") : count(row.mirrored)) },
     { title: "Size", num: true, cell: (row) => bytes(row.size_bytes) },
   ]);
-  const readers = groupTable($("readers"), stream);
+  const readers = table($("readers"), groupColumns(stream), groupWords(stream));
   const look = async () => {
     try {
       const row = await api.get(`/streams/${api.part(stream)}`, {}, { signal: gone });
@@ -102,7 +107,7 @@ function one(stream) {
       facts(row, parts);
       partitions.show(parts);
       choices(parts.length);
-      const groups = api.rows(await api.get("/groups", { limit: 500 }, { signal: gone }));
+      const groups = api.rows(await api.get("/groups", { limit: 1000 }, { signal: gone }));
       readers.show(groups.filter((group) => (group.offsets ?? []).some((offset) => offset.stream === stream)));
     } catch (error) {
       if (!gone.aborted) fill($("facts"), why(error));

@@ -44,16 +44,17 @@ function told(text, kind = "", connected = false) {
 
 async function address() {
   const secure = location.protocol === "https:";
-  let port = secure ? 8084 : 8083;
+  let [port, path] = [secure ? 8084 : 8083, "/mqtt"];
   try {
-    const rows = api.rows(await api.get("/listeners", {}, { signal: gone }));
+    const rows = api.rows(await api.get("/listeners", { limit: 1000 }, { signal: gone }));
     const found = rows.find((row) => row.kind === (secure ? "wss" : "ws"));
     const bound = found && String(found.address ?? found.bind).match(/:(\d+)$/);
     if (bound) port = bound[1];
+    path = found?.path ?? path;
   } catch {
     // Without an answer the usual port stands there to be changed.
   }
-  if (!field.connect.url.value) field.connect.url.value = `${secure ? "wss" : "ws"}://${location.hostname}:${port}/mqtt`;
+  if (!field.connect.url.value) field.connect.url.value = `${secure ? "wss" : "ws"}://${location.hostname}:${port}${path}`;
 }
 
 function options() {

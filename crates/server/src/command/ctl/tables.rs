@@ -19,6 +19,7 @@ pub(super) fn listeners(rows: &[ListenerRow]) -> String {
             row.name.clone(),
             row.kind.clone(),
             row.bind.clone(),
+            yes(row.tls),
             figure(row.connections),
             row.authentication.clone(),
             yes(row.anonymous),
@@ -28,11 +29,12 @@ pub(super) fn listeners(rows: &[ListenerRow]) -> String {
         "NAME",
         "KIND",
         "ADDRESS",
+        "TLS",
         "CONNECTIONS",
         "LOGS IN BY",
         "ANONYMOUS",
     ];
-    table(&heads, &[3], rows)
+    table(&heads, &[4], rows)
 }
 
 pub(super) fn client(details: &ClientDetails) -> String {
@@ -236,6 +238,7 @@ pub(super) fn hooks(answer: &[HookRow]) -> String {
             hook.matched.to_string(),
             hook.matched_per_s
                 .map_or_else(|| "-".to_owned(), |rate| rate.to_string()),
+            hook.errors.to_string(),
             hook.event.clone(),
             filter,
             hook.stream.clone(),
@@ -244,9 +247,10 @@ pub(super) fn hooks(answer: &[HookRow]) -> String {
         ]
     });
     let heads = [
-        "NAME", "ENABLED", "RECORDS", "PER S", "EVENT", "FILTER", "STREAM", "KEY", "PAYLOAD",
+        "NAME", "ENABLED", "RECORDS", "PER S", "REFUSED", "EVENT", "FILTER", "STREAM", "KEY",
+        "PAYLOAD",
     ];
-    table(&heads, &[2, 3], rows)
+    table(&heads, &[2, 3, 4], rows)
 }
 
 pub(super) fn streams(answer: &[StreamRow], partitions: bool, all: bool) -> String {

@@ -8,19 +8,34 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::super::limits::{BODY_BYTES_MAX, BODY_WAIT, EVENTS_JUDGED, HEAD_WAIT, WRITE_WAIT};
-use super::{Api, Door, NodeView, Told, converse, router};
+use super::super::limits::{
+    ANSWER_WAIT, BODIES_BYTES_MAX, BODY_BYTES_MAX, BODY_SMALL_BYTES, BODY_WAIT, EVENTS_JUDGED,
+    HEAD_WAIT, PUBLISH_BODY_BYTES_MAX, ROOM_WAIT, WRITE_WAIT,
+};
+use super::super::{Shared, converse};
+use super::{Api, Door, NodeView, Told, router};
 
-/// A connection to a node of its own, which ends with its sender of `true`.
-fn connect() -> (DuplexStream, Arc<Told>, watch::Sender<bool>) {
-    let (ours, theirs) = duplex(1024);
+/// A node of its own, which ends with its sender of `true`.
+fn node() -> (Shared, Arc<Told>, watch::Sender<bool>) {
     let (stop, stopped) = watch::channel(false);
     let view = Arc::new(Told::default());
-    let api = Api::new(Arc::clone(&view) as Arc<dyn NodeView>, 2, stopped.clone());
+    let api = Api::new(Arc::clone(&view) as Arc<dyn NodeView>, 2, stopped);
+    (api, view, stop)
+}
+
+/// A connection to a node.
+fn dial(api: &Shared) -> DuplexStream {
+    let (ours, theirs) = duplex(1024);
     let peer = "127.0.0.1:4711".parse().unwrap();
-    let router = router(&api, Door { local: true });
-    tokio::spawn(converse(theirs, peer, router, stopped));
-    (ours, view, stop)
+    let router = router(api, Door { local: true });
+    tokio::spawn(converse(theirs, peer, router, api.stop.clone()));
+    ours
+}
+
+/// A connection to a node of its own.
+fn connect() -> (DuplexStream, Arc<Told>, watch::Sender<bool>) {
+    let (api, view, stop) = node();
+    (dial(&api), view, stop)
 }
 
 /// All that comes until the connection ends.
@@ -176,4 +191,60 @@ async fn a_follower_whose_token_is_taken_back_follows_no_longer() {
         "{:?}",
         start.elapsed()
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_takes_an_answer_drop_by_drop_is_let_go() {
+    const ASK: &str = "GET /api/v1/openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let (mut stream, _view, _stop) = connect();
+    stream.write_all(ASK.as_bytes()).await.unwrap();
+    let whole = rest(&mut stream).await.len();
+    let (mut stream, _view, _stop) = connect();
+    stream.write_all(ASK.as_bytes()).await.unwrap();
+    let start = Instant::now();
+    let mut drop_of_it = [0; 1];
+    // Often enough for the patience with one write.
+    while start.elapsed() < ANSWER_WAIT + WRITE_WAIT {
+        assert_eq!(stream.read(&mut drop_of_it).await.unwrap(), 1);
+        tokio::time::sleep(WRITE_WAIT / 2).await;
+    }
+    let left = rest(&mut stream).await.len();
+    assert!(left < whole / 2, "{left} of {whole} bytes came after all");
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_bodies_wait_for_each_other_and_small_ones_for_nobody() {
+    let head = |path: &str, bytes: usize| {
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+             Content-Length: {bytes}\r\nConnection: close\r\n\r\n"
+        )
+    };
+    let (api, _view, _stop) = node();
+    let mut held = Vec::new();
+    for _ in 0..BODIES_BYTES_MAX / PUBLISH_BODY_BYTES_MAX {
+        let mut stream = dial(&api);
+        let said = head("/api/v1/publish", PUBLISH_BODY_BYTES_MAX);
+        stream.write_all(said.as_bytes()).await.unwrap();
+        held.push(stream);
+    }
+    // All of them have been read as far as they came.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let start = Instant::now();
+    let mut late = dial(&api);
+    let said = head("/api/v1/publish/batch", BODY_SMALL_BYTES + 1);
+    late.write_all(said.as_bytes()).await.unwrap();
+    let answer = rest(&mut late).await;
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert!(answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
+    assert!(start.elapsed() >= ROOM_WAIT && start.elapsed() < 2 * ROOM_WAIT);
+    let start = Instant::now();
+    let mut small = dial(&api);
+    let body = "{\"topic\":\"a\"}";
+    let said = head("/api/v1/publish", body.len()) + body;
+    small.write_all(said.as_bytes()).await.unwrap();
+    let answer = rest(&mut small).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(start.elapsed() < ROOM_WAIT);
+    drop(held);
 }

@@ -57,6 +57,13 @@ impl Worker {
         }
         self.cut_turn_if_large();
     }
+
+    /// Tells of a message that the rules do not allow.
+    pub(super) fn deny_deposit(&mut self, message: &Deposit, answer: Answer) {
+        message.with_facts(|facts| self.input(Input::DepositDenied(facts)));
+        let _ = answer.send(Err(DepositError::NotAuthorized));
+        self.cut_turn_if_large();
+    }
 }
 
 /// What the cluster behind must have of a turn.

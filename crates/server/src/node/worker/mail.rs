@@ -32,6 +32,7 @@ impl Worker {
                 News::Committed(commit) => {
                     if commit.worker == self.parts.index {
                         self.parts.turns.settled(commit.turn);
+                        self.hooked.settled(commit.turn);
                         self.deposits.committed(&commit);
                     }
                     self.input(Input::Committed(&commit));
@@ -43,6 +44,7 @@ impl Worker {
                     returned,
                 } => {
                     self.parts.turns.settled(turn);
+                    self.hooked.refused(turn);
                     self.deposits.refused(turn, why);
                     self.refused = turn;
                     let returned = returned.as_deref();
@@ -118,9 +120,11 @@ impl Worker {
             Ask::Subscriptions { query, answer } => {
                 let _ = answer.send(self.parts.shard.subscriptions(&query));
             }
-            Ask::Stats { answer } => {
-                let mut stats = self.parts.shard.stats();
+            Ask::Stats { all, answer } => {
+                let shard = &self.parts.shard;
+                let mut stats = if all { shard.stats() } else { shard.counts() };
                 stats.made = self.parts.out.turn.made().to_vec();
+                stats.made_refused = self.hooked.lost().to_vec();
                 let _ = answer.send(stats);
             }
             Ask::Kick { client_id, answer } => {
@@ -130,7 +134,14 @@ impl Worker {
                 });
                 let _ = answer.send(self.parts.out.closes.len() > before);
             }
-            Ask::Deposit { message, answer } => self.deposit(&message, answer),
+            Ask::Deposit {
+                message,
+                denied: false,
+                answer,
+            } => self.deposit(&message, answer),
+            Ask::Deposit {
+                message, answer, ..
+            } => self.deny_deposit(&message, answer),
             Ask::Publish(values) => {
                 for (topic, payload) in &values {
                     self.input(Input::Publish(broker::Announce {

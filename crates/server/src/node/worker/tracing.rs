@@ -1,7 +1,7 @@
 //! Tells packets to whoever traces; where nobody does, nothing is looked at.
 
 use broker::{ConnId, Shard};
-use mqtt::{Connect, Packet};
+use mqtt::{Connect, Packet, Publish};
 
 use super::Worker;
 use crate::node::trace::Traces;
@@ -12,8 +12,30 @@ pub(super) fn inbound(traces: &Traces, shard: &Shard, conn: ConnId, packet: &Pac
         return;
     }
     if let Some((client_id, peer)) = shard.connection(conn) {
+        let named = named(shard, conn, packet, true);
+        let packet = named.as_ref().unwrap_or(packet);
         traces.tell(client_id, peer.map(|peer| peer.ip()), true, packet);
     }
+}
+
+/// A PUBLISH with the topic that its alias stands for; `None` for all that need none.
+fn named<'a>(
+    shard: &'a Shard,
+    conn: ConnId,
+    packet: &Packet<'a>,
+    is_clients: bool,
+) -> Option<Packet<'a>> {
+    let Packet::Publish(publish) = packet else {
+        return None;
+    };
+    if !publish.topic.is_empty() {
+        return None;
+    }
+    let topic = shard.aliased(conn, publish.properties.topic_alias?, is_clients)?;
+    Some(Packet::Publish(Publish {
+        topic,
+        ..publish.clone()
+    }))
 }
 
 impl Worker {
@@ -45,7 +67,9 @@ impl Worker {
             };
             if let Ok(Some((packet, _))) = mqtt::decode(&bytes, socket.version, u32::MAX) {
                 let address = peer.map(|peer| peer.ip());
-                self.parts.traces.tell(client_id, address, false, &packet);
+                let named = named(&self.parts.shard, conn, &packet, false);
+                let packet = named.as_ref().unwrap_or(&packet);
+                self.parts.traces.tell(client_id, address, false, packet);
             }
         }
     }
