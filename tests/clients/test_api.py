@@ -206,6 +206,24 @@ def test_hooks_tell_how_many_records_they_made(node):
     assert 'sluice_http_requests_total{status="200"}' in metrics
 
 
+def test_a_hook_tells_what_the_log_refused(tmp_path):
+    node = Node(tmp_path).start()
+    try:
+        assert node.stop() == 0
+        node.config = '[log]\ndisk_reserve_bytes = "900TB"\n'
+        node.start()
+        for _ in range(3):
+            assert node.ask("POST", "/publish", {"topic": "devices/1/state", "qos": 1})[0] == 507
+        assert node.ask("POST", "/publish", {"topic": "else", "qos": 1})[0] == 507
+        hooks = {hook["name"]: hook for hook in node.ask("GET", "/hooks")[1]["items"]}
+        assert hooks["message.publish:message_state"]["errors"] == 3
+        assert hooks["message.acked:message_command"]["errors"] == 0
+        metrics = urllib.request.urlopen(f"http://127.0.0.1:{node.http}/metrics", timeout=10).read().decode()
+        assert 'sluice_hook_records_refused_total{hook="message.publish:message_state"} 3' in metrics
+    finally:
+        node.kill()
+
+
 def test_deeds_answer_in_json_too(node):
     done = json.loads(node.ctl("--json", "bans", "add", "user", "joe"))
     assert "joe" in done["done"]

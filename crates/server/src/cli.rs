@@ -69,6 +69,8 @@ pub fn main() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum as _;
+
     use super::*;
 
     #[test]
@@ -86,5 +88,81 @@ mod tests {
         );
         assert!(Cli::try_parse_from(["sluice", "--mqtt", "x", "check"]).is_err());
         assert!(Cli::try_parse_from(["sluice", "--log-level", "loud"]).is_err());
+    }
+
+    const FROM_EMQX: &str = include_str!("../../../docs/from-emqx.md");
+
+    #[test]
+    fn the_page_for_those_who_come_from_emq_x_knows_each_of_its_commands() {
+        let rows: Vec<&str> = FROM_EMQX.lines().filter(|it| it.starts_with('|')).collect();
+        for (command, words) in [
+            ("status", "status"),
+            ("mgmt", "list insert lookup update delete"),
+            ("broker", "stats metrics"),
+            ("cluster", "join leave force-leave status"),
+            ("acl", "reload"),
+            ("clients", "list show kick"),
+            ("sessions", "list show"),
+            ("routes", "list show"),
+            ("subscriptions", "list show add del"),
+            ("plugins", "list load unload reload emqx_bridge_kafka"),
+            ("bridges", "list start stop forwards"),
+            ("vm", ""),
+            ("mnesia", ""),
+            ("log", "set-level primary-level handlers"),
+            ("trace", "list start stop client topic"),
+            ("listeners", "stop"),
+            ("rules", ""),
+            ("rule-actions", ""),
+            ("resources", ""),
+            ("resource-types", ""),
+            ("recon", ""),
+            ("retainer", "info topics clean"),
+            ("admins", "add passwd del"),
+            ("luahook", "load"),
+        ] {
+            // The first column names it, in backticks; further words stand there or follow.
+            let first = |row: &&&str| row.split('|').nth(1).unwrap_or_default().contains(command);
+            let named: String = rows.iter().filter(first).copied().collect();
+            assert!(named.contains(&format!("`{command}")), "{command}");
+            for word in words.split_whitespace() {
+                assert!(named.contains(word), "{command} {word}: {named}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_that_page_tells_to_type_is_understood() {
+        use clap::error::ErrorKind;
+        let told = FROM_EMQX.split('`').skip(1).step_by(2);
+        let told: Vec<&str> = told.filter(|text| text.starts_with("sluice ")).collect();
+        assert!(told.len() > 20, "{told:?}");
+        for text in told {
+            let typed = text.split('>').next().unwrap_or(text);
+            let Err(error) = Cli::try_parse_from(typed.split_whitespace()) else {
+                continue;
+            };
+            // `ROLE` is no role, and a verb alone may want more.
+            let known = matches!(
+                error.kind(),
+                ErrorKind::InvalidValue
+                    | ErrorKind::ValueValidation
+                    | ErrorKind::MissingRequiredArgument
+                    | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+            );
+            assert!(known, "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn each_shell_gets_the_verbs_of_ctl() {
+        for shell in Shell::value_variants() {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "sluice", &mut script);
+            let script = String::from_utf8(script).expect("scripts are text");
+            for verb in ["retained", "trace", "mirror"] {
+                assert!(script.contains(verb), "{shell}: {verb}");
+            }
+        }
     }
 }

@@ -81,10 +81,12 @@ function groupColumns(only) {
   ];
 }
 
-const groupWords = (only) => ({
-  empty: only ? "No consumer group has committed an offset here." : "No consumer group yet: a Kafka client makes one by reading.",
-  key: (row) => row.group ?? row.id,
-});
+function groupWords(only) {
+  return {
+    empty: only ? "No consumer group has committed an offset here." : "No consumer group yet: a Kafka client makes one by reading.",
+    key: (row) => row.group ?? row.id,
+  };
+}
 
 function one(stream) {
   $("list").hidden = true;

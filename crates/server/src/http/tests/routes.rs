@@ -167,6 +167,37 @@ async fn the_document_describes_the_routes_there_are_and_no_others() {
 }
 
 #[tokio::test]
+async fn whatever_can_be_long_comes_in_pages() {
+    /// An hour in steps of ten seconds, and a level for each of a hundred modules.
+    const WHOLE: [&str; 2] = ["/api/v1/metrics/history", "/api/v1/log/level"];
+    let server = Server::start().await;
+    let (_, _, body) = server.ask("GET", "/api/v1/openapi.json").await;
+    let document: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let mut paged = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let operation = &item["get"];
+        let schema = &operation["responses"]["200"]["content"]["application/json"]["schema"];
+        let is_page = schema["$ref"].as_str().is_some_and(|it| it.contains("/Page_"));
+        if WHOLE.contains(&path.as_str()) || !(is_page || schema["type"] == "array") {
+            continue;
+        }
+        let parameters = operation["parameters"].as_array().unwrap();
+        for name in ["limit", "cursor"] {
+            assert!(
+                parameters.iter().any(|it| it["name"] == name),
+                "{path}: {name}"
+            );
+        }
+        if !path.contains('{') {
+            let (code, _, body) = server.ask("GET", &format!("{path}?limit=0")).await;
+            assert_eq!(code, 400, "{path}: {body}");
+            paged += 1;
+        }
+    }
+    assert!(paged >= 12, "{paged} lists");
+}
+
+#[tokio::test]
 async fn health_turns_with_the_node() {
     let server = Server::start().await;
     assert_eq!(server.ask("GET", "/healthz").await.0, 200);
