@@ -36,8 +36,12 @@ pub async fn serve(
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let shares = Arc::new(Places::default());
-    let handshakes = Arc::new(Handshakes::default());
+    let entrance = Arc::new(Entrance {
+        doorway,
+        tls,
+        handshakes: Handshakes::default(),
+        shares: Arc::default(),
+    });
     let mut open = JoinSet::new();
     loop {
         let accepted = async {
@@ -49,12 +53,11 @@ pub async fn serve(
         };
         tokio::select! {
             (stream, peer, place) = accepted => {
-                let Some(entered) = doorway.accepted().await else { continue };
+                let Some(entered) = entrance.doorway.accepted().await else { continue };
                 let (router, stop) = (router.clone(), stop.clone());
-                let (tls, doorway) = (tls.clone(), Arc::clone(&doorway));
-                let own = (Arc::clone(&handshakes), Arc::clone(&shares));
+                let entrance = Arc::clone(&entrance);
                 open.spawn(async move {
-                    receive(stream, peer, (&doorway, tls, &own), router, stop).await;
+                    receive(stream, peer, &entrance, router, stop).await;
                     drop((place, entered));
                 });
             }
@@ -74,32 +77,37 @@ pub async fn serve(
     Ok(())
 }
 
+/// What a connection comes through before its first request.
+struct Entrance {
+    doorway: Arc<Doorway>,
+    tls: Option<Arc<Tls>>,
+    handshakes: Handshakes,
+    shares: Arc<Places>,
+}
+
 /// Serves one connection from `peer`, unless a proxy says otherwise.
 async fn receive(
     mut stream: TcpStream,
     peer: SocketAddr,
-    (doorway, tls, (handshakes, shares)): (
-        &Arc<Doorway>,
-        Option<Arc<Tls>>,
-        &(Arc<Handshakes>, Arc<Places>),
-    ),
+    entrance: &Entrance,
     router: Router,
     mut stop: watch::Receiver<bool>,
 ) {
+    let doorway = &entrance.doorway;
     let source = tokio::select! {
         source = doorway.source(&mut stream, peer) => source,
         () = stopped(&mut stop) => return,
     };
     let Some(peer) = source else { return };
-    let Some(_place) = shares.enter(peer.ip()) else {
+    let Some(_place) = entrance.shares.enter(peer.ip()) else {
         doorway.counters.refused_full.add(1);
         return;
     };
     let pace = doorway.pace();
-    let Some(tls) = tls else {
+    let Some(tls) = &entrance.tls else {
         return converse(Paced::new(stream, pace), peer, router, stop).await;
     };
-    match tls.accept(stream, peer.ip(), handshakes).await {
+    match tls.accept(stream, peer.ip(), &entrance.handshakes).await {
         Ok((stream, _)) => {
             doorway.counters.handshakes.add(1);
             converse(Paced::new(stream, pace), peer, router, stop).await;

@@ -177,7 +177,9 @@ async fn whatever_can_be_long_comes_in_pages() {
     for (path, item) in document["paths"].as_object().unwrap() {
         let operation = &item["get"];
         let schema = &operation["responses"]["200"]["content"]["application/json"]["schema"];
-        let is_page = schema["$ref"].as_str().is_some_and(|it| it.contains("/Page_"));
+        let is_page = schema["$ref"]
+            .as_str()
+            .is_some_and(|it| it.contains("/Page_"));
         if WHOLE.contains(&path.as_str()) || !(is_page || schema["type"] == "array") {
             continue;
         }
