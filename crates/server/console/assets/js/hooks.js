@@ -17,8 +17,8 @@ const columns = [
   { title: "Key", mono: true, cell: (row) => row.key },
   { title: "Payload", cell: (row) => row.payload },
   { title: "Records", num: true, cell: (row) => count(row.matched) },
-  { title: "Errors", num: true, cell: (row) => (row.errors > 0 ? h("b", { class: "error", title: "records that the log refused" }, count(row.errors)) : "0") },
   { title: "Now /s", num: true, cell: (row) => rate(row.matched_per_s) },
+  { title: "Errors", num: true, cell: (row) => (row.errors > 0 ? h("b", { class: "error", title: "records that the log refused" }, count(row.errors)) : "0") },
   { title: "State", cell: (row) => (row.enabled === false ? pill("off", "warn") : pill("on", "good")) },
   { title: "", class: "end", cell: (row) => may.toggle && h("button", { type: "button", class: "small", "aria-label": `${row.enabled === false ? "Enable" : "Disable"} the hook ${name(row)}`, onclick: () => toggle(row) }, row.enabled === false ? "Enable" : "Disable") },
 ];

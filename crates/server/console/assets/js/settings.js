@@ -10,16 +10,27 @@ async function listeners() {
   try {
     const rows = api.rows(await api.get("/listeners", { limit: 1000 }, { signal: gone }));
     table($("listeners"), [
-      { title: "Name", mono: true, cell: (row) => row.name ?? row.kind },
+      { title: "Address", mono: true, grow: true, cell: (row) => row.bind },
       { title: "Kind", cell: (row) => pill(row.kind) },
-      { title: "Address", mono: true, grow: true, cell: (row) => row.bind ?? row.address },
-      { title: "Who may come in", class: "whole", cell: (row) => (row.authentication && row.authentication !== "none" ? row.authentication : row.anonymous ? "anyone" : "anyone on this machine") },
+      ...(rows.some(named) ? [{ title: "Name", mono: true, cell: (row) => (named(row) ? row.name : "") }] : []),
+      { title: "Who may come in", class: "whole", cell: who },
       { title: "TLS", cell: (row) => (row.tls ? pill("TLS", "good") : h("span", { class: "faint" }, "no")) },
       { title: "Connections", num: true, cell: (row) => count(row.connections) },
     ], { empty: "No listeners." }).show(rows);
   } catch (error) {
     if (!gone.aborted) fill($("listeners"), why(error));
   }
+}
+
+/** Whether the configuration gives a listener a name. */
+const named = (row) => row.name !== `${row.kind}:${row.bind}`;
+
+/** Who may come in by a listener, in words. */
+function who(row) {
+  // Without a token this page is only there while everyone on this machine may come in.
+  if (row.kind === "http" && !api.token.get()) return "anyone on this machine, until there are users or tokens";
+  if (row.authentication && row.authentication !== "none") return row.authentication;
+  return row.anonymous ? "anyone" : "anyone on this machine";
 }
 
 async function configuration() {

@@ -53,6 +53,7 @@ export function table(place, columns, { empty = "Nothing here.", caption, key, o
   function line(row) {
     const cells = columns.map((column) =>
       h("td", { class: classes(column), "data-title": column.title }, ...[column.cell(row) ?? ""].flat()));
+    alone(cells);
     const element = h("tr", { "data-key": key ? key(row) : undefined, class: onrow ? "opens" : undefined }, ...cells);
     if (onrow) {
       element.addEventListener("click", (event) => {
@@ -71,6 +72,20 @@ export function table(place, columns, { empty = "Nothing here.", caption, key, o
     },
     rows: () => rows,
   };
+}
+
+/** On a phone two cells share a line: marks those that have one for themselves. */
+function alone(cells) {
+  let open = null;
+  const mark = () => open?.classList.add("alone");
+  for (const cell of cells) {
+    if (cell.matches(".grow, .clip") || (!cell.firstElementChild && cell.textContent === "")) continue;
+    if (cell.matches(".whole, .end")) {
+      mark();
+      open = null;
+    } else open = open ? null : cell;
+  }
+  mark();
 }
 
 function classes(column) {
