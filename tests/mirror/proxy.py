@@ -1,10 +1,15 @@
 """A TCP proxy of one address: it passes, refuses, swallows, delays and cuts, by request. It needs no
-privileges and knows nothing of what it carries."""
+privileges. Of what it carries it knows nothing but in the mode `orphan`."""
 
 import asyncio
 import contextlib
 import socket
+import struct
 import threading
+
+# Kafka's numbers of requests, and the error that a coordinator's search ends with.
+FIND_COORDINATOR, TXN_OFFSET_COMMIT = 10, 28
+COORDINATOR_NOT_AVAILABLE = 15
 
 
 class Proxy:
@@ -15,6 +20,8 @@ class Proxy:
     swallow  connections stay and are taken, nothing is sent on in either direction, as when a cable is out
     delay    each piece is sent on `seconds` after it came
     narrow   each piece takes `seconds` a MiB
+    orphan   groups have no coordinator: who searches one is told so, who writes offsets to one in a
+             transaction is cut off; connections that there were are cut. For Kafka in the clear
     """
 
     def __init__(self):
@@ -48,8 +55,10 @@ class Proxy:
         self.server = await asyncio.start_server(self._serve, sock=listener)
 
     async def _set(self, mode, seconds):
-        assert mode in ("pass", "refuse", "swallow", "delay", "narrow"), mode
+        assert mode in ("pass", "refuse", "swallow", "delay", "narrow", "orphan"), mode
         self.mode, self.seconds = mode, seconds
+        if mode == "orphan":
+            await self._cut()
         if mode == "refuse":
             if self.server:
                 self.server.close()
@@ -75,9 +84,15 @@ class Proxy:
                 return
             self.pairs.add(there_writer)
             try:
-                await asyncio.gather(
-                    self._pump(reader, there_writer), self._pump(there_reader, writer)
-                )
+                if self.mode == "orphan":
+                    searches = set()
+                    ways = (
+                        self._requests(reader, there_writer, searches),
+                        self._answers(there_reader, writer, searches),
+                    )
+                else:
+                    ways = (self._pump(reader, there_writer), self._pump(there_reader, writer))
+                await asyncio.gather(*ways)
             finally:
                 self.pairs.discard(there_writer)
                 there_writer.transport.abort()
@@ -97,3 +112,42 @@ class Proxy:
                 writer.write(piece)
                 await writer.drain()
         writer.transport.abort()
+
+    async def _requests(self, reader, writer, searches):
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            while True:
+                frame = await _frame(reader)
+                kind, version, number, name = struct.unpack_from(">hhih", frame)
+                if self.mode == "orphan" and kind == TXN_OFFSET_COMMIT:
+                    break
+                if self.mode == "orphan" and kind == FIND_COORDINATOR:
+                    # Behind the client's name: the key, and from version 1 on what it is the key of.
+                    at = 10 + max(name, 0)
+                    (key,) = struct.unpack_from(">h", frame, at)
+                    if version == 0 or frame[at + 2 + key] == 0:
+                        searches.add((number, version))
+                writer.write(struct.pack(">i", len(frame)) + frame)
+                await writer.drain()
+        writer.transport.abort()
+
+    async def _answers(self, reader, writer, searches):
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            while True:
+                frame = await _frame(reader)
+                (number,) = struct.unpack_from(">i", frame)
+                version = next((version for at, version in searches if at == number), None)
+                if version is not None:
+                    searches.discard((number, version))
+                    since_1 = (struct.pack(">i", 0), struct.pack(">h", -1)) if version else (b"", b"")
+                    frame = b"".join((
+                        struct.pack(">i", number), since_1[0], struct.pack(">h", COORDINATOR_NOT_AVAILABLE),
+                        since_1[1], struct.pack(">ihi", -1, 0, -1),
+                    ))
+                writer.write(struct.pack(">i", len(frame)) + frame)
+                await writer.drain()
+        writer.transport.abort()
+
+
+async def _frame(reader):
+    (size,) = struct.unpack(">i", await reader.readexactly(4))
+    return await reader.readexactly(size)

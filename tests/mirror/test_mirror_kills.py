@@ -38,8 +38,6 @@ def test_sluice_is_killed(three, mirroring):
     judged(fleet, three, topic, f"Sluice killed {KILLS} times")
 
 
-# Once in ten runs the mirror stands still after such a loss (CHANGELOG, "Known"): not in the gate.
-@pytest.mark.long
 def test_each_node_of_the_cluster_is_killed(three, mirroring):
     topic = f"nodes-{uuid.uuid4().hex[:6]}"
     node = mirroring(three, topic).start()

@@ -1,9 +1,11 @@
 """The cluster refuses, swallows, is slow, or refuses one record: devices keep their PUBACK, the backlog
 stays on disk and drains by itself."""
 
+import threading
 import time
 import uuid
 
+import paho.mqtt.client as paho
 import pytest
 
 from cluster import read
@@ -14,8 +16,6 @@ from test_mirror_kills import judged
 pytestmark = pytest.mark.mirror
 
 
-# As where nodes are killed (CHANGELOG, "Known").
-@pytest.mark.long
 @pytest.mark.parametrize("how", ["refuse", "swallow"])
 def test_the_cluster_is_unreachable(three, mirroring, how):
     topic = f"{how}-{uuid.uuid4().hex[:6]}"
@@ -77,8 +77,6 @@ def test_a_record_that_is_too_large_goes_to_the_dead_letters(three, mirroring):
     assert b"devices/large/state" in value and told["sluice.reason"]
 
 
-# As where nodes are killed (CHANGELOG, "Known").
-@pytest.mark.long
 def test_ack_kafka_waits_for_all_replicas(three, mirroring):
     topic = f"gated-{uuid.uuid4().hex[:6]}"
     three.create(topic, 4, min_insync_replicas=3)
@@ -101,6 +99,54 @@ def test_ack_kafka_waits_for_all_replicas(three, mirroring):
     fleet.end()
     node.wait_drained()
     judged(fleet, three, topic, "ack = kafka, one of three replicas gone for a while")
+
+
+def publish(node, topic, payload, version=paho.MQTTv5):
+    """Publishes once at QoS 1; the reason code of the PUBACK, or None where the connection ended instead."""
+    told = []
+    answered = threading.Event()
+    client = paho.Client(
+        paho.CallbackAPIVersion.VERSION2, client_id=uuid.uuid4().hex, protocol=version, reconnect_on_failure=False
+    )
+
+    def on_publish(_client, _userdata, _mid, reason, _properties):
+        told.append(reason.value)
+        answered.set()
+
+    client.on_publish = on_publish
+    client.on_disconnect = lambda *_: answered.set()
+    client.connect("127.0.0.1", node.mqtt)
+    client.loop_start()
+    client.publish(topic, payload, qos=1)
+    assert answered.wait(30), "neither a PUBACK nor an end"
+    client.disconnect()
+    client.loop_stop()
+    return told[0] if told else None
+
+
+def test_ack_kafka_is_never_a_false_success(three, mirroring):
+    """A record that the topic refuses, and one that waits while an operator has the mirror switched off."""
+    topic = f"honest-{uuid.uuid4().hex[:6]}"
+    three.create(topic, 4, max_message_bytes=2000)
+    node = mirroring(three, topic, mirror='ack_timeout = "6s"', ack="kafka").start()
+    node.wait_state("connected")
+    assert publish(node, "devices/a/state", "small") == 0
+    begun = time.monotonic()
+    assert publish(node, "devices/a/state", "x" * 5000) == 0x80
+    assert time.monotonic() - begun < 6, "told by the mirror, not by ack_timeout"
+    assert publish(node, "devices/a/state", "x" * 5000, paho.MQTTv311) is None
+    assert publish(node, "devices/a/state", "small") == 0
+    assert [row["dead_letters"] for row in node.view()["streams"]] == [2]
+    node.turn("disable")
+    node.wait_state("paused")
+    assert publish(node, "devices/a/state", "waits") == 0x80
+    assert len(three.read(topic)) == 2
+    node.turn("enable")
+    node.wait_state("connected")
+    assert publish(node, "devices/a/state", "small") == 0
+    # What was told a failure for its time is there all the same.
+    node.wait_drained()
+    assert len(three.read(topic)) == 4
 
 
 def test_an_operator_switches_it_off_and_on(three, mirroring):
@@ -135,3 +181,17 @@ def test_an_operator_switches_it_off_and_on(three, mirroring):
     node.start()
     node.wait_drained()
     judged(fleet, three, topic, "switched off and on, and stopped while off")
+
+
+def test_a_stream_that_is_no_longer_mirrored(mirroring):
+    """`ack = "kafka"` does not outlive the mirror: nobody waits for a cluster that nothing goes to."""
+
+    class Nowhere:
+        bootstrap = "127.0.0.1:1"
+
+    node = mirroring(Nowhere, "gone", mirror='ack_timeout = "1s"', ack="kafka").start()
+    assert publish(node, "devices/a/state", "1") == 0x80
+    node.stop()
+    node.config = "[[hook]]" + node.config.split("[[hook]]")[1]
+    node.start()
+    assert publish(node, "devices/a/state", "2") == 0

@@ -71,6 +71,31 @@ def test_far_away(three, mirroring):
     judged(fleet, three, topic, "each answer 0.6 s late")
 
 
+def test_a_client_library_that_does_not_come_back(three, mirroring):
+    """While a coordinator is elected librdkafka can wait for it without a bound, and does not notice when it
+    is there: the client is given up, another begins, and each record is there once."""
+    topic = f"orphan-{uuid.uuid4().hex[:6]}"
+    node = mirroring(three, topic).start()
+    node.wait_state("connected")
+    fleet = Fleet(node.mqtt, 4, 0.01).start()
+    fleet.wait_more(100)
+    node.wait_drained()
+    three.set("orphan")
+    try:
+        # As long as an election lasts.
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            fleet.wait_more(20)
+    finally:
+        three.set("pass")
+    fleet.wait_more(100)
+    fleet.end()
+    view = node.wait_drained(60)
+    assert view["given_up"] > 0, view
+    assert node.wait_state("connected")["away"] <= view["given_up"]
+    judged(fleet, three, topic, f"{view['given_up']} clients that did not come back")
+
+
 @pytest.mark.long
 def test_a_narrow_way(three, mirroring):
     """A backlog that takes longer than a round may stand still is drained all the same."""

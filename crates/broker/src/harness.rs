@@ -24,6 +24,7 @@ pub(crate) use clients::{Hello, lasting, publish, publish_id, publish_with, v5, 
 use commitlog::batch::{batches, set_base_offset};
 use commitlog::{Ack as Level, Lsn, PartitionId, Storage, StreamMeta, StreamSettings};
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The only partition of the session table.
@@ -79,6 +80,8 @@ pub(crate) struct World {
     pub hold_reads: bool,
     appends: VecDeque<Arc<Commit>>,
     mirrored: [u64; 2],
+    /// What of that it will never have.
+    never: [Range<u64>; 2],
     /// Positions that retention has taken.
     pub gone: Vec<Position>,
     /// Positions that were read.
@@ -140,6 +143,7 @@ impl World {
             hold_reads: false,
             appends: VecDeque::new(),
             mirrored: [0; 2],
+            never: [0..0, 0..0],
             gone: Vec::new(),
             reads: 0,
         };
@@ -482,6 +486,12 @@ impl World {
         self.settle();
     }
 
+    /// The same, but for these offsets of the two, which it will never have.
+    pub(crate) fn mirror_without(&mut self, ends: [u64; 2], never: [Range<u64>; 2]) {
+        self.never = never;
+        self.mirror(ends);
+    }
+
     /// What a host does when the cluster behind has moved, or somebody new waits for it.
     fn tell_mirrored(&mut self) {
         for worker in 0..self.shards.len() {
@@ -489,7 +499,16 @@ impl World {
             let waits: Vec<_> = self.shards[worker].mirror_waits().collect();
             for partition in waits {
                 let end = self.mirrored[(partition - FAR) as usize];
-                self.handle(worker, Input::Mirrored { partition, end });
+                let never = self.never[(partition - FAR) as usize].clone();
+                let never = &[never][..];
+                self.handle(
+                    worker,
+                    Input::Mirrored {
+                        partition,
+                        end,
+                        never,
+                    },
+                );
             }
         }
     }

@@ -7,6 +7,7 @@ use crate::retained::RetainedPage;
 use crate::turn::PublishFacts;
 use commitlog::{Lsn, PartitionId};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A connection of one worker: slab index in the low 32 bits, generation above.
@@ -197,6 +198,8 @@ pub enum Input<'a> {
         partition: PartitionId,
         /// The next offset; nothing beyond what is flushed.
         end: u64,
+        /// What of that it will never have, in the order of the offsets.
+        never: &'a [Range<u64>],
     },
     /// The answer to a [`ReadRequest`]: one message a position, `None` where retention took it. It
     /// may stop after any position but the first; what is left is asked for again.

@@ -235,7 +235,11 @@ impl Shard {
             }
             Input::Committed(commit) => self.committed(commit, now, out),
             Input::Flushed(lsn) => self.flushed(lsn, now, out),
-            Input::Mirrored { partition, end } => self.mirrored(partition, end, now, out),
+            Input::Mirrored {
+                partition,
+                end,
+                never,
+            } => self.mirrored(partition, end, never, now, out),
             Input::Open {
                 conn,
                 connect,

@@ -31,6 +31,10 @@ pub const STREAM_NAME_BYTES_MAX: usize = 249;
 /// Most partitions of one stream.
 pub const PARTITIONS_A_STREAM_MAX: u32 = 10_000;
 
+/// Stretches of a partition that are known never to be mirrored; of more the first are forgotten,
+/// which whoever waits has long heard of.
+pub const UNMIRRORED_MAX: usize = 1024;
+
 /// Size of one part of the journal, in bytes, unless it is configured.
 pub const JOURNAL_PART_BYTES_DEFAULT: u64 = 32 << 20;
 

@@ -1,5 +1,6 @@
 //! Reading the log from any thread: streams, watermarks, batches. Nothing here changes the log.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -82,6 +83,31 @@ impl LogReader {
         if state.publish_mirrored(next_offset) {
             self.shared.mirrored_moves.fetch_add(1, Ordering::AcqRel);
         }
+    }
+
+    /// What the mirror calls, before [`LogReader::set_mirrored`] passes them, for records that the
+    /// Apache Kafka cluster behind will never have: it refused them, or they were dropped before they
+    /// were sent. Their answers must not be successes.
+    pub fn set_unmirrored(&self, id: PartitionId, offsets: Range<u64>) {
+        if let Some(state) = self.state(id)
+            && !offsets.is_empty()
+        {
+            state.publish_unmirrored(offsets);
+        }
+    }
+
+    /// The last of those stretches, at most [`crate::limits::UNMIRRORED_MAX`], in the order of their
+    /// offsets. Whoever waits for the mirrored end asks for them after it.
+    pub fn unmirrored(&self, id: PartitionId) -> Vec<Range<u64>> {
+        self.state(id)
+            .map_or_else(Vec::new, |state| state.unmirrored())
+    }
+
+    /// Whether some of these records are among them.
+    pub fn is_unmirrored(&self, id: PartitionId, offsets: &Range<u64>) -> bool {
+        let stretches = self.unmirrored(id);
+        let mut stretches = stretches.iter();
+        stretches.any(|it| it.start < offsets.end && offsets.start < it.end)
     }
 
     /// Rises whenever the mirrored end of some partition has moved: who saw the same number twice

@@ -1,12 +1,14 @@
 //! What the log's owner publishes for all threads: how far the journal and each partition are
 //! appended and flushed, what streams there are, and whether a failure latched the log.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::disk::Disk;
 use crate::error::Error;
+use crate::limits::UNMIRRORED_MAX;
 use crate::partition::PartitionReader;
 use crate::producers::Producers;
 use crate::stream::{Lsn, PartitionId, Storage, StreamSettings};
@@ -64,6 +66,8 @@ pub(crate) struct PartitionState {
     /// First offset of the oldest open transaction; the greatest number without one.
     unstable: AtomicU64,
     mirrored: AtomicU64,
+    /// What of that the cluster behind will never have.
+    unmirrored: Mutex<VecDeque<Range<u64>>>,
     tail: Mutex<Tail>,
     /// Changed by the owner only.
     producers: Mutex<Producers>,
@@ -82,6 +86,7 @@ impl PartitionState {
             flushed_stable: AtomicU64::new(0),
             unstable: AtomicU64::new(u64::MAX),
             mirrored: AtomicU64::new(0),
+            unmirrored: Mutex::default(),
             tail: Mutex::default(),
             producers: Mutex::default(),
         }
@@ -110,6 +115,27 @@ impl PartitionState {
     /// Never goes back; whether it moved.
     pub(crate) fn publish_mirrored(&self, next_offset: u64) -> bool {
         self.mirrored.fetch_max(next_offset, Ordering::AcqRel) < next_offset
+    }
+
+    pub(crate) fn publish_unmirrored(&self, offsets: Range<u64>) {
+        let mut known = self.stretches();
+        match known.back_mut() {
+            Some(last) if last.end == offsets.start => last.end = offsets.end,
+            _ => known.push_back(offsets),
+        }
+        if known.len() > UNMIRRORED_MAX {
+            known.pop_front();
+        }
+    }
+
+    fn stretches(&self) -> MutexGuard<'_, VecDeque<Range<u64>>> {
+        self.unmirrored
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn unmirrored(&self) -> Vec<Range<u64>> {
+        self.stretches().iter().cloned().collect()
     }
 
     pub(crate) fn publish_appended(&self, next_offset: u64) {

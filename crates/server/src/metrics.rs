@@ -203,7 +203,7 @@ pub const METRICS: &[Metric] = &[
     gauge("sluice_mqtt_send_buffer_bytes", "Bytes that wait to be sent to MQTT clients.", |s| s.counters.workers.output_bytes),
     counter("sluice_mqtt_sessions_expired", "Sessions ended by their expiry interval.", |s| s.shards.sessions_expired),
     gauge("sluice_mqtt_mirror_answers_waiting", "PUBACK and PUBREC that wait until the Apache Kafka cluster behind has their message (ack = \"kafka\").", |s| s.shards.mirror_waiting),
-    counter("sluice_mqtt_mirror_answers_failed", "The same that waited longer than ack_timeout: answered with 0x80, or the connection closed.", |s| s.shards.mirror_timeouts),
+    counter("sluice_mqtt_mirror_answers_failed", "The same that waited longer than ack_timeout, or whose message the cluster will never have: answered with 0x80, or the connection closed.", |s| s.shards.mirror_timeouts),
     counter("sluice_mqtt_mirror_messages_refused", "Messages refused because too many answers wait for the cluster behind.", |s| s.shards.mirror_refused),
     counter("sluice_mqtt_wills_published", "Wills published.", |s| s.shards.wills_published),
 
@@ -285,6 +285,8 @@ pub const METRICS: &[Metric] = &[
         |s| ["off", "connected", "paused", "waiting", "failed", "fenced"].into_iter().map(|state| (state.to_owned(), u64::from(s.mirror.state == state))).collect()),
     counter("sluice_mirror_transactions", "Kafka transactions of the mirror that were committed; without exactly_once, rounds.", |s| s.mirror.transactions),
     counter("sluice_mirror_transactions_aborted", "The same that were aborted and begun anew.", |s| s.mirror.aborted),
+    counter("sluice_mirror_clients_given_up", "Clients of the cluster whose calls did not come back; each was begun anew.", |s| s.mirror.given_up),
+    gauge("sluice_mirror_clients_away", "Those of them whose calls still have not come back; each holds connections and some records.", |s| s.mirror.away),
     each(Kind::Counter, "sluice_mirror_errors", "kind", "Errors of the mirror: librdkafka's name of a record's error, or `waiting`, `failed`, `fenced` of a lost connection.",
         |s| s.mirror.errors.iter().map(|row| (row.kind.clone(), row.count)).collect()),
     each(Kind::Gauge, "sluice_mirror_stream_waiting", "stream", "1 while a stream waits because its topic fails and others go on.",

@@ -190,7 +190,7 @@ impl Shard {
                 }
             }
             Ack::Flush | Ack::Kafka => {
-                if connection.awaits_flush != turn {
+                if connection.awaits_flush != turn && !gate.is_never() {
                     connection.awaits_flush = turn;
                     self.progress.await_flush(turn, conn);
                 }

@@ -16,6 +16,13 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use mqtt::{AckKind, ReasonCode};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
+
+/// Why a client of MQTT 3 is cut off that waited for too long.
+const TOO_LATE: &str = "ack_timeout";
+
+/// The same whose message the cluster behind refused, or never got.
+const NOT_MIRRORED: &str = "not_mirrored";
 
 /// How soon a deadline is looked at again whose turn is not even in the log.
 const AGAIN_MS: u64 = 1_000;
@@ -26,12 +33,22 @@ const GONE_MIN: usize = 1_024;
 /// The turn of everything that was in the log before this start.
 const BEFORE_START: u64 = 0;
 
+/// The turn of what the cluster will never have: no answer for it is ever a success.
+const NEVER: u64 = u64::MAX;
+
 /// What a message waits for: those partitions of its turn whose bits are set, all that share a bit
 /// being waited for together. No bits: nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Gate {
     pub turn: u64,
     pub bits: u64,
+}
+
+impl Gate {
+    /// Whether the cluster will never have what it stands for.
+    pub(super) fn is_never(self) -> bool {
+        self.turn == NEVER
+    }
 }
 
 /// The bit of a partition.
@@ -43,10 +60,10 @@ pub(crate) fn bit_of(partition: PartitionId) -> u64 {
 #[derive(Debug, Default)]
 pub(super) struct Mirrored {
     turns: BTreeMap<u64, Pending>,
-    /// Turns that wait for a partition, with the end that they wait for; the ends rise.
-    awaited: BTreeMap<PartitionId, VecDeque<(u64, u64)>>,
+    /// Turns that wait for a partition, with the offsets that they wait for; the ends rise.
+    awaited: BTreeMap<PartitionId, VecDeque<(Range<u64>, u64)>>,
     /// How far the partitions are that anybody ever waited for.
-    ends: HashMap<PartitionId, u64, RandomState>,
+    passed: HashMap<PartitionId, Passed, RandomState>,
     /// When answers have waited too long: time, turn, connection.
     deadlines: VecDeque<(u64, u64, ConnId)>,
     armed: bool,
@@ -58,6 +75,21 @@ pub(super) struct Mirrored {
     fresh: bool,
     /// Turns that were forgotten and may still stand in `awaited`.
     gone: usize,
+}
+
+/// How far the cluster is with a partition.
+#[derive(Debug, Default)]
+struct Passed {
+    end: u64,
+    /// The last stretch of it that the cluster will never have: in front of its end nothing is taken
+    /// for mirrored without being asked for again.
+    never: u64,
+}
+
+impl Passed {
+    fn has(&self, offsets: &Range<u64>) -> bool {
+        offsets.end <= self.end && offsets.start >= self.never
+    }
 }
 
 /// A turn with answers that wait.
@@ -101,7 +133,7 @@ impl Mirrored {
         if !self.turns.contains_key(&commit.turn) {
             return;
         }
-        let mut ends: BTreeMap<PartitionId, u64> = BTreeMap::new();
+        let mut parts: BTreeMap<PartitionId, Range<u64>> = BTreeMap::new();
         for &(partition, base, records) in &commit.batches {
             if hooks.is_mirrored(partition) {
                 // What was not appended is never mirrored: whoever waits for it is told so in time.
@@ -110,57 +142,93 @@ impl Mirrored {
                 } else {
                     base + u64::from(records)
                 };
-                let known = ends.entry(partition).or_default();
-                *known = end.max(*known);
+                let known = parts.entry(partition).or_insert(base..end);
+                *known = base.min(known.start)..end.max(known.end);
             }
         }
-        self.expect(commit.turn, &ends);
+        self.expect(commit.turn, parts);
     }
 
-    /// A turn is done when the partitions have reached these ends.
-    fn expect(&mut self, turn: u64, ends: &BTreeMap<PartitionId, u64>) {
+    /// A turn is done when the cluster has these offsets of the partitions.
+    fn expect(&mut self, turn: u64, awaited: BTreeMap<PartitionId, Range<u64>>) {
         let mut parts = BTreeSet::new();
-        for (&partition, &end) in ends {
-            if self.ends.get(&partition).is_some_and(|&at| end <= at) {
+        for (partition, offsets) in awaited {
+            let passed = self.passed.get(&partition);
+            if passed.is_some_and(|passed| passed.has(&offsets)) {
                 continue;
             }
             parts.insert(partition);
             self.awaited
                 .entry(partition)
                 .or_default()
-                .push_back((end, turn));
+                .push_back((offsets, turn));
             self.fresh = true;
         }
         self.turns.entry(turn).or_default().parts = Some(parts);
         self.settle(turn);
     }
 
-    /// Everything below `end` of a partition is mirrored; answers the turns that this concerns.
-    fn advance(&mut self, partition: PartitionId, end: u64) -> Vec<u64> {
-        let known = self.ends.entry(partition).or_default();
-        if end <= *known {
-            return Vec::new();
+    /// Everything below `end` of a partition is mirrored, but for what is in `never`; answers the
+    /// turns that this concerns, and whether the cluster will never have some of what they wait for.
+    fn advance(
+        &mut self,
+        partition: PartitionId,
+        end: u64,
+        never: &[Range<u64>],
+    ) -> Vec<(u64, bool)> {
+        let passed = self.passed.entry(partition).or_default();
+        passed.end = end.max(passed.end);
+        if let Some(last) = never.last() {
+            passed.never = last.end.max(passed.never);
         }
-        *known = end;
         let Some(awaited) = self.awaited.get_mut(&partition) else {
             return Vec::new();
         };
         let mut moved = Vec::new();
-        while let Some(&(at, turn)) = awaited.front()
-            && at <= end
-        {
-            awaited.pop_front();
-            moved.push(turn);
+        while let Some((at, turn)) = awaited.pop_front_if(|(at, _)| at.end <= end) {
+            let lacks = |it: &Range<u64>| it.start < at.end && at.start < it.end;
+            moved.push((turn, never.iter().any(lacks)));
         }
         if awaited.is_empty() {
             self.awaited.remove(&partition);
         }
-        for turn in &moved {
-            if let Some(parts) = self.turns.get_mut(turn).and_then(|it| it.parts.as_mut()) {
-                parts.remove(&partition);
+        moved
+    }
+
+    /// A turn waits for this partition no longer.
+    fn passed(&mut self, turn: u64, partition: PartitionId) {
+        let pending = self.turns.get_mut(&turn);
+        if let Some(parts) = pending.and_then(|it| it.parts.as_mut()) {
+            parts.remove(&partition);
+        }
+        self.settle(turn);
+    }
+
+    /// The cluster will never have what a turn has in a partition: a repetition of its QoS 2 messages
+    /// is no success either.
+    fn never(&mut self, turn: u64, partition: PartitionId) {
+        let keys = match self.turns.get_mut(&turn) {
+            Some(pending) => std::mem::take(&mut pending.received),
+            None => return,
+        };
+        let bit = bit_of(partition);
+        for key in keys {
+            let Some(gate) = self.received.get_mut(&key) else {
+                continue;
+            };
+            if gate.turn == turn && gate.bits & bit != 0 {
+                *gate = Gate {
+                    turn: NEVER,
+                    bits: bit,
+                };
+            }
+            let turn = gate.turn;
+            let pending = self.turns.entry(turn).or_default();
+            pending.received.push(key);
+            if turn == NEVER {
+                pending.parts.get_or_insert_default().insert(partition);
             }
         }
-        moved
     }
 
     /// Forgets a turn that the cluster has as a whole.
@@ -192,6 +260,7 @@ impl Mirrored {
             && pending.received.is_empty()
             && pending.parts.is_some()
             && turn != BEFORE_START
+            && turn != NEVER
         {
             self.drop_turn(turn);
             self.gone += 1;
@@ -247,7 +316,13 @@ impl Mirrored {
 
     /// Its id is free again.
     pub(super) fn release(&mut self, session: SessionRef, packet_id: u16) {
-        self.received.remove(&(session.born, packet_id));
+        let key = (session.born, packet_id);
+        let gate = self.received.remove(&key);
+        if gate.is_some_and(Gate::is_never)
+            && let Some(pending) = self.turns.get_mut(&NEVER)
+        {
+            pending.received.retain(|known| *known != key);
+        }
     }
 
     /// Turns that are waited for, and ends of partitions.
@@ -268,8 +343,10 @@ impl Shard {
     /// then: `ends` of the partitions whose streams have `ack = "kafka"`.
     #[must_use]
     pub fn with_mirror(mut self, ends: &[(PartitionId, u64)]) -> Self {
-        let ends = ends.iter().filter(|(_, end)| *end > 0).copied().collect();
-        self.progress.mirror.expect(BEFORE_START, &ends);
+        let ends = ends.iter().filter(|(_, end)| *end > 0);
+        // Of nothing but their ends, so that what befalls one message concerns no other.
+        let ends = ends.map(|&(partition, end)| (partition, end..end));
+        self.progress.mirror.expect(BEFORE_START, ends.collect());
         self
     }
 
@@ -299,20 +376,32 @@ impl Shard {
         }
     }
 
-    /// The cluster behind has everything of a partition below `end`.
+    /// The cluster behind has everything of a partition below `end`, but for what is in `never`.
     pub(super) fn mirrored(
         &mut self,
         partition: PartitionId,
         end: u64,
+        never: &[Range<u64>],
         now: Now,
         out: &mut Outbox,
     ) {
-        for turn in self.progress.mirror.advance(partition, end) {
+        for (turn, refused) in self.progress.mirror.advance(partition, end, never) {
             let waiters = match self.progress.mirror.turns.get(&turn) {
                 Some(pending) => pending.waiters.clone(),
                 None => continue,
             };
-            self.progress.mirror.settle(turn);
+            if refused {
+                let gate = Gate {
+                    turn,
+                    bits: bit_of(partition),
+                };
+                for &conn in &waiters {
+                    let failed = self.fail_waiting(conn, gate, NOT_MIRRORED, now, out);
+                    self.stats.mirror_timeouts += failed;
+                }
+                self.progress.mirror.never(turn, partition);
+            }
+            self.progress.mirror.passed(turn, partition);
             for conn in waiters {
                 self.release(conn, now, out);
             }
@@ -338,7 +427,11 @@ impl Shard {
             }
             self.progress.mirror.deadlines.pop_front();
             if pending.is_some() {
-                self.give_up_waiting(conn, turn, now, out);
+                let gate = Gate {
+                    turn,
+                    bits: u64::MAX,
+                };
+                self.stats.mirror_timeouts += self.fail_waiting(conn, gate, TOO_LATE, now, out);
                 self.progress.mirror.given_up(turn, conn);
             }
         }
@@ -348,10 +441,18 @@ impl Shard {
         }
     }
 
-    /// What waited for a turn gets an error, never a success; MQTT 3 can only be cut off.
-    fn give_up_waiting(&mut self, conn: ConnId, turn: u64, now: Now, out: &mut Outbox) {
+    /// What waits behind a gate gets an error, never a success; MQTT 3 can only be cut off. Answers
+    /// how many they were.
+    fn fail_waiting(
+        &mut self,
+        conn: ConnId,
+        behind: Gate,
+        why: &'static str,
+        now: Now,
+        out: &mut Outbox,
+    ) -> u64 {
         let Some(connection) = self.conns.get_mut(conn) else {
-            return;
+            return 0;
         };
         let (is_v5, slot) = (connection.version.is_v5(), connection.session);
         let mut late = Vec::new();
@@ -359,7 +460,8 @@ impl Shard {
         for (at, waiting) in connection.answers.iter_mut().enumerate() {
             let gate = waiting.gate();
             if waiting.level != Level::Kafka
-                || waiting.turn != turn
+                || waiting.turn != behind.turn
+                || gate.bits & behind.bits == 0
                 || self.progress.mirror.is_open(gate)
             {
                 continue;
@@ -380,16 +482,17 @@ impl Shard {
             }
         }
         if late.is_empty() {
-            return;
+            return 0;
         }
         self.progress.mirror.waiting -= late.len();
-        self.stats.mirror_timeouts += late.len() as u64;
+        let count = late.len() as u64;
         if !is_v5 {
-            self.disconnect(conn, ReasonCode::UnspecifiedError, "ack_timeout", now, out);
-            return;
+            self.disconnect(conn, ReasonCode::UnspecifiedError, why, now, out);
+            return count;
         }
         self.release_ids(conn, slot, &released, now, out);
         self.release(conn, now, out);
+        count
     }
 
     /// An error in PUBREC frees its packet id; were it known again after a crash, the next message

@@ -59,7 +59,7 @@ pub struct ShardStats {
     pub events_lost: u64,
     /// Answers that wait until the Apache Kafka cluster behind has their messages, now.
     pub mirror_waiting: u64,
-    /// Answers that waited too long for it, and became failures.
+    /// Answers that waited too long for it, or whose message it will never have: failures.
     pub mirror_timeouts: u64,
     /// Messages refused because too many answers wait for it.
     pub mirror_refused: u64,

@@ -303,6 +303,28 @@ fn replay_shows_no_batches_of_foreign_entries() {
 }
 
 #[test]
+fn what_is_never_mirrored_is_remembered_in_stretches_and_not_without_a_bound() {
+    let mut log = open(&MemoryDisk::new());
+    log.create_stream(StreamSettings::new("s"), 1000).unwrap();
+    let reader = log.reader();
+    assert!(!reader.is_unmirrored(1, &(0..u64::MAX)));
+    for offset in [3, 4, 7] {
+        reader.set_unmirrored(1, offset..offset + 1);
+    }
+    reader.set_unmirrored(1, 9..9);
+    reader.set_unmirrored(2, 0..9);
+    assert_eq!(reader.unmirrored(1), [3..5, 7..8]);
+    let is_unmirrored = |from, to| reader.is_unmirrored(1, &(from..to));
+    assert!(is_unmirrored(0, 4) && is_unmirrored(4, 5) && is_unmirrored(0, 100));
+    assert!(!is_unmirrored(0, 3) && !is_unmirrored(5, 7) && !is_unmirrored(8, 9));
+    for number in 5..5 + crate::limits::UNMIRRORED_MAX as u64 {
+        reader.set_unmirrored(1, 2 * number..2 * number + 1);
+    }
+    assert_eq!(reader.unmirrored(1).len(), crate::limits::UNMIRRORED_MAX);
+    assert!(!is_unmirrored(3, 5), "the oldest are forgotten");
+}
+
+#[test]
 fn the_mirrored_end_never_goes_back_nor_beyond_what_is_flushed() {
     let disk = MemoryDisk::new();
     let mut log = open(&disk);

@@ -287,6 +287,7 @@ impl From<DepositError> for Problem {
             DepositError::Invalid(_) => StatusCode::BAD_REQUEST,
             DepositError::Full => StatusCode::INSUFFICIENT_STORAGE,
             DepositError::NotMirrored => StatusCode::GATEWAY_TIMEOUT,
+            DepositError::NeverMirrored => StatusCode::BAD_GATEWAY,
             DepositError::Latched | DepositError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             DepositError::Busy => return Self::busy(error.to_string()),
         };

@@ -1,6 +1,7 @@
 //! The log of this node as a [`Source`].
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use ::kafka::Uuid;
@@ -229,5 +230,9 @@ impl Source for LogSource {
 
     fn mirrored(&self, ends: Vec<(PartitionId, u64)>) -> Flushing {
         self.appends.mirrored(ends)
+    }
+
+    fn is_unmirrored(&self, partition: PartitionId, offsets: &Range<u64>) -> bool {
+        self.log.is_unmirrored(partition, offsets)
     }
 }

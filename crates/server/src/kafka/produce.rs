@@ -304,10 +304,29 @@ impl Produced {
             self.fail(&fault, |flushed, _| flushed);
             return;
         }
-        if !ends.is_empty()
-            && let Some(fault) = fault_of(timeout_at(until, door.source.mirrored(ends)).await)
-        {
-            self.fail(&fault, |_, mirrored| mirrored);
+        if ends.is_empty() {
+            return;
+        }
+        match fault_of(timeout_at(until, door.source.mirrored(ends)).await) {
+            Some(fault) => self.fail(&fault, |_, mirrored| mirrored),
+            None => self.fail_unmirrored(door),
+        }
+    }
+
+    /// Fails what the cluster behind refuses.
+    fn fail_unmirrored(&mut self, door: &FrontDoor) {
+        for row in self.topics.iter_mut().flat_map(|topic| &mut topic.rows) {
+            if let State::Appended {
+                partition,
+                base_offset,
+                mirrored: Some(end),
+                ..
+            } = row.state
+                && door.source.is_unmirrored(partition, &(base_offset..end))
+            {
+                let why = "the Kafka cluster behind does not take it";
+                row.state = State::Failed(Fault::new(ErrorCode::UnknownServerError, why));
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! What the front door needs of the node: streams, watermarks, batches, to append, and to be told
 //! of commits.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use ::kafka::Uuid;
@@ -145,6 +146,9 @@ pub trait Source: Send + Sync + 'static {
     /// Waits, for ever if need be, until the Apache Kafka cluster behind has these partitions up
     /// to these ends.
     fn mirrored(&self, ends: Vec<(PartitionId, u64)>) -> Flushing;
+
+    /// Whether that cluster will never have some of these records.
+    fn is_unmirrored(&self, partition: PartitionId, offsets: &Range<u64>) -> bool;
 }
 
 /// Where entries are appended and flushed: the log thread of a node.

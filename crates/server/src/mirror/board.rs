@@ -134,6 +134,9 @@ pub struct Board {
     switch: Switch,
     transactions: AtomicU64,
     aborted: AtomicU64,
+    given_up: AtomicU64,
+    /// Threads of each shard that were given up and have not come back.
+    away: Mutex<BTreeMap<usize, usize>>,
     errors: Mutex<BTreeMap<String, u64>>,
 }
 
@@ -174,6 +177,8 @@ impl Board {
             switch: Switch::default(),
             transactions: AtomicU64::new(0),
             aborted: AtomicU64::new(0),
+            given_up: AtomicU64::new(0),
+            away: Mutex::default(),
             errors: Mutex::default(),
         }
     }
@@ -259,6 +264,17 @@ impl Board {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts a thread of a shard that was given up; so many have not come back.
+    pub fn given_up(&self, shard: usize, away: usize) {
+        self.given_up.fetch_add(1, Ordering::Relaxed);
+        self.back(shard, away);
+    }
+
+    /// Tells how many threads of a shard that were given up have not come back.
+    pub fn back(&self, shard: usize, away: usize) {
+        held(&self.away).insert(shard, away);
+    }
+
     /// Counts an error.
     pub fn error(&self, kind: &str) {
         let mut errors = held(&self.errors);
@@ -306,6 +322,8 @@ impl Board {
             exactly_once: settings.exactly_once,
             transactions: self.transactions.load(Ordering::Relaxed),
             aborted: self.aborted.load(Ordering::Relaxed),
+            given_up: self.given_up.load(Ordering::Relaxed),
+            away: held(&self.away).values().sum::<usize>() as u64,
             errors: held(&self.errors)
                 .iter()
                 .map(|(kind, count)| MirrorErrorRow {

@@ -2,6 +2,7 @@
 //! with the same identity out. How rounds run stands in `round`.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -9,24 +10,28 @@ use rdkafka::producer::Producer as _;
 
 use super::cluster::{self, Cluster, Found, POSITIONS_PARTITIONS, Trouble};
 use super::lanes::Lanes;
-use super::limits::{ANSWER, STEP};
+use super::limits::{ANSWER, BACK, BACK_FROM_ALL, STEP};
 use super::native::{Ears, Native};
 use super::positions::{Claim, owner, slot};
 use super::shard::{Link, Shard};
+use super::watch::Taken;
 
 impl Shard {
     /// Connects and finds the positions. `Fenced` only where the cluster proves that another
     /// process has written its claim since this one did.
     pub(super) fn connect(&mut self) -> Result<Link, Trouble> {
+        self.beat(BACK_FROM_ALL)?;
         let cluster = self.cluster();
         let topic = &self.parts.settings.positions_topic;
         let consumer = cluster.consumer()?;
         let runtime = &self.parts.runtime;
         let slots = cluster::ensure(&cluster, &consumer, runtime, topic, POSITIONS_PARTITIONS)?;
+        same_slots(topic, *self.parts.slots.get_or_init(|| slots), slots)?;
         let (shard, shards) = self.parts.shard;
         let mine = |slot: &u32| owner(*slot, shards) == shard;
         // What was committed last, whatever pends: it tells whose the positions are, and an own
         // transaction that was left open ends only with `init`.
+        self.beat(BACK)?;
         let glance = cluster.glancing_consumer()?;
         let committed = cluster::committed(&glance, &self.ears, topic, 0..slots)?;
         self.check(&committed)?;
@@ -40,6 +45,7 @@ impl Shard {
         let mut found = self.settled(&consumer, &(0..slots).filter(mine))?;
         // A slot of another may hold an older position of a partition that is in one of these now.
         let others = (0..slots).filter(|slot| !mine(slot));
+        self.beat(BACK)?;
         found.take(cluster::committed(&glance, &self.ears, topic, others)?);
         self.check(&found)?;
         self.check_ends(&found, slots)?;
@@ -53,6 +59,9 @@ impl Shard {
             slots,
             found.positions,
         );
+        // Its end is a call like others.
+        self.beat(BACK)?;
+        drop(glance);
         let group = consumer
             .group_metadata()
             .ok_or_else(|| Trouble::Failed("the client has no group".to_owned()))?;
@@ -64,9 +73,10 @@ impl Shard {
             lanes,
             committed: Instant::now(),
             uncommitted: false,
+            skipped: false,
         };
         self.claim(&mut link)?;
-        self.claimed = true;
+        self.parts.claimed.store(true, Ordering::Release);
         for lane in &link.lanes.all {
             self.parts.node.mirrored(lane.id, lane.position);
         }
@@ -79,21 +89,36 @@ impl Shard {
     /// this identity before, ends the transactions of all of them, and their right to begin more.
     /// Those of the same number are each fenced by their successor.
     fn fence_others(&self, cluster: &Cluster<'_>, found: &Found) -> Result<(), Trouble> {
-        let mut done = self.parts.fenced_others.lock();
-        let done = done.as_deref_mut();
-        let done = done.map_err(|_| Trouble::Waiting("another shard ended".to_owned()))?;
+        let turn = &self.parts.fenced_others;
+        let pulse = &self.parts.pulse;
+        let deadline = Instant::now() + BACK_FROM_ALL;
+        loop {
+            self.beat(BACK)?;
+            match turn.take(pulse) {
+                Taken::Done => return Ok(()),
+                Taken::Mine => break,
+                Taken::Others if self.stops() => return Err(Trouble::Stopping),
+                Taken::Others if Instant::now() > deadline => {
+                    let why = "another thread of the mirror begins first".to_owned();
+                    return Err(Trouble::Waiting(why));
+                }
+                Taken::Others => std::thread::sleep(STEP / 5),
+            }
+        }
+        let fenced = self.fence_before(cluster, found);
+        turn.end(pulse, fenced.is_ok());
+        fenced
+    }
+
+    fn fence_before(&self, cluster: &Cluster<'_>, found: &Found) -> Result<(), Trouble> {
         let shards = self.parts.shard.1;
         let before = found.claims.values().filter_map(Claim::shards);
         let before = before.filter(|count| *count != shards).max();
-        if *done {
-            return Ok(());
-        }
         for shard in 0..before.unwrap_or(0).min(super::SHARDS_MAX as u32) {
             let id = cluster::transactional_id(cluster.identity, shard);
             let native = Native::new(&cluster.producer(&id)?, self.ears.clone());
             self.init(&native.map_err(|error| Trouble::Failed(error.to_string()))?)?;
         }
-        *done = true;
         Ok(())
     }
 
@@ -106,6 +131,7 @@ impl Shard {
         let topic = &self.parts.settings.positions_topic;
         let deadline = Instant::now() + ANSWER;
         loop {
+            self.beat(BACK)?;
             let found = cluster::committed(consumer, &self.ears, topic, slots.clone());
             match found {
                 Err(Trouble::Waiting(_)) if Instant::now() < deadline && !self.stops() => {
@@ -122,6 +148,7 @@ impl Shard {
             if self.stops() {
                 return Err(Trouble::Stopping);
             }
+            self.beat(BACK)?;
             let Err(error) = native.producer().init_transactions(STEP * 4) else {
                 return Ok(());
             };
@@ -152,7 +179,7 @@ impl Shard {
                 )));
             }
             let mine = owner(*slot, shards) == shard;
-            if self.claimed && mine && claim.incarnation != own.incarnation {
+            if self.is_claimed() && mine && claim.incarnation != own.incarnation {
                 return Err(Trouble::Fenced(format!(
                     "another process mirrors as {identity} since this one did"
                 )));
@@ -169,7 +196,7 @@ impl Shard {
         let log = &self.parts.node.log;
         for (id, position) in &found.positions {
             let mine = owner(slot(*id, slots), shards) == shard;
-            let Some(meta) = log.partition(*id).filter(|_| mine && !self.claimed) else {
+            let Some(meta) = log.partition(*id).filter(|_| mine && !self.is_claimed()) else {
                 continue;
             };
             let end = self.parts.node.mirror.started_at(*id).unwrap_or(0);
@@ -194,6 +221,14 @@ impl Shard {
         }
     }
 
+    /// Commits positions that moved without a record.
+    pub(super) fn claim_skipped(&self, link: &mut Link) -> Result<(), Trouble> {
+        if !std::mem::take(&mut link.skipped) {
+            return Ok(());
+        }
+        self.claim(link)
+    }
+
     /// Writes whose the positions are, so that a process that was fenced can tell.
     pub(super) fn claim(&self, link: &mut Link) -> Result<(), Trouble> {
         let topic = &self.parts.settings.positions_topic;
@@ -204,6 +239,7 @@ impl Shard {
         }
         let what = "cannot write the positions";
         let told = |error| Trouble::of(what, &error, &self.ears);
+        self.beat(BACK)?;
         if !self.parts.settings.exactly_once {
             let mode = rdkafka::consumer::CommitMode::Sync;
             return link.consumer.commit(&offsets, mode).map_err(told);
@@ -212,6 +248,30 @@ impl Shard {
         producer.begin_transaction().map_err(told)?;
         let sent = producer.send_offsets_to_transaction(&offsets, &link.group, ANSWER);
         sent.map_err(told)?;
+        self.beat(BACK)?;
         producer.commit_transaction(ANSWER).map_err(told)
+    }
+}
+
+/// Another number of slots gives partitions to other shards: all must see the same.
+fn same_slots(topic: &str, before: u32, now: u32) -> Result<(), Trouble> {
+    if before == now {
+        return Ok(());
+    }
+    Err(Trouble::Failed(format!(
+        "the topic {topic} had {before} partitions when this process began and has {now}: restart \
+         the node, so that all threads of the mirror go by the new number"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_number_of_slots_wants_a_restart() {
+        assert_eq!(same_slots("p", 32, 32), Ok(()));
+        let refused = same_slots("p", 32, 64).unwrap_err();
+        assert!(matches!(&refused, Trouble::Failed(why) if why.contains("restart the node")));
     }
 }

@@ -44,6 +44,29 @@ pub const STALL_ON_TRIAL: Duration = Duration::from_secs(2);
 /// Wait for one answer of the cluster while connecting.
 pub const ANSWER: Duration = Duration::from_secs(10);
 
+/// A thread that is not back from one call of librdkafka by then is given up: each has a timeout of
+/// at most [`ANSWER`], but not all keep to it.
+pub const BACK: Duration = Duration::from_secs(12);
+
+/// The same where several calls come one after the other.
+pub const BACK_FROM_ALL: Duration = Duration::from_secs(45);
+
+/// The same while a round is read from the log, which may be on a slow disk.
+pub const READING: Duration = Duration::from_mins(1);
+
+/// Time between two looks at whether the threads are back.
+pub const LOOK: Duration = Duration::from_millis(500);
+
+/// Threads of one shard that were given up and are not back, beyond which it begins nothing: each
+/// holds a few connections and at most a round of records.
+pub const AWAY_MAX: usize = 3;
+
+/// A commit or an abort that is not decided by then is asked for by a new client.
+pub const DECIDED: Duration = Duration::from_secs(45);
+
+/// How long a stopping node waits for the threads of the mirror.
+pub const STOP: Duration = Duration::from_secs(6);
+
 /// Rests between attempts to connect, and of a stream that fails: the first and the longest.
 pub const REST_MIN: Duration = Duration::from_millis(500);
 /// See [`REST_MIN`].
@@ -82,3 +105,6 @@ pub const DEAD_LETTER_WAIT: Duration = Duration::from_secs(10);
 const _: () = assert!(ROUND_RECORDS_MAX * 2 < QUEUE_MESSAGES_MAX as u64);
 const _: () = assert!(ROUND_BYTES_MAX * 2 < (QUEUE_KBYTES_MAX as u64) << 10);
 const _: () = assert!(ROUND_BYTES_MIN < ROUND_BYTES_MAX && READ_BYTES as u64 <= ROUND_BYTES_MAX);
+const _: () = assert!(BACK.as_millis() > ANSWER.as_millis());
+const _: () = assert!(STOP.as_millis() > FAREWELL.as_millis());
+const _: () = assert!(READING.as_millis() > DEAD_LETTER_WAIT.as_millis());

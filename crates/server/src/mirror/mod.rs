@@ -11,6 +11,10 @@ mod connect;
 #[cfg(feature = "kafka")]
 pub mod dead_letter;
 #[cfg(feature = "kafka")]
+mod failures;
+#[cfg(feature = "kafka")]
+mod gather;
+#[cfg(feature = "kafka")]
 mod lanes;
 #[cfg(feature = "kafka")]
 mod limits;
@@ -25,12 +29,13 @@ mod shard;
 mod switch;
 pub mod view;
 #[cfg(feature = "kafka")]
+mod watch;
+#[cfg(feature = "kafka")]
 mod words;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use crate::node::Node;
 
@@ -42,9 +47,6 @@ pub(crate) use cluster::{Cluster, TopicState, Trouble, attend, topic_state};
 pub(crate) use native::{Ears, message_headers};
 
 pub use board::{Board, Standing, State, StreamFigures};
-
-/// How long a stopping node waits for the threads of the mirror.
-const STOP_WAIT: Duration = Duration::from_secs(6);
 
 /// Most threads, unless more are configured.
 #[cfg(feature = "kafka")]
@@ -87,7 +89,8 @@ pub fn bad_property(_name: &str, _value: &str) -> Option<String> {
 #[derive(Default)]
 pub struct Mirror {
     stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
+    /// Watches the threads.
+    watching: Option<JoinHandle<()>>,
 }
 
 impl Mirror {
@@ -110,22 +113,42 @@ impl Mirror {
         } as u32;
         let process = crate::node::random::kafka_uuid();
         let claim = positions::Claim::new(node.cluster_id.clone(), &process, shards);
-        let fenced_others = Arc::default();
-        for shard in 0..shards {
-            let parts = shard::Parts {
+        let claimed: Vec<Arc<AtomicBool>> = (0..shards).map(|_| Arc::default()).collect();
+        let (fenced_others, slots) = (Arc::default(), Arc::default());
+        let runtime = tokio::runtime::Handle::current();
+        let (own, stop) = (Arc::clone(node), Arc::clone(&mirror.stop));
+        let run = move |shard, pulse| {
+            shard::Shard::run(shard::Parts {
                 shard: (shard, shards),
                 settings: Arc::clone(&settings),
-                node: Arc::clone(node),
+                node: Arc::clone(&own),
                 claim: claim.clone(),
-                stop: Arc::clone(&mirror.stop),
+                stop: Arc::clone(&stop),
                 fenced_others: Arc::clone(&fenced_others),
-                runtime: tokio::runtime::Handle::current(),
-            };
-            let thread = std::thread::Builder::new()
-                .name(format!("mirror-{shard}"))
-                .spawn(move || shard::Shard::run(parts))?;
-            mirror.threads.push(thread);
-        }
+                slots: Arc::clone(&slots),
+                claimed: Arc::clone(&claimed[shard as usize]),
+                pulse,
+                runtime: runtime.clone(),
+            });
+        };
+        let bounds = watch::Bounds {
+            first: limits::BACK,
+            look: limits::LOOK,
+            away_max: limits::AWAY_MAX,
+            stop: limits::STOP,
+        };
+        let (own, stop) = (Arc::clone(node), Arc::clone(&mirror.stop));
+        let told = move |shard, event, away| shard::stayed_away(&own, shard, event, away);
+        let watch = watch::Watch::start(shards, bounds, stop, run, told)?;
+        let thread = std::thread::Builder::new().name("mirror".to_owned());
+        let watching = thread.spawn(move || {
+            // A call of librdkafka can outlast its timeout while the cluster is silent; what it has
+            // begun is undone by the next start.
+            if !watch.keep() {
+                tracing::warn!("the mirror does not wait for the cluster any longer");
+            }
+        })?;
+        mirror.watching = Some(watching);
         Ok(mirror)
     }
 
@@ -139,18 +162,12 @@ impl Mirror {
     /// Blocks.
     pub fn stop(self) {
         self.stop.store(true, Ordering::Release);
-        let deadline = Instant::now() + STOP_WAIT;
-        for thread in self.threads {
-            // A call of librdkafka can outlast its timeout while the cluster is silent; what it has
-            // begun is undone by the next start.
-            while !thread.is_finished() && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            if !thread.is_finished() {
-                tracing::warn!("the mirror does not wait for the cluster any longer");
-            } else if thread.join().is_err() {
-                tracing::error!("a thread of the mirror did not end in order");
-            }
+        let Some(watching) = self.watching else {
+            return;
+        };
+        watching.thread().unpark();
+        if watching.join().is_err() {
+            tracing::error!("the thread that watches the mirror did not end in order");
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, ConsumerGroupMetadata};
@@ -13,10 +13,13 @@ use tracing::{error, info, warn};
 use super::board::State;
 use super::cluster::{self, Cluster, Look, TopicState, Trouble};
 use super::lanes::{Lanes, Rest};
-use super::limits::{ANSWER, IDLE, REST_MAX, REST_MIN, ROUND_BYTES_MAX, SILENCE, STEP};
+use super::limits::{
+    ANSWER, BACK, BACK_FROM_ALL, IDLE, REST_MAX, REST_MIN, ROUND_BYTES_MAX, SILENCE, STEP,
+};
 use super::native::{Ears, Native, Topic};
 use super::positions::Claim;
 use super::switch::SWITCHED_OFF;
+use super::watch::{Event, Once, Pulse};
 use crate::node::{Bell, Node};
 use crate::settings::{MirrorSettings, Word as _};
 
@@ -32,8 +35,14 @@ pub struct Parts {
     pub claim: Claim,
     /// Set when the node stops.
     pub stop: Arc<AtomicBool>,
-    /// Whether some shard has fenced everybody who had this identity before.
-    pub fenced_others: Arc<Mutex<bool>>,
+    /// Fences everybody who had this identity before.
+    pub fenced_others: Arc<Once>,
+    /// Partitions of the topic of positions, as this process saw them first.
+    pub slots: Arc<OnceLock<u32>>,
+    /// Whether a thread of this shard has written the claim of this process.
+    pub claimed: Arc<AtomicBool>,
+    /// This thread's signs of life.
+    pub pulse: Arc<Pulse>,
     /// For the few calls that are futures.
     pub runtime: Handle,
 }
@@ -56,8 +65,6 @@ pub struct Shard {
     pub(super) ended: Option<Instant>,
     /// See [`Shard::ended`].
     pub(super) settling: Duration,
-    /// Whether this shard has written its claim.
-    pub(super) claimed: bool,
 }
 
 /// What is there while the shard is connected. The order of the fields is that of their end: a
@@ -72,13 +79,16 @@ pub(super) struct Link {
     pub committed: Instant,
     /// Whether some positions are not committed, without transactions.
     pub uncommitted: bool,
+    /// Whether a position moved without a record: it is committed by itself, so that the record is
+    /// not put aside a second time after a crash.
+    pub skipped: bool,
 }
 
 impl Shard {
     /// Runs on the calling thread until the node stops.
     pub fn run(parts: Parts) {
         let bell = Arc::new(Bell::of_this_thread());
-        parts.node.ring_on_flush(Arc::clone(&bell));
+        parts.node.ring_on_flush(&bell);
         let mut shard = Self {
             parts,
             ears: Ears::default(),
@@ -89,10 +99,9 @@ impl Shard {
             room: ROUND_BYTES_MAX,
             ended: None,
             settling: Duration::ZERO,
-            claimed: false,
         };
         let mut rest = REST_MIN;
-        while !shard.stops() {
+        while !shard.stops() && shard.beat(BACK).is_ok() {
             if shard.is_paused() {
                 shard.stands(State::Paused, Some(SWITCHED_OFF));
                 shard.bell.wait(IDLE);
@@ -103,7 +112,11 @@ impl Shard {
                 Ok(mut link) => {
                     shard.stands(State::Connected, None);
                     rest = REST_MIN;
-                    shard.serve(&mut link)
+                    let trouble = shard.serve(&mut link);
+                    // The end of the clients is a call like others.
+                    shard.parts.pulse.beat(BACK);
+                    drop(link);
+                    trouble
                 }
                 Err(Trouble::Fenced(why)) => {
                     shard.stands(State::Fenced, Some(&why));
@@ -129,8 +142,22 @@ impl Shard {
         }
     }
 
+    /// Whether the thread is to end: the node stops, or another does its work.
     pub(super) fn stops(&self) -> bool {
-        self.parts.stop.load(Ordering::Acquire)
+        self.parts.stop.load(Ordering::Acquire) || self.parts.pulse.is_given_up()
+    }
+
+    /// A sign of life before what may take so long; an error where another does this thread's work.
+    pub(super) fn beat(&self, within: Duration) -> Result<(), Trouble> {
+        if self.parts.pulse.beat(within) {
+            Ok(())
+        } else {
+            Err(Trouble::Stopping)
+        }
+    }
+
+    pub(super) fn is_claimed(&self) -> bool {
+        self.parts.claimed.load(Ordering::Acquire)
     }
 
     /// Whether an operator has switched the mirror off: no transaction begins then.
@@ -146,38 +173,15 @@ impl Shard {
             if left.is_zero() {
                 return;
             }
+            self.parts.pulse.beat(BACK);
             std::thread::sleep(left.min(STEP));
         }
     }
 
-    /// Tells how the shard stands; logged once a change.
+    /// Tells how the shard stands, unless another tells it already.
     pub(super) fn stands(&self, state: State, why: Option<&str>) {
-        let shard = self.parts.shard.0;
-        if !self
-            .parts
-            .node
-            .mirror
-            .shard_stands(shard as usize, state, why)
-        {
-            return;
-        }
-        let why = why.unwrap_or_default();
-        let brokers = &self.parts.settings.brokers;
-        match state {
-            State::Connected => info!(shard, brokers, "the mirror is connected"),
-            State::Paused => info!(
-                shard,
-                brokers, "the mirror is paused: what comes stays on the disk"
-            ),
-            State::Waiting => warn!(shard, brokers, why, "the mirror waits for the cluster"),
-            State::Failed => error!(shard, brokers, why, "the mirror needs an operator"),
-            State::Fenced => error!(
-                shard,
-                identity = self.parts.node.mirror.identity(),
-                why,
-                "the mirror is fenced and stops for good: another process has this identity; end \
-                 one of them and restart"
-            ),
+        if !self.parts.pulse.is_given_up() {
+            stands(&self.parts.node, self.parts.shard.0, state, why);
         }
     }
 
@@ -208,6 +212,7 @@ impl Shard {
             if !wanted || link.topics[stream].is_some() || self.is_resting(stream) {
                 continue;
             }
+            self.beat(BACK_FROM_ALL)?;
             match self.open_topic(link, stream)? {
                 Ok(topic) => link.topics[stream] = Some(topic),
                 Err(why) => self.rest(stream, &why),
@@ -299,6 +304,7 @@ impl Shard {
             .map(|(stream, _)| *stream)
             .collect();
         for stream in due {
+            self.beat(BACK_FROM_ALL)?;
             let name = self.parts.settings.streams[stream].topic.clone();
             if link.topics[stream].is_some() {
                 match cluster::topic_state(&link.consumer, &self.ears, &name, ANSWER)? {
@@ -333,6 +339,9 @@ impl Shard {
     /// Rounds until something ends them.
     fn serve(&mut self, link: &mut Link) -> Trouble {
         loop {
+            if self.beat(BACK).is_err() {
+                return Trouble::Stopping;
+            }
             if self.stops() {
                 self.commit_positions(link, true);
                 return Trouble::Stopping;
@@ -351,7 +360,8 @@ impl Shard {
             };
             let worked = fresh
                 .and_then(|()| self.try_rested(link))
-                .and_then(|()| self.rounds(link));
+                .and_then(|()| self.rounds(link))
+                .and_then(|worked| self.claim_skipped(link).map(|()| worked));
             match worked {
                 Ok(true) => {}
                 Ok(false) => {
@@ -374,6 +384,7 @@ impl Shard {
     fn pause(&self, link: &mut Link) -> Result<(), Trouble> {
         self.stands(State::Paused, Some(SWITCHED_OFF));
         while self.is_paused() && !self.stops() {
+            self.beat(BACK)?;
             link.native.serve(|_, _| {});
             cluster::attend(&link.consumer);
             self.commit_positions(link, false);
@@ -394,6 +405,7 @@ impl Shard {
         let Some(heard) = self.ears.heard() else {
             return Ok(());
         };
+        self.beat(BACK)?;
         // Idle connections are closed by brokers; whether it is more than that, one question tells.
         let topic = &self.parts.settings.positions_topic;
         match cluster::topic_state(&link.consumer, &self.ears, topic, ANSWER / 2) {
@@ -403,5 +415,55 @@ impl Shard {
             }
             Err(_) => Err(Trouble::Waiting(super::words::plain(&heard))),
         }
+    }
+}
+
+/// Tells that a thread of a shard did not come back from a call of librdkafka, or could not be
+/// started; `away`: how many have not come back.
+pub(super) fn stayed_away(node: &Node, shard: u32, event: Event, away: usize) {
+    match event {
+        Event::GivenUp => {
+            node.mirror.given_up(shard as usize, away);
+            let why = "the client library does not come back: it is given up and begun anew";
+            stands(node, shard, State::Waiting, Some(why));
+        }
+        Event::TooMany => {
+            node.mirror.given_up(shard as usize, away);
+            let why = format!(
+                "{away} clients have been given up and do not come back: restart the node, or the \
+                 brokers that do not answer"
+            );
+            stands(node, shard, State::Failed, Some(&why));
+        }
+        Event::Back => node.mirror.back(shard as usize, away),
+        Event::NotStarted => {
+            let why = "the operating system gives no thread";
+            stands(node, shard, State::Failed, Some(why));
+        }
+    }
+}
+
+/// Tells how a shard stands; logged once a change.
+fn stands(node: &Node, shard: u32, state: State, why: Option<&str>) {
+    if !node.mirror.shard_stands(shard as usize, state, why) {
+        return;
+    }
+    let why = why.unwrap_or_default();
+    let brokers = node.mirror.settings().map(|settings| &*settings.brokers);
+    match state {
+        State::Connected => info!(shard, brokers, "the mirror is connected"),
+        State::Paused => info!(
+            shard,
+            brokers, "the mirror is paused: what comes stays on the disk"
+        ),
+        State::Waiting => warn!(shard, brokers, why, "the mirror waits for the cluster"),
+        State::Failed => error!(shard, brokers, why, "the mirror needs an operator"),
+        State::Fenced => error!(
+            shard,
+            identity = node.mirror.identity(),
+            why,
+            "the mirror is fenced and stops for good: another process has this identity; end one \
+             of them and restart"
+        ),
     }
 }

@@ -25,6 +25,12 @@ pub struct MirrorView {
     pub transactions: u64,
     /// Transactions that were aborted and begun anew.
     pub aborted: u64,
+    /// Clients whose calls did not come back and that were begun anew.
+    #[serde(default)]
+    pub given_up: u64,
+    /// Those of them that still have not come back; each holds connections and some records.
+    #[serde(default)]
+    pub away: u64,
     /// Errors since the start, by kind.
     pub errors: Vec<MirrorErrorRow>,
     /// Its threads.

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::Duration;
 
 use broker::PublishFacts;
@@ -52,8 +53,8 @@ pub struct Deposit {
 pub struct Deposited {
     /// Whether anybody subscribes to its topic.
     pub subscribers: bool,
-    /// Ends of its turn's batches, where the cluster behind must have some of them.
-    pub(super) ends: Vec<(PartitionId, u64)>,
+    /// Offsets of its turn's batches, where the cluster behind must have some of them.
+    pub(super) ends: Vec<(PartitionId, Range<u64>)>,
 }
 
 /// Why a message was not taken.
@@ -73,6 +74,8 @@ pub enum DepositError {
     NotMirrored,
     /// Too many publish at the same time.
     Busy,
+    /// The node has it, and the Apache Kafka cluster behind refuses it.
+    NeverMirrored,
 }
 
 impl fmt::Display for DepositError {
@@ -87,6 +90,7 @@ impl fmt::Display for DepositError {
             Self::Stopping => f.write_str("the node is being stopped"),
             Self::NotMirrored => f.write_str("the Kafka cluster behind does not have it in time"),
             Self::Busy => f.write_str("too many publish over HTTP at the same time"),
+            Self::NeverMirrored => f.write_str("the Kafka cluster behind does not take it"),
         }
     }
 }
@@ -237,13 +241,16 @@ impl Node {
             Some(self.log.stream(&stream)?.settings.ack == Ack::Kafka)
         };
         let ends = &mut deposited.ends;
-        ends.retain(|&(partition, _)| wants(partition).unwrap_or(false));
+        ends.retain(|(partition, _)| wants(*partition).unwrap_or(false));
         if ends.is_empty() {
             return Ok(deposited);
         }
         let appender = self.appender();
-        let waited = tokio::time::timeout_at(deadline, appender.mirrored(ends)).await;
+        let until: Vec<_> = ends.iter().map(|(id, at)| (*id, at.end)).collect();
+        let waited = tokio::time::timeout_at(deadline, appender.mirrored(&until)).await;
+        let never = |(id, at): &(PartitionId, Range<u64>)| self.log.is_unmirrored(*id, at);
         match waited {
+            Ok(Ok(())) if ends.iter().any(never) => Err(DepositError::NeverMirrored),
             Ok(Ok(())) => Ok(deposited),
             Ok(Err(AppendError::Latched)) => Err(DepositError::Latched),
             Ok(Err(_)) => Err(DepositError::Stopping),

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use commitlog::{Entry, Error, Flushed, Log, Lsn, PartitionId, Refusal};
 use serde::Serialize;
@@ -142,7 +142,7 @@ pub struct Standing {
     /// Marked changed when the cluster behind has got more.
     mirror: watch::Sender<()>,
     /// Rung after each flush: threads that read what is flushed.
-    bells: RwLock<Vec<Arc<Bell>>>,
+    bells: RwLock<Vec<Weak<Bell>>>,
 }
 
 impl Standing {
@@ -188,10 +188,12 @@ impl Standing {
         }
     }
 
-    /// Rings this bell after each flush.
-    pub fn ring_on_flush(&self, bell: Arc<Bell>) {
+    /// Rings this bell after each flush, for as long as somebody has it.
+    pub fn ring_on_flush(&self, bell: &Arc<Bell>) {
         let bells = self.bells.write();
-        bells.unwrap_or_else(PoisonError::into_inner).push(bell);
+        let mut bells = bells.unwrap_or_else(PoisonError::into_inner);
+        bells.retain(|bell| bell.strong_count() > 0);
+        bells.push(Arc::downgrade(bell));
     }
 
     /// The node stops; a latched log stays latched.
@@ -229,7 +231,8 @@ impl Standing {
     /// Wakes the threads that read what is flushed: there is news for them.
     pub fn ring_bells(&self) {
         let bells = self.bells.read();
-        for bell in bells.unwrap_or_else(PoisonError::into_inner).iter() {
+        let bells = bells.unwrap_or_else(PoisonError::into_inner);
+        for bell in bells.iter().filter_map(Weak::upgrade) {
             bell.ring();
         }
     }

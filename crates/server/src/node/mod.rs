@@ -32,6 +32,7 @@ mod worker;
 mod writeback;
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -208,8 +209,8 @@ impl Node {
         wall_ms().saturating_sub(self.started_ms) / 1000
     }
 
-    /// Rings this bell after each flush, for as long as the node runs.
-    pub fn ring_on_flush(&self, bell: Arc<Bell>) {
+    /// Rings this bell after each flush, for as long as somebody has it.
+    pub fn ring_on_flush(&self, bell: &Arc<Bell>) {
         self.standing.ring_on_flush(bell);
     }
 
@@ -242,6 +243,11 @@ impl Node {
     pub fn mirrored(&self, partition: PartitionId, next_offset: u64) {
         self.mirror.mirrored(partition, next_offset);
         self.log.set_mirrored(partition, next_offset);
+    }
+
+    /// Tells that the cluster will never have these records, before [`Node::mirrored`] passes them.
+    pub fn never_mirrored(&self, partition: PartitionId, offsets: Range<u64>) {
+        self.log.set_unmirrored(partition, offsets);
     }
 
     /// Wakes who waits for the cluster.

@@ -230,6 +230,19 @@ fn open_log(settings: &Settings, disk: &FileDisk) -> anyhow::Result<OpenLog> {
         log.ensure_stream(stream, now_ms)
             .with_context(|| format!("stream {name}"))?;
     }
+    let mirror = settings.mirror.as_ref();
+    for meta in log.reader().streams().iter() {
+        let mut stream = meta.settings.clone();
+        if stream.ack != Ack::Kafka || mirror.is_some_and(|it| it.mirrors(&stream.name)) {
+            continue;
+        }
+        warn!(
+            stream = stream.name,
+            "the stream has ack = \"kafka\" and is not mirrored any more: its answers leave once it is flushed"
+        );
+        stream.ack = Ack::Flush;
+        log.ensure_stream(stream, now_ms)?;
+    }
     for mut stream in internal_streams() {
         stream.topic_id = random::bytes();
         let name = stream.name.clone();

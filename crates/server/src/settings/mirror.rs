@@ -165,7 +165,9 @@ impl MirrorSettings {
 }
 
 /// Why a property of librdkafka is not the operator's to choose, if it is not.
-pub fn refused_property(name: &str) -> Option<&'static str> {
+pub fn refused_property(name: &str, value: &str) -> Option<&'static str> {
+    // Longer than the longest round and its end; the default is a minute.
+    const TRANSACTION_MS_MIN: u64 = 60_000;
     const GUARANTEE: &str =
         "the mirror sets it itself: what it promises rests on it, so that it cannot be changed";
     const OWN: &str = "the mirror sets it itself";
@@ -201,7 +203,17 @@ pub fn refused_property(name: &str) -> Option<&'static str> {
         | "enable.auto.offset.store"
         | "delivery.report.only.error"
         | "log.queue"
-        | "plugin.library.paths" => OWN,
+        | "plugin.library.paths"
+        | "allow.auto.create.topics"
+        | "enable.partition.eof"
+        | "api.version.request"
+        | "queue.buffering.max.messages"
+        | "queue.buffering.max.kbytes" => OWN,
+        "transaction.timeout.ms" if value.parse().is_ok_and(|ms: u64| ms < TRANSACTION_MS_MIN) => {
+            "below 60000 the cluster would end transactions that go on"
+        }
+        // A cluster that is none, made by the library itself.
+        name if name.starts_with("test.") => OWN,
         _ => return None,
     })
 }
@@ -522,7 +534,7 @@ impl Builder {
                 .into_iter()
                 .find(|path| self.lines.contains_key(path))
                 .unwrap_or_else(|| "mirror.client".to_owned());
-            if let Some(why) = refused_property(name) {
+            if let Some(why) = refused_property(name, value) {
                 self.property_fault(&path, &format!("the property {name} is refused: {why}"));
             } else if let Some(what) = crate::mirror::bad_property(name, value) {
                 self.property_fault(&path, &what);
@@ -559,6 +571,34 @@ fn flatten(name: &str, value: &ClientValue, all: &mut BTreeMap<String, String>) 
             for (rest, value) in inner {
                 flatten(&format!("{name}.{rest}"), value, all);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn properties_that_break_a_guarantee_or_the_program_are_refused() {
+        for (name, value) in [
+            ("acks", "1"),
+            ("transactional.id", "x"),
+            ("test.mock.num.brokers", "3"),
+            ("queue.buffering.max.kbytes", "1"),
+            ("allow.auto.create.topics", "true"),
+            ("enable.partition.eof", "true"),
+            ("transaction.timeout.ms", "59999"),
+        ] {
+            assert!(refused_property(name, value).is_some(), "{name}");
+        }
+        for (name, value) in [
+            ("linger.ms", "5"),
+            ("socket.keepalive.enable", "true"),
+            ("transaction.timeout.ms", "60000"),
+            ("message.max.bytes", "1000000"),
+        ] {
+            assert_eq!(refused_property(name, value), None, "{name}");
         }
     }
 }

@@ -185,3 +185,73 @@ fn an_outage_keeps_nothing_of_answers_that_were_given_up() {
     world.mirror(ALL);
     assert_eq!(answers(&mut world, conn), ["PUBACK 10"]);
 }
+
+#[test]
+fn what_the_cluster_will_never_have_is_a_failure_at_once_and_concerns_no_other_message() {
+    let mut world = world();
+    let [first, second] = one_each(&mut world);
+    let ends = world.far_ends();
+    world.send_unsettled(first, &publish_id("far/a", Q1, 1, "x"));
+    world.send_unsettled(second, &publish_id("far/b", Q1, 1, "x"));
+    world.settle();
+    // A second message of the partition, in a turn of its own.
+    world.send(first, &publish_id("far/c", Q1, 2, "x"));
+    assert_eq!(world.far_ends(), [ends[0] + 2, ends[1] + 1]);
+    let refused = ends[0]..ends[0] + 1;
+    world.mirror_without([ends[0] + 2, ends[1]], [refused, 0..0]);
+    assert_eq!(
+        answers(&mut world, first),
+        ["PUBACK 1 unspecified_error", "PUBACK 2"]
+    );
+    assert_eq!(answers(&mut world, second), [""; 0]);
+    world.mirror(world.far_ends());
+    assert_eq!(answers(&mut world, second), ["PUBACK 1"]);
+    let stats = world.shards[0].stats();
+    assert_eq!((stats.mirror_waiting, stats.mirror_timeouts), (0, 1));
+}
+
+#[test]
+fn what_was_left_out_before_the_commit_was_heard_of_is_a_failure_too() {
+    let mut world = world();
+    let conn = world.connect("a", &v5());
+    let ends = world.far_ends();
+    // Somebody waited for the partitions before.
+    world.publish(conn, "far/a", Q1, "x");
+    world.mirror(world.far_ends());
+    assert_eq!(answers(&mut world, conn), ["PUBACK 10"]);
+    let at = usize::from(world.far_ends()[0] == ends[0]);
+    let refused = world.far_ends()[at]..world.far_ends()[at] + 1;
+    let mut never = [0..0, 0..0];
+    never[at] = refused;
+    world.hold_appends = true;
+    world.mirror_without(ALL, never);
+    world.publish(conn, "far/a", Q1, "x");
+    world.hold_appends = false;
+    world.settle();
+    assert_eq!(answers(&mut world, conn), ["PUBACK 10 unspecified_error"]);
+}
+
+#[test]
+fn a_repetition_of_what_the_cluster_will_never_have_is_no_success() {
+    for version in [v311(false), lasting(600)] {
+        let mut world = world();
+        let conn = world.connect("a", &version);
+        world.send(conn, &publish_id("far/a", Q2, 7, "1"));
+        world.lose(conn);
+        world.mirror_without(ALL, [0..1, 0..1]);
+        let again = world.connect("a", &version);
+        world.send(again, &publish_id("far/a", Q2, 7, "1"));
+        assert_eq!(answers(&mut world, again), [""; 0]);
+        // What others wait for meanwhile is not held up.
+        let other = world.connect("b", &v5());
+        world.publish(other, "near/a", Q1, "x");
+        assert_eq!(answers(&mut world, other), ["PUBACK 10"]);
+        world.pass(30_000);
+        let told = answers(&mut world, again);
+        assert!(
+            world.is_closed(again) || told == ["PUBREC 7 unspecified_error"],
+            "{told:?}"
+        );
+        assert_eq!(world.shards[0].stats().mirror_waiting, 0);
+    }
+}

@@ -31,6 +31,13 @@ pub(super) fn shown(view: &MirrorView, partitions: bool) -> String {
         "{:<14} {} committed, {} aborted",
         "transactions", view.transactions, view.aborted
     );
+    if view.given_up > 0 {
+        let _ = writeln!(
+            out,
+            "{:<14} {} given up and begun anew, {} have not come back",
+            "clients", view.given_up, view.away
+        );
+    }
     for error in &view.errors {
         let _ = writeln!(
             out,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use ::kafka::Uuid;
@@ -475,6 +476,10 @@ impl Source for FakeLog {
 
     fn commits(&self) -> watch::Receiver<Lsn> {
         self.commits.subscribe()
+    }
+
+    fn is_unmirrored(&self, _partition: PartitionId, _offsets: &Range<u64>) -> bool {
+        false
     }
 
     /// There is no cluster behind.

@@ -13,8 +13,8 @@ use crate::node::deposit::{Deposit, DepositError, Deposited};
 /// Where the answer goes.
 type Answer = oneshot::Sender<Result<Deposited, DepositError>>;
 
-/// Ends of the batches of a turn.
-type Ends = Vec<(commitlog::PartitionId, u64)>;
+/// Offsets of the batches of a turn.
+type Ends = Vec<(commitlog::PartitionId, std::ops::Range<u64>)>;
 
 /// Messages that wait for the log, in the order of their turns.
 #[derive(Default)]
@@ -71,7 +71,7 @@ fn ends(commit: &broker::Commit) -> Ends {
     let taken = commit.batches.iter();
     let taken = taken.filter(|(_, base, _)| *base != broker::REFUSED);
     taken
-        .map(|&(partition, base, count)| (partition, base + u64::from(count)))
+        .map(|&(partition, base, count)| (partition, base..base + u64::from(count)))
         .collect()
 }
 

@@ -104,7 +104,13 @@ impl Worker {
         for partition in waits {
             if let Some(marks) = self.parts.log.watermarks(partition) {
                 let end = marks.mirrored;
-                self.input(Input::Mirrored { partition, end });
+                // Behind the end: what the mirror leaves out is told before the end passes it.
+                let never = &self.parts.log.unmirrored(partition)[..];
+                self.input(Input::Mirrored {
+                    partition,
+                    end,
+                    never,
+                });
             }
         }
     }
