@@ -83,6 +83,10 @@ class Cluster:
         """A topic of one partition that is on one node only."""
         self.make(NewTopic(topic, 1, replica_assignment=[[node]]))
 
+    def create_over(self, topic, *nodes):
+        """A topic with a partition on each of these nodes, and no second replica."""
+        self.make(NewTopic(topic, len(nodes), replica_assignment=[[node] for node in nodes]))
+
     def make(self, new):
         admin = self.admin()  # what it was asked for ends with it
         for future in admin.create_topics([new]).values():

@@ -72,13 +72,43 @@ qos = 2
     print(f"{COMMANDS} commands of a topic of the cluster, {KILLS} kills: each once and in order")
 
 
-def wait(node, seconds=60):
+def test_a_partition_without_a_leader_holds_up_no_other(three, mirroring):
+    topic = f"split-{uuid.uuid4().hex[:6]}"
+    three.create_over(topic, 1, 3)
+    node = mirroring(three, f"{topic}-state")
+    node.config += f"""
+[[downlink]]
+kafka_topic = "{topic}"
+topic = "devices/{{key}}/command"
+qos = 1
+"""
+    node.start()
+    wait(node, partitions=2)
+    node.stop()
+    three.kill(3)
+    try:
+        node.start()
+        device = Device("lock", node.mqtt)
+        producer = Producer({"bootstrap.servers": three.bootstrap}, logger=QUIET)
+        producer.produce(topic, "here", "lock", partition=0)
+        assert producer.flush(60) == 0
+        assert [payload for _, _, payload in device.wait(1, 60)] == ["here"]
+    finally:
+        three.start(3)
+    three.wait_in_sync()
+    producer.produce(topic, "there", "lock", partition=1)
+    assert producer.flush(60) == 0
+    assert [payload for _, _, payload in device.wait(2, 60)] == ["here", "there"]
+    device.leave()
+
+
+def wait(node, seconds=60, partitions=3):
     """Until the downlink has found the topic's ends: it begins there."""
     end = time.monotonic() + seconds
     while True:
         rows = downlinks(node)
         rows = rows["items"] if isinstance(rows, dict) else rows
-        if rows[0]["state"] == "connected" and len(rows[0]["partitions"]) == 3:
+        if rows[0]["state"] == "connected" and len(rows[0]["partitions"]) == partitions:
             return
         assert time.monotonic() < end, rows
         time.sleep(0.1)

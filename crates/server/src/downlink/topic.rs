@@ -13,11 +13,16 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::runtime::Handle;
 
 use super::{Link, Place, limits, parcels, position};
-use crate::mirror::{Cluster, Ears, TopicState, Trouble, attend, message_headers, topic_state};
+use crate::mirror::{
+    Cluster, Ears, TopicState, Trouble, attend, known_end, message_headers, topic_state,
+};
 use crate::settings::MirrorStart;
 
 /// Longest wait for an answer of the cluster.
 const ANSWER: Duration = Duration::from_secs(10);
+
+/// The same for the bounds of one partition, which may have no leader.
+const BOUNDS: Duration = Duration::from_secs(5);
 
 /// Longest wait for a record, between two looks at whether the node stops.
 const STEP: Duration = Duration::from_millis(100);
@@ -73,7 +78,12 @@ fn read(
         topic: link.settings().source.name(),
     };
     let count = match topic_state(&reading.consumer, &reading.ears, reading.topic, ANSWER)? {
-        TopicState::Ready(count) => count,
+        // Those that have one are read; the others as soon as they do.
+        TopicState::Ready(count) | TopicState::Leaderless(count) if count > 0 => count,
+        TopicState::Ready(_) | TopicState::Leaderless(_) => {
+            let what = format!("{} has no partition", reading.topic);
+            return Err(Trouble::Waiting(what));
+        }
         TopicState::Missing => {
             // What is written once it is there comes after this downlink.
             *first_time = false;
@@ -83,10 +93,6 @@ fn read(
         TopicState::Forbidden => {
             let what = format!("not authorised: the user may not see {}", reading.topic);
             return Err(Trouble::Failed(what));
-        }
-        TopicState::Leaderless => {
-            let what = format!("a partition of {} has no leader", reading.topic);
-            return Err(Trouble::Waiting(what));
         }
     };
     reading.open(places, count, *first_time)?;
@@ -109,13 +115,31 @@ impl Reading<'_> {
     fn open(&self, places: &mut Places, count: u32, first_time: bool) -> Result<(), Trouble> {
         // The first is kept last: see `Positions::knows`.
         for partition in (0..count).rev() {
-            let (low, high) = self.bounds(partition)?;
+            let key = position::key(self.link.settings(), partition, None);
+            let known = self.link.positions.get(&key);
+            let (low, high) = match self.bounds(partition) {
+                Ok(bounds) => bounds,
+                // It has no leader now. Where its position is known it holds up no other: the client
+                // reads it once it has one.
+                Err(Trouble::Waiting(why))
+                    if places.contains_key(&partition) || known.is_some() =>
+                {
+                    tracing::debug!(partition, why, "read from its position, unseen");
+                    if let Some(next) = known {
+                        places.entry(partition).or_insert(Place {
+                            partition,
+                            key,
+                            next,
+                        });
+                    }
+                    continue;
+                }
+                Err(trouble) => return Err(trouble),
+            };
             if let Some(place) = places.get_mut(&partition) {
                 self.check(place, low, high)?;
                 continue;
             }
-            let key = position::key(self.link.settings(), partition, None);
-            let known = self.link.positions.get(&key);
             let next = known.unwrap_or(match self.link.settings().start {
                 MirrorStart::End if first_time => high,
                 _ => low,
@@ -160,7 +184,7 @@ impl Reading<'_> {
     fn bounds(&self, partition: u32) -> Result<(u64, u64), Trouble> {
         let bounds = self
             .consumer
-            .fetch_watermarks(self.topic, partition as i32, ANSWER);
+            .fetch_watermarks(self.topic, partition as i32, BOUNDS);
         let (low, high) = bounds.map_err(|error| {
             attend(&self.consumer);
             Trouble::of("the cluster does not answer", &error, &self.ears)
@@ -207,7 +231,7 @@ impl Reading<'_> {
                 looked = Instant::now();
                 self.look(places)?;
                 let state = topic_state(&self.consumer, &self.ears, self.topic, ANSWER)?;
-                if state != TopicState::Leaderless && state != TopicState::Ready(count) {
+                if state != TopicState::Leaderless(count) && state != TopicState::Ready(count) {
                     // Read again from the start: there are more partitions, or none.
                     return Err(Trouble::Waiting("the topic has changed".to_owned()));
                 }
@@ -259,9 +283,13 @@ impl Reading<'_> {
 
     /// How far the topic is, for those who look at the lag; here and in the cluster.
     fn look(&self, places: &mut Places) -> Result<(), Trouble> {
+        // As the last fetches told it: to ask each leader would keep commands waiting.
         for (&partition, place) in places.iter() {
-            let (_, high) = self.bounds(partition)?;
-            self.link.board.at(partition, place.next, high);
+            if let Some(high) = known_end(&self.consumer, self.topic, partition as i32) {
+                self.link
+                    .board
+                    .at(partition, place.next, high.max(place.next));
+            }
         }
         self.link.board.connected();
         // Nothing rests on it, so that its failure is none.

@@ -64,7 +64,7 @@ pub fn check_connection(
                     slots = Some(partitions);
                 }
             }
-            TopicState::Leaderless => {
+            TopicState::Leaderless(_) => {
                 return Err(format!("a partition of the topic {topic} has no leader"));
             }
             TopicState::Forbidden => {

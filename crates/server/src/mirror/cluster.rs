@@ -244,8 +244,8 @@ pub fn group(identity: &str) -> String {
 pub enum TopicState {
     /// There, with so many partitions, each with a leader.
     Ready(u32),
-    /// There, but a partition has no leader now.
-    Leaderless,
+    /// There, with so many partitions, but some have no leader now.
+    Leaderless(u32),
     /// Not there.
     Missing,
     /// The user may not see it.
@@ -283,7 +283,7 @@ fn state_of(topic: &MetadataTopic) -> TopicState {
         }
         None if topic.partitions().is_empty() => TopicState::Missing,
         None if leaders() => TopicState::Ready(topic.partitions().len() as u32),
-        _ => TopicState::Leaderless,
+        _ => TopicState::Leaderless(topic.partitions().len() as u32),
     }
 }
 
@@ -307,49 +307,55 @@ pub enum Look {
     Created,
 }
 
-/// Looks for a topic, and asks for its creation where it is missing.
-pub fn look(
-    cluster: &Cluster<'_>,
-    consumer: &BaseConsumer<Ears>,
-    runtime: &Handle,
-    topic: &str,
-    partitions: u32,
-) -> Result<Look, Trouble> {
-    match topic_state(consumer, &cluster.ears, topic, ANSWER)? {
-        TopicState::Ready(count) => Ok(Look::Ready(count)),
-        TopicState::Leaderless => Ok(Look::Leaderless),
-        TopicState::Forbidden => Err(Trouble::Failed(format!(
-            "not authorised: the user may not see the topic {topic}"
-        ))),
-        TopicState::Missing if !cluster.settings.create_topics => Err(Trouble::Failed(format!(
-            "unknown topic {topic}: create it, or write create_topics = true"
-        ))),
-        TopicState::Missing => {
-            cluster.create(runtime, topic, partitions)?;
-            Ok(Look::Created)
-        }
-    }
+/// The topics that the mirror needs, looked for by one consumer.
+pub struct Topics<'a> {
+    /// Where they are.
+    pub cluster: &'a Cluster<'a>,
+    /// Asks.
+    pub consumer: &'a BaseConsumer<Ears>,
+    /// For the calls that are futures.
+    pub runtime: &'a Handle,
 }
 
-/// Waits until a topic can be used, and has it created where it is missing; answers its partitions.
-pub fn ensure(
-    cluster: &Cluster<'_>,
-    consumer: &BaseConsumer<Ears>,
-    runtime: &Handle,
-    topic: &str,
-    partitions: u32,
-) -> Result<u32, Trouble> {
-    let deadline = Instant::now() + ANSWER;
-    loop {
-        if let Look::Ready(count) = look(cluster, consumer, runtime, topic, partitions)? {
-            return Ok(count);
+impl Topics<'_> {
+    /// Looks for a topic, and asks for its creation, with so many partitions, where it is missing.
+    ///
+    /// # Errors
+    /// Where the cluster does not answer, or an operator must create or allow something.
+    pub fn look(&self, topic: &str, partitions: u32) -> Result<Look, Trouble> {
+        match topic_state(self.consumer, &self.cluster.ears, topic, ANSWER)? {
+            TopicState::Ready(count) => Ok(Look::Ready(count)),
+            TopicState::Leaderless(_) => Ok(Look::Leaderless),
+            TopicState::Forbidden => Err(Trouble::Failed(format!(
+                "not authorised: the user may not see the topic {topic}"
+            ))),
+            TopicState::Missing if !self.cluster.settings.create_topics => Err(Trouble::Failed(
+                format!("unknown topic {topic}: create it, or write create_topics = true"),
+            )),
+            TopicState::Missing => {
+                self.cluster.create(self.runtime, topic, partitions)?;
+                Ok(Look::Created)
+            }
         }
-        if Instant::now() > deadline {
-            return Err(Trouble::Waiting(format!(
-                "a partition of the topic {topic} has no leader"
-            )));
+    }
+
+    /// Waits until a topic can be used, for a while; answers its partitions.
+    ///
+    /// # Errors
+    /// As [`Topics::look`], and where a partition stays without a leader.
+    pub fn ensure(&self, topic: &str, partitions: u32) -> Result<u32, Trouble> {
+        let deadline = Instant::now() + ANSWER;
+        loop {
+            if let Look::Ready(count) = self.look(topic, partitions)? {
+                return Ok(count);
+            }
+            if Instant::now() > deadline {
+                return Err(Trouble::Waiting(format!(
+                    "a partition of the topic {topic} has no leader"
+                )));
+            }
+            std::thread::sleep(STEP / 5);
         }
-        std::thread::sleep(STEP / 5);
     }
 }
 

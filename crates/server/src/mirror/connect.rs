@@ -8,7 +8,7 @@ use std::time::Instant;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::Producer as _;
 
-use super::cluster::{self, Cluster, Found, POSITIONS_PARTITIONS, Trouble};
+use super::cluster::{self, Cluster, Found, POSITIONS_PARTITIONS, Topics, Trouble};
 use super::lanes::Lanes;
 use super::limits::{ANSWER, BACK, BACK_FROM_ALL, STEP};
 use super::native::{Ears, Native};
@@ -24,8 +24,12 @@ impl Shard {
         let cluster = self.cluster();
         let topic = &self.parts.settings.positions_topic;
         let consumer = cluster.consumer()?;
-        let runtime = &self.parts.runtime;
-        let slots = cluster::ensure(&cluster, &consumer, runtime, topic, POSITIONS_PARTITIONS)?;
+        let topics = Topics {
+            cluster: &cluster,
+            consumer: &consumer,
+            runtime: &self.parts.runtime,
+        };
+        let slots = topics.ensure(topic, POSITIONS_PARTITIONS)?;
         same_slots(topic, *self.parts.slots.get_or_init(|| slots), slots)?;
         let (shard, shards) = self.parts.shard;
         let mine = |slot: &u32| owner(*slot, shards) == shard;

@@ -44,7 +44,7 @@ pub use check::check_connection;
 #[cfg(feature = "kafka")]
 pub(crate) use cluster::{Cluster, TopicState, Trouble, attend, topic_state};
 #[cfg(feature = "kafka")]
-pub(crate) use native::{Ears, message_headers};
+pub(crate) use native::{Ears, known_end, message_headers};
 
 pub use board::{Board, Standing, State, StreamFigures};
 

@@ -12,7 +12,7 @@ use rdkafka::bindings as rd;
 use rdkafka::bindings::rd_kafka_vtype_t as vtype;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::ConsumerContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, DeliveryResult};
 use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
@@ -330,6 +330,25 @@ pub fn message_headers(message: &BorrowedMessage<'_>) -> Vec<Header> {
             all.push((CStr::from_ptr(name).to_bytes().into(), value.into()));
         }
     }
+}
+
+/// The end of what is committed in a partition, as the consumer's last fetch told it: nothing is
+/// asked. `None` before the first.
+pub fn known_end(consumer: &BaseConsumer<Ears>, topic: &str, partition: i32) -> Option<u64> {
+    let topic = CString::new(topic).ok()?;
+    let (mut low, mut high) = (-1, -1);
+    // SAFETY: the client lives, the name ends with zero, both numbers are written before it returns.
+    let code = unsafe {
+        rd::rd_kafka_get_watermark_offsets(
+            consumer.client().native_ptr(),
+            topic.as_ptr(),
+            partition,
+            &raw mut low,
+            &raw mut high,
+        )
+    };
+    let known = code == rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
+    known.then(|| u64::try_from(high).ok()).flatten()
 }
 
 /// The metadata of the entries of a list: partition, offset, and text where there is any and it is

@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use tracing::{error, info, warn};
 
 use super::board::State;
-use super::cluster::{self, Cluster, Look, TopicState, Trouble};
+use super::cluster::{self, Cluster, Look, TopicState, Topics, Trouble};
 use super::lanes::{Lanes, Rest};
 use super::limits::{
     ANSWER, BACK, BACK_FROM_ALL, IDLE, REST_MAX, REST_MIN, ROUND_BYTES_MAX, SILENCE, STEP,
@@ -228,11 +228,15 @@ impl Shard {
         let local = self.parts.node.log.stream(&mirrored.stream);
         let local = local.map_or(1, |meta| meta.partitions.len());
         let partitions = cluster::partitions_of(mirrored, local);
-        let (cluster, runtime) = (self.cluster(), &self.parts.runtime);
+        let topics = Topics {
+            cluster: &self.cluster(),
+            consumer: &link.consumer,
+            runtime: &self.parts.runtime,
+        };
         let (topic, start) = (&mirrored.topic, Instant::now());
         let mut created = false;
         loop {
-            match cluster::look(&cluster, &link.consumer, runtime, topic, partitions) {
+            match topics.look(topic, partitions) {
                 Ok(Look::Ready(_)) => {
                     return Ok(link.native.topic(topic, mirrored.compression.word()));
                 }
@@ -309,7 +313,7 @@ impl Shard {
             if link.topics[stream].is_some() {
                 match cluster::topic_state(&link.consumer, &self.ears, &name, ANSWER)? {
                     TopicState::Ready(_) => {}
-                    TopicState::Leaderless => {
+                    TopicState::Leaderless(_) => {
                         self.rest(stream, "a partition of the topic has no leader");
                         continue;
                     }
