@@ -159,7 +159,7 @@ fn cleanable(
     let Some(partition) = owned.disk() else {
         return Vec::new();
     };
-    let pin = owned.pins.values().copied().min().unwrap_or(u64::MAX);
+    let pin = owned.pinned().unwrap_or(u64::MAX);
     let marks = owned.state.watermarks();
     let end = durable.min(pin).min(marks.flushed_stable);
     let log_start = partition.log_start();

@@ -203,6 +203,11 @@ impl Store {
 }
 
 impl OwnedPartition {
+    /// The first offset that somebody holds back.
+    pub(crate) fn pinned(&self) -> Option<u64> {
+        self.pins.values().copied().min()
+    }
+
     pub(crate) fn new(stream: &str, index: u32, id: PartitionId, store: Store) -> Self {
         let storage = match store {
             Store::Disk(_) => Storage::Disk,
@@ -577,6 +582,11 @@ impl Log {
             Some(offset) => partition.pins.insert(owner, offset),
             None => partition.pins.remove(&owner),
         };
+    }
+
+    /// The first offset of a partition that somebody holds back from retention and compaction.
+    pub fn pinned(&self, partition: PartitionId) -> Option<u64> {
+        self.partitions.get(&partition)?.pinned()
     }
 
     pub(crate) fn is_staged(&self) -> bool {

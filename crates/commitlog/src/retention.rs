@@ -84,7 +84,7 @@ fn log_start_due(
     settings: &StreamSettings,
     now_ms: u64,
 ) -> Result<Option<u64>, Error> {
-    let pin = owned.pins.values().copied().min().unwrap_or(u64::MAX);
+    let pin = owned.pinned().unwrap_or(u64::MAX);
     let Store::Disk(partition) = &mut owned.store else {
         return Ok(None);
     };

@@ -562,3 +562,27 @@ pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Resu
             }
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Compaction before the first checkpoint of this life must not drop what replay still matches
+    /// by, or a second crash loses messages owed to sessions.
+    #[test]
+    fn the_session_table_is_held_back_from_the_start_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings::for_tests(folder.path());
+        let mut open = open_log(&settings, &FileDisk::new(folder.path())).unwrap();
+        let sessions = open.places.sessions;
+        assert_eq!(open.log.pinned(sessions), None);
+        let restoring = restore::Restoring {
+            broker: &Arc::new(settings.broker()),
+            hooks: &open.hooks,
+            places: open.places,
+            interest: &Arc::new(Interest::new()),
+        };
+        restore::shards(&mut open.log, 2, &restoring).unwrap();
+        assert_eq!(open.log.pinned(sessions), Some(0));
+    }
+}
