@@ -3,6 +3,7 @@
 import os
 import queue
 import re
+import resource
 import signal
 import subprocess
 import threading
@@ -24,6 +25,9 @@ class Sluice:
         self.mqtts = self.wss = self.https = None
         self.process = None
         self.lines = []
+        # What the next start gets besides: environment variables, a limit of open files.
+        self.environment = {}
+        self.open_files = None
 
     def start(self):
         command = [BINARY, "serve", "--data-dir", os.path.join(self.folder, "data")]
@@ -37,7 +41,13 @@ class Sluice:
             command += ["--config", path]
         log = open(os.path.join(self.folder, "sluice.log"), "ab")
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=log, cwd=self.folder, text=True
+            command,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            cwd=self.folder,
+            text=True,
+            env={**os.environ, **self.environment},
+            preexec_fn=self._limit if self.open_files else None,
         )
         log.close()
         lines = queue.Queue()
@@ -51,14 +61,21 @@ class Sluice:
                 self.process.kill()
                 raise AssertionError(f"not ready after {START_SECONDS} s: {self.lines}") from None
             if line is None:
-                with open(os.path.join(self.folder, "sluice.log"), encoding="utf-8") as file:
-                    raise AssertionError(f"ended at start: {self.lines}\n{file.read()}")
+                raise AssertionError(f"ended at start: {self.lines}\n{self.log()}")
             self.lines.append(line)
             found = re.match(r"\s*(MQTTS?|WSS?|Kafka|HTTPS?)\s+127\.0\.0\.1:(\d+)", line)
             if found:
                 setattr(self, found.group(1).lower(), int(found.group(2)))
             if line.startswith("ready"):
                 return self
+
+    def _limit(self):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (self.open_files, self.open_files))
+
+    def log(self):
+        """What it wrote to its standard error so far."""
+        with open(os.path.join(self.folder, "sluice.log"), encoding="utf-8") as file:
+            return file.read()
 
     @staticmethod
     def _read(stream, lines):

@@ -67,6 +67,8 @@ pub(crate) struct World {
     pub hold_flushes: bool,
     /// The log refuses everything.
     pub refuse: bool,
+    /// It refuses because a write or flush failed.
+    latched: bool,
     /// The journal is full: it refuses all but what a checkpoint waits for.
     pub full: bool,
     /// Entries with more bytes are refused.
@@ -135,6 +137,7 @@ impl World {
             hold_appends: false,
             hold_flushes: false,
             refuse: false,
+            latched: false,
             full: false,
             entry_bytes_max: usize::MAX,
             hold_refusals: false,
@@ -364,13 +367,28 @@ impl World {
         busy
     }
 
+    /// The log fails for good: nothing more is flushed, and it refuses everything.
+    pub(crate) fn latch(&mut self) {
+        self.refuse = true;
+        self.latched = true;
+        self.hold_flushes = true;
+        for worker in 0..self.shards.len() {
+            self.handle(worker, Input::Latched);
+        }
+        self.settle();
+    }
+
     fn tell_refusals(&mut self) {
         while let Some((worker, turn, entry, messages)) = self.refusals.pop_front() {
             let returned = Some(Returned {
                 entry: &entry,
                 messages: &messages,
             });
-            let why = Refusal::Full;
+            let why = if self.latched {
+                Refusal::Latched
+            } else {
+                Refusal::Full
+            };
             let input = Input::Refused {
                 turn,
                 why,

@@ -191,6 +191,9 @@ pub enum Input<'a> {
     },
     /// Everything up to this entry survives a power cut.
     Flushed(Lsn),
+    /// A write or flush of the log has failed: nothing that is not flushed by now ever will be, and
+    /// the log takes no more turns.
+    Latched,
     /// The Apache Kafka cluster behind has what a partition holds up to this end. Only partitions
     /// of [`crate::Shard::mirror_waits`] need be told of.
     Mirrored {

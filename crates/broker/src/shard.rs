@@ -235,6 +235,7 @@ impl Shard {
             }
             Input::Committed(commit) => self.committed(commit, now, out),
             Input::Flushed(lsn) => self.flushed(lsn, now, out),
+            Input::Latched => self.latched(now, out),
             Input::Mirrored {
                 partition,
                 end,

@@ -7,6 +7,7 @@ pub mod client;
 pub mod command;
 pub mod config;
 pub mod console;
+mod descriptors;
 mod doorway;
 pub mod downlink;
 mod emqx;

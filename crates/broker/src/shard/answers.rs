@@ -31,21 +31,34 @@ pub(super) struct Progress {
     /// Connections with an answer that waits for a turn's append; the turns rise.
     append_waiters: VecDeque<(u64, ConnId)>,
     flush_waiters: VecDeque<(u64, ConnId)>,
+    /// The log is latched: what is not flushed never will be.
+    no_more_flushes: bool,
     /// What waits for the cluster behind.
     pub mirror: Mirrored,
 }
 
 impl Progress {
+    /// Whether the answer may leave, as what it is or as a refusal.
     fn reached(&self, waiting: &Waiting) -> bool {
         match waiting.level {
             Ack::Memory => true,
             Ack::Append => waiting.turn <= self.appended,
-            Ack::Flush => waiting.turn <= self.flushed,
+            Ack::Flush => self.is_settled(waiting.turn),
             Ack::Kafka => {
                 let open = waiting.refused || self.mirror.is_open(waiting.gate());
-                open && waiting.turn <= self.flushed
+                self.is_unflushable(waiting.turn) || open && waiting.turn <= self.flushed
             }
         }
+    }
+
+    /// Whether a turn is flushed, or refused, or never will be flushed.
+    fn is_settled(&self, turn: u64) -> bool {
+        turn <= self.flushed || self.is_unflushable(turn)
+    }
+
+    /// Whether a turn is in the log, or refused, and waits for a flush that never comes.
+    fn is_unflushable(&self, turn: u64) -> bool {
+        self.no_more_flushes && turn > self.flushed && turn <= self.appended
     }
 
     /// `conn` has an answer that waits for the flush of a turn.
@@ -216,11 +229,18 @@ impl Shard {
     pub(super) fn release_flushed(&mut self, lsn: Lsn, now: Now, out: &mut Outbox) {
         self.progress.flush(lsn);
         while let Some(&(turn, conn)) = self.progress.flush_waiters.front()
-            && turn <= self.progress.flushed
+            && self.progress.is_settled(turn)
         {
             self.progress.flush_waiters.pop_front();
             self.release(conn, now, out);
         }
+    }
+
+    /// No flush comes any more: whoever waits for one gets an error, never a success.
+    pub(super) fn latched(&mut self, now: Now, out: &mut Outbox) {
+        self.latched = true;
+        self.progress.no_more_flushes = true;
+        self.release_flushed(self.progress.flushed_lsn, now, out);
     }
 
     /// Gives the answers of a connection that wait for nothing any more.
@@ -289,7 +309,8 @@ impl Shard {
 
     /// Writes an answer out.
     fn give(&mut self, conn: ConnId, waiting: Waiting, now: Now, out: &mut Outbox) {
-        if waiting.refused {
+        let unflushable = waiting.level >= Ack::Flush && self.progress.is_unflushable(waiting.turn);
+        if waiting.refused || unflushable {
             self.give_refusal(conn, waiting.answer, now, out);
             return;
         }

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 
 use super::log_file;
 use crate::config::{self, Fault};
+use crate::descriptors;
 use crate::doorway::Doorway;
 use crate::http::node_view::{Reload, ServedNode};
 use crate::http::view::ListenerRow;
@@ -132,23 +133,12 @@ fn give_back_large_blocks() {
     }
 }
 
-/// Raises the limit of open files to what the system allows this process: each connection is one.
+/// Each connection is an open file: as many as the system allows this process.
 fn raise_open_files() {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: both calls read or write the one struct they are given.
-    let raised = unsafe {
-        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 && {
-            limit.rlim_cur = limit.rlim_max;
-            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) == 0
-        }
-    };
-    if raised {
-        tracing::debug!(limit = limit.rlim_cur, "limit of open files");
+    if let Some(limit) = descriptors::raise_limit() {
+        tracing::debug!(limit, "limit of open files");
     } else {
-        tracing::warn!("the limit of open files could not be raised; it bounds the connections");
+        tracing::warn!("the limit of open files could not be raised");
     }
 }
 
@@ -295,9 +285,10 @@ async fn serve(
     {
         tracing::warn!("the mirror did not end in order");
     }
-    node.shutdown().await;
+    let closed = node.shutdown().await;
     stop.send_replace(true);
     while doors.join_next().await.is_some() {}
+    closed?;
     say("stopped\n");
     Ok(())
 }

@@ -5,6 +5,7 @@ mod pace;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::time::{Instant, timeout};
 
 pub use self::pace::{Pace, Paced};
+use crate::descriptors::{self, Visitor};
 use crate::node::ListenerRow;
 use crate::node::counters::ListenerCounters;
 use crate::settings::{ListenerSettings, Word as _};
@@ -54,8 +56,17 @@ impl Doorway {
 
     /// One more was accepted: takes its place, and waits until the next may be. `None`: there are too
     /// many, and this one is to be closed.
-    pub async fn accepted(self: &Arc<Self>) -> Option<Place> {
+    pub async fn accepted(self: &Arc<Self>, connection: &impl AsRawFd) -> Option<Place> {
         self.counters.accepted.add(1);
+        let visitor = if self.settings.kind.speaks_http() {
+            Visitor::Operator
+        } else {
+            Visitor::Client
+        };
+        if !descriptors::leaves_enough(connection, visitor, &self.name) {
+            self.counters.refused_full.add(1);
+            return None;
+        }
         if let Some(rate) = &self.rate {
             let wait_ms = {
                 let mut rate = rate.lock().unwrap_or_else(PoisonError::into_inner);

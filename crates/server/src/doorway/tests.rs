@@ -69,10 +69,15 @@ async fn a_header_is_read_in_any_pieces_and_nothing_behind_it() {
 #[tokio::test]
 async fn so_many_come_in_and_no_faster() {
     let small = doorway(|it| it.connections_max = Some(2));
-    let (first, second) = (small.accepted().await, small.accepted().await);
-    assert!(first.is_some() && second.is_some() && small.accepted().await.is_none());
+    let (first, second) = (
+        small.accepted(&std::io::stderr()).await,
+        small.accepted(&std::io::stderr()).await,
+    );
+    assert!(
+        first.is_some() && second.is_some() && small.accepted(&std::io::stderr()).await.is_none()
+    );
     drop(first);
-    assert!(small.accepted().await.is_some());
+    assert!(small.accepted(&std::io::stderr()).await.is_some());
     assert_eq!(small.row().counts.refused_full, 1);
     assert_eq!(small.row().counts.accepted, 4);
     drop(second);
@@ -80,7 +85,7 @@ async fn so_many_come_in_and_no_faster() {
     let slow = doorway(|it| it.connections_per_s = Some(20));
     let begun = Instant::now();
     for _ in 0..30 {
-        slow.accepted().await.unwrap();
+        slow.accepted(&std::io::stderr()).await.unwrap();
     }
     assert!(
         begun.elapsed() >= Duration::from_millis(400),

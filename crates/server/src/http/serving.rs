@@ -53,7 +53,7 @@ pub async fn serve(
         };
         tokio::select! {
             (stream, peer, place) = accepted => {
-                let Some(entered) = entrance.doorway.accepted().await else { continue };
+                let Some(entered) = entrance.doorway.accepted(&stream).await else { continue };
                 let (router, stop) = (router.clone(), stop.clone());
                 let entrance = Arc::clone(&entrance);
                 open.spawn(async move {

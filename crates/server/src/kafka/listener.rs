@@ -55,7 +55,7 @@ impl FrontDoor {
                 continue;
             };
             let place = match &facts.doorway {
-                Some(doorway) => match doorway.accepted().await {
+                Some(doorway) => match doorway.accepted(&stream).await {
                     Some(place) => Some(place),
                     None => continue,
                 },

@@ -187,6 +187,7 @@ impl Keeper {
             if let Err(failure) = result {
                 // A failure here has latched the log; the log thread reports what that means.
                 warn!(error = %failure, "the log's slow work failed");
+                self.parts.door.send(Request::Latched);
             }
             self.sweep_retained();
         }
@@ -251,7 +252,10 @@ impl Keeper {
         } = &self.parts;
         let sessions = *sessions;
         let Some(snapshot) = snapshot(mailboxes, door) else {
-            warn!("a worker gave no snapshot; the checkpoint is put off");
+            warn!(
+                "the checkpoint is put off: a worker's snapshot did not get into the log (there is no \
+                 room, or the disk is slow)"
+            );
             return Ok(false);
         };
         let begun = door.call(move |log| {

@@ -14,7 +14,7 @@ use anyhow::{Context as _, bail};
 use commitlog::{Disk, DiskFile, Open};
 
 use super::backup;
-use super::writeback::Writeback;
+use super::writeback::{Outcome, Writeback};
 
 /// Most buffers that Linux takes in one `pwritev` (`IOV_MAX`).
 const GATHER_MAX: usize = 1024;
@@ -81,6 +81,7 @@ impl Disk for FileDisk {
         let journal = path.ends_with(JOURNAL_SUFFIX);
         Ok(Box::new(PlainFile {
             file: Arc::new(file),
+            sent_on: Arc::default(),
             writeback,
             gives_way: self.writeback.clone().filter(|_| journal),
         }))
@@ -139,6 +140,8 @@ impl Disk for FileDisk {
 
 struct PlainFile {
     file: Arc<File>,
+    /// What became of pages that went to the disk before a sync.
+    sent_on: Arc<Outcome>,
     /// Where writes are reported, and under which number.
     writeback: Option<(u64, Arc<Writeback>)>,
     /// Who is told of syncs, of a file whose syncs are waited for.
@@ -163,7 +166,8 @@ impl DiskFile for PlainFile {
         }
         if let Some((id, writeback)) = &self.writeback {
             let bytes: usize = bufs.iter().map(|buf| buf.len()).sum();
-            writeback.written(*id, &self.file, pos, pos + bytes as u64);
+            let end = pos + bytes as u64;
+            writeback.written(*id, (&self.file, &self.sent_on), (pos, end));
         }
         Ok(())
     }
@@ -177,7 +181,7 @@ impl DiskFile for PlainFile {
     }
 
     fn write_out(&self, from: u64, to: u64) {
-        super::writeback::send_on(&self.file, from, to);
+        self.sent_on.send_on(&self.file, from, to);
     }
 
     fn handle(&self) -> Option<Arc<dyn Any + Send + Sync>> {
@@ -188,11 +192,13 @@ impl DiskFile for PlainFile {
         if let Some(writeback) = &self.gives_way {
             writeback.flushing();
         }
-        self.file.sync_data()
+        self.file.sync_data()?;
+        self.sent_on.check()
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.file.sync_all()
+        self.file.sync_all()?;
+        self.sent_on.check()
     }
 }
 

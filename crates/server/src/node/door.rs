@@ -16,7 +16,7 @@ use super::rings::Wake;
 /// Why an append that came through the door was not made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AppendError {
-    /// Free disk space is below the reserve; heals by itself.
+    /// Free disk space is below the reserve, or the journal waits for a checkpoint; heals by itself.
     Full,
     /// Refused as it is; says why.
     Refused(String),
@@ -29,7 +29,10 @@ pub enum AppendError {
 impl fmt::Display for AppendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Full => f.write_str("free disk space is below the reserve"),
+            Self::Full => f.write_str(
+                "there is no room now: free disk space is below the reserve, or the journal waits \
+                 for a checkpoint; the node's log says which",
+            ),
             Self::Refused(why) => f.write_str(why),
             Self::Latched => f.write_str("a write or flush failed; appends need a restart"),
             Self::Stopping => f.write_str("the node is being stopped"),
@@ -66,6 +69,8 @@ pub enum Request {
     Call(Call),
     /// Somebody waits until what is written now is flushed.
     WantFlush,
+    /// The log was latched by what another thread did to its files.
+    Latched,
     /// The flush thread has ended a flush.
     Flushed(Result<Flushed, Error>),
     /// Flush, mark the log as closed, and end.

@@ -2,6 +2,7 @@
 //! door, stages them, writes once, and tells everyone. It never waits for a reader, and for a flush
 //! only where nobody waits for anything else; it knows nothing of sessions or sockets.
 
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use broker::{Commit, REFUSED, RetainedIndex};
 use commitlog::{
     Ack, BatchHead, Entry, Error, FlushAdvice, FlushPolicy, Flushed, Log, LogReader, Lsn, Staged,
 };
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::counters::Counters;
 use super::door::{AppendError, Appended, Request, Standing};
@@ -42,6 +43,8 @@ const CALM_FLUSHES: u32 = 100;
 
 /// What the log thread is made of.
 pub struct Parts {
+    /// The data directory, for messages.
+    pub dir: PathBuf,
     /// The log, open and replayed.
     pub log: Log,
     /// A reader of it.
@@ -86,6 +89,10 @@ pub struct LogThread {
     flushing: bool,
     /// Flushes since somebody last waited for something sooner than a flush.
     calm_flushes: u32,
+    /// Everyone knows that the log is latched.
+    told: bool,
+    /// The last entry was refused for want of room, and that was told.
+    no_room: bool,
 }
 
 enum Source {
@@ -106,6 +113,8 @@ impl LogThread {
             last_flush_us: None,
             flushing: false,
             calm_flushes: 0,
+            told: false,
+            no_room: false,
         }
     }
 
@@ -190,8 +199,12 @@ impl LogThread {
             match request {
                 Request::Append { entry, answer } => {
                     match self.parts.log.stage_foreign(entry, super::clock::wall_ms()) {
-                        Ok(staged) => self.staged.push((staged, Source::Door(answer))),
+                        Ok(staged) => {
+                            self.tell_room(None);
+                            self.staged.push((staged, Source::Door(answer)));
+                        }
                         Err(failure) => {
+                            self.tell_room(Some(&failure));
                             let _ = answer.send(Err(refusal(&failure)));
                         }
                     }
@@ -201,6 +214,7 @@ impl LogThread {
                     self.write();
                     let before = self.parts.log.appended_to();
                     call(&mut self.parts.log);
+                    self.look_for_latch();
                     self.brake_or_release();
                     if self.parts.log.appended_to() > before {
                         let now_us = self.now_us();
@@ -211,6 +225,7 @@ impl LogThread {
                     let now_us = self.now_us();
                     self.parts.policy.wrote(now_us, 0, true);
                 }
+                Request::Latched => self.look_for_latch(),
                 Request::Flushed(result) => self.flushed(result),
                 Request::Stop { shards_at, answer } => {
                     self.stop = Some((shards_at, answer));
@@ -273,8 +288,12 @@ impl LogThread {
             Err(failure) => Err(failure),
         };
         match staged {
-            Ok(staged) => self.staged.push((staged, Source::Worker { worker, order })),
+            Ok(staged) => {
+                self.tell_room(None);
+                self.staged.push((staged, Source::Worker { worker, order }));
+            }
             Err(failure) => {
+                self.tell_room(Some(&failure));
                 let why = match refusal(&failure) {
                     AppendError::Latched | AppendError::Stopping => broker::Refusal::Latched,
                     AppendError::Full | AppendError::Refused(_) => broker::Refusal::Full,
@@ -283,6 +302,29 @@ impl LogThread {
                     (why == broker::Refusal::Full).then(|| Box::new((order.entry, order.messages)));
                 self.refuse(worker, order.turn, why, returned);
             }
+        }
+    }
+
+    /// Says once that there is no room, and once that there is some again.
+    fn tell_room(&mut self, failure: Option<&Error>) {
+        match failure {
+            None if self.no_room => {
+                self.no_room = false;
+                info!("the log takes appends again");
+            }
+            Some(failure @ (Error::Full { .. } | Error::JournalFull { .. })) if !self.no_room => {
+                self.no_room = true;
+                let dir = self.parts.dir.display();
+                warn!(error = %failure, "the log in {dir} refuses appends until there is room");
+            }
+            _ => {}
+        }
+    }
+
+    /// What ran on this thread or another may have met a failure.
+    fn look_for_latch(&mut self) {
+        if let Some(failure) = self.parts.log.latched() {
+            self.latched(&failure);
         }
     }
 
@@ -446,13 +488,20 @@ impl LogThread {
         }
     }
 
-    fn latched(&self, failure: &Error) {
+    /// Everyone is told, once: whoever waits for a flush waits in vain.
+    fn latched(&mut self, failure: &Error) {
+        if std::mem::replace(&mut self.told, true) {
+            return;
+        }
         error!(
             error = %failure,
             "the log takes no appends any more; free the cause and restart: recovery then \
              decides what survived"
         );
         self.parts.standing.latch(&failure.to_string());
+        for mailbox in &self.parts.mailboxes {
+            mailbox.put(|letters| letters.news.push(News::Latched));
+        }
     }
 
     /// The last flush and the clean mark.

@@ -51,6 +51,8 @@ pub enum News {
         /// What was in it, where there may soon be room again.
         returned: Option<Box<(Entry, Messages)>>,
     },
+    /// A write or flush of the log has failed: what is not flushed never will be.
+    Latched,
 }
 
 /// What the reader pool found.

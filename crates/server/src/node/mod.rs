@@ -14,6 +14,7 @@ mod door;
 mod flush_thread;
 mod gathering;
 mod hooks;
+mod line;
 mod log_thread;
 mod mailbox;
 mod mirrored;
@@ -37,13 +38,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
+use anyhow::Context as _;
 use broker::RetainedIndex;
 use broker::{Carried, Parcel, Refusal};
 pub use broker::{ClientDetails, ClientQuery, ClientRow, ShardStats, SubscriptionQuery};
 use commitlog::{Entry, LogReader, Lsn, Op, PartitionId, StreamSettings};
 use serde::Serialize;
 use tokio::sync::{oneshot, watch};
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::auth::{Auth, Ban, BanError, BanKind, Tokens, Users};
 use crate::mirror::Board;
@@ -463,9 +465,12 @@ impl Node {
 
     /// Stops: nothing new is accepted, MQTT 5 clients get DISCONNECT 0x8B, sessions are suspended,
     /// the log is flushed and marked as closed. Does nothing the second time.
-    pub async fn shutdown(&self) {
+    ///
+    /// # Errors
+    /// The log could not be flushed or closed: the next start recovers what survived.
+    pub async fn shutdown(&self) -> anyhow::Result<()> {
         if self.stopped.swap(true, Ordering::SeqCst) {
-            return;
+            return Ok(());
         }
         info!("stopping");
         self.standing.stopping();
@@ -476,12 +481,12 @@ impl Node {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let Some(threads) = threads else { return };
+        let Some(threads) = threads else {
+            return Ok(());
+        };
         let (mailboxes, door) = (self.mailboxes.clone(), self.door.clone());
         let ended = tokio::task::spawn_blocking(move || threads.end(&mailboxes, &door)).await;
-        if ended.is_err() {
-            warn!("the node's threads did not end in order");
-        }
+        ended.context("the node's threads did not end in order")?
     }
 
     /// Has worker 0 publish retained `$SYS` values.
@@ -509,7 +514,7 @@ impl Node {
 
 impl Threads {
     /// Workers first, so that nothing is appended any more; the log last.
-    fn end(self, mailboxes: &[Arc<Mailbox>], door: &LogDoor) {
+    fn end(self, mailboxes: &[Arc<Mailbox>], door: &LogDoor) -> anyhow::Result<()> {
         self.checkpoint.stop();
         // Without a snapshot the next start replays what the last one left.
         let snapshot = checkpoint::snapshot(mailboxes, door);
@@ -526,10 +531,13 @@ impl Threads {
         }
         let (answer, closed) = std::sync::mpsc::channel();
         door.send(Request::Stop { shards_at, answer });
-        if let Ok(Ok(())) = closed.recv() {
-            info!("the log is closed");
-        }
+        let closed = closed.recv();
         let _ = self.log.join();
         self.lock.forget_process();
+        closed
+            .context("the log thread ended before the log was closed")?
+            .context("the log could not be closed; the next start recovers what survived")?;
+        info!("the log is closed");
+        Ok(())
     }
 }

@@ -1,8 +1,5 @@
 //! Randomness from the operating system, for names that must not be guessed or repeated.
 
-use std::fs::File;
-use std::io::Read as _;
-
 /// A client id for a client that named none: a prefix and 96 random bits.
 pub fn client_id() -> String {
     let mut id = String::from("sluice-");
@@ -35,9 +32,20 @@ pub fn kafka_uuid() -> String {
 /// nothing that follows could be trusted.
 pub fn bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    File::open("/dev/urandom")
-        .and_then(|mut source| source.read_exact(&mut bytes))
-        .expect("every Linux system has /dev/urandom");
+    let mut filled = 0;
+    while filled < N {
+        let rest = &mut bytes[filled..];
+        // SAFETY: the call writes at most as many bytes as there are behind the pointer. It takes no
+        // descriptor, so that it works when there is none left.
+        let got = unsafe { libc::getrandom(rest.as_mut_ptr().cast(), rest.len(), 0) };
+        if let Ok(got) = usize::try_from(got) {
+            filled += got;
+        } else {
+            let failure = std::io::Error::last_os_error();
+            let again = failure.kind() == std::io::ErrorKind::Interrupted;
+            assert!(again, "the system has no randomness: {failure}");
+        }
+    }
     bytes
 }
 

@@ -2,8 +2,8 @@
 //! pool of threads, so that a worker never waits for a disk. It must not know who asked.
 
 use std::io;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use broker::{
     HookTable, OwnedMessage, Position, ReadRequest, RetainedIndex, RetainedPage, RetainedRequest,
@@ -14,6 +14,7 @@ use commitlog::{BatchView, LogReader, ReadError};
 use tracing::warn;
 
 use super::clock::wall_ms;
+use super::line::{Entrance, Exit, line};
 use super::mailbox::{Answer, Mailbox};
 
 /// Threads that read files. More would not make one disk faster; fewer would let one slow read
@@ -30,6 +31,9 @@ const READ_BYTES_PER_RECORD: usize = 1024;
 /// Records between two wanted ones that are read along; another read costs more.
 const GAP_MAX: u64 = 16;
 
+/// Of so many reads that fail one is told of: a try of one session comes every half second.
+const FAILURES_TOLD: u64 = 100;
+
 /// What a shard wants from the log.
 pub enum Wanted {
     /// Messages at positions.
@@ -42,10 +46,12 @@ pub enum Wanted {
 #[derive(Clone)]
 pub struct Readers {
     source: Arc<Source>,
-    jobs: Sender<(u16, Wanted)>,
+    jobs: Entrance<(u16, Wanted)>,
 }
 
 struct Source {
+    /// Reads that the disk has refused.
+    failures: AtomicU64,
     log: LogReader,
     hooks: RwLock<Arc<HookTable>>,
     retained: Arc<RwLock<RetainedIndex>>,
@@ -60,14 +66,14 @@ impl Readers {
         mailboxes: &[Arc<Mailbox>],
     ) -> io::Result<Self> {
         let source = Arc::new(Source {
+            failures: AtomicU64::new(0),
             log,
             hooks: RwLock::new(hooks),
             retained,
         });
-        let (jobs, queue) = channel();
-        let queue = Arc::new(Mutex::new(queue));
+        let (jobs, queue) = line();
         for number in 0..THREADS {
-            let (source, queue) = (Arc::clone(&source), Arc::clone(&queue));
+            let (source, queue) = (Arc::clone(&source), queue.clone());
             let mailboxes = mailboxes.to_vec();
             std::thread::Builder::new()
                 .name(format!("reader-{number}"))
@@ -103,34 +109,39 @@ impl Readers {
 
     /// Has the pool read; the answer comes to the mailbox of `worker`.
     pub fn send(&self, worker: u16, wanted: Wanted) {
-        self.jobs
-            .send((worker, wanted))
-            .expect("the pool lives as long as a worker");
+        self.jobs.put((worker, wanted));
     }
 }
 
-fn run(source: &Source, queue: &Mutex<Receiver<(u16, Wanted)>>, mailboxes: &[Arc<Mailbox>]) {
-    loop {
-        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok((worker, wanted)) = job else { return };
-        let answer = match wanted {
-            Wanted::Messages(ReadRequest { token, positions }) => Answer::Read {
-                token,
-                messages: source.read(&positions),
-            },
-            Wanted::Retained(request) => {
-                let page = source.find(&request);
-                let messages = whole(&page, |positions| Some(source.read(positions)))
-                    .expect("this read does not fail");
-                Answer::Retained {
-                    token: request.token,
-                    page,
-                    messages,
-                }
+fn run(source: &Source, queue: &Exit<(u16, Wanted)>, mailboxes: &[Arc<Mailbox>]) {
+    while let Some((worker, wanted)) = queue.take() {
+        match answer(source, &wanted) {
+            Some(answer) => {
+                mailboxes[usize::from(worker)].put(|letters| letters.answers.push(answer));
             }
-        };
-        mailboxes[usize::from(worker)].put(|letters| letters.answers.push(answer));
+            // What is owed is kept until the disk can be read again.
+            None => queue.pause((worker, wanted)),
+        }
     }
+}
+
+/// `None`: the disk could not be read.
+fn answer(source: &Source, wanted: &Wanted) -> Option<Answer> {
+    Some(match wanted {
+        Wanted::Messages(ReadRequest { token, positions }) => Answer::Read {
+            token: *token,
+            messages: source.read(positions)?,
+        },
+        Wanted::Retained(request) => {
+            let page = source.find(request);
+            let messages = whole(&page, |positions| source.read(positions))?;
+            Answer::Retained {
+                token: request.token,
+                page,
+                messages,
+            }
+        }
+    })
 }
 
 /// The messages of all hits of a page, however many reads that takes.
@@ -163,25 +174,41 @@ impl Source {
         )
     }
 
-    fn read(&self, positions: &[Position]) -> Vec<Option<OwnedMessage>> {
-        let read = |position: Position, bytes_max| {
-            Ok::<_, ()>(
-                match self
-                    .log
-                    .read(position.partition, position.offset, bytes_max, u64::MAX)
-                {
-                    Ok(batches) => batches,
-                    Err(ReadError::OutOfRange { .. }) => Vec::new(),
-                    Err(failure) => {
-                        // The message counts as gone, as after retention; the shard reports it.
-                        warn!(%position, error = %failure, "a message cannot be read back");
-                        Vec::new()
-                    }
-                },
-            )
-        };
-        self.messages(positions, read)
-            .expect("this read does not fail")
+    /// `None`: the disk could not be read, which may pass: descriptors are short, a cable is loose.
+    fn read(&self, positions: &[Position]) -> Option<Vec<Option<OwnedMessage>>> {
+        self.messages(positions, |position, bytes_max| {
+            let read = self
+                .log
+                .read(position.partition, position.offset, bytes_max, u64::MAX);
+            match read {
+                Ok(batches) => Ok(batches),
+                Err(ReadError::OutOfRange { .. } | ReadError::UnknownPartition { .. }) => {
+                    Ok(Vec::new())
+                }
+                Err(failure @ ReadError::Corrupt { .. }) => {
+                    // The message counts as gone, as after retention; the shard reports it.
+                    warn!(%position, error = %failure, "a message cannot be read back");
+                    Ok(Vec::new())
+                }
+                Err(failure @ ReadError::Disk { .. }) => {
+                    self.failed(position, &failure);
+                    Err(())
+                }
+            }
+        })
+    }
+
+    /// Tells of it, but not each time that it is tried again.
+    fn failed(&self, position: Position, failure: &ReadError) {
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed);
+        if failures.is_multiple_of(FAILURES_TOLD) {
+            warn!(
+                %position,
+                error = %failure,
+                failures = failures + 1,
+                "messages owed to sessions cannot be read; they are kept and tried again"
+            );
+        }
     }
 
     /// Messages at `positions`, in their order, or at those of its front that fit into

@@ -421,6 +421,7 @@ impl Running {
             &mailboxes,
         )?;
         let log_thread = LogThread::new(log_thread::Parts {
+            dir: settings.node.data_dir.clone(),
             log,
             reader: reader.clone(),
             rings,

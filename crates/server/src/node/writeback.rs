@@ -1,6 +1,6 @@
 //! Sends what segments were written on to the disk, a little all the time, so that the fsync of a
 //! checkpoint finds little left and the journal's flushes never queue behind hundreds of megabytes.
-//! It makes nothing durable and may be late or fail without harm.
+//! It makes nothing durable and may be late without harm; that it failed is kept for the next sync.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -36,9 +36,44 @@ pub struct Writeback {
     thread: Mutex<Option<Thread>>,
 }
 
+/// What the kernel said of the pages of one file that were sent on. It says so once: a sync of the
+/// same descriptor that comes later would call durable what was lost.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The first error, as the system numbers them. Held while pages are on their way, so that a sync
+    /// that overtakes them waits for what became of them.
+    failure: Mutex<Option<i32>>,
+}
+
+impl Outcome {
+    /// Has the kernel write these pages, and waits for it.
+    pub fn send_on(&self, file: &File, from: u64, to: u64) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = send_on(file, from, to) {
+            let number = error.raw_os_error().unwrap_or(libc::EIO);
+            failure.get_or_insert(number);
+        }
+    }
+
+    /// Fails if any page that was sent on did not arrive. To be asked behind each sync.
+    pub fn check(&self) -> io::Result<()> {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.map_or(Ok(()), |number| Err(io::Error::from_raw_os_error(number)))
+    }
+}
+
 /// Bytes of one file that were written and not sent on.
 struct Range {
     file: Weak<File>,
+    outcome: Arc<Outcome>,
+    from: u64,
+    to: u64,
+}
+
+/// What is sent on at one time.
+struct Piece {
+    file: Weak<File>,
+    outcome: Arc<Outcome>,
     from: u64,
     to: u64,
 }
@@ -69,12 +104,19 @@ impl Writeback {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// `file`, entered as `id`, was written from `from` to `to`.
-    pub fn written(&self, id: u64, file: &Arc<File>, from: u64, to: u64) {
+    /// `file`, entered as `id`, was written from `from` to `to`; what becomes of the pages goes to
+    /// `outcome`.
+    pub fn written(
+        &self,
+        id: u64,
+        (file, outcome): (&Arc<File>, &Arc<Outcome>),
+        (from, to): (u64, u64),
+    ) {
         {
             let mut ranges = self.ranges.lock().unwrap_or_else(PoisonError::into_inner);
             let range = ranges.entry(id).or_insert_with(|| Range {
                 file: Arc::downgrade(file),
+                outcome: Arc::clone(outcome),
                 from,
                 to,
             });
@@ -108,7 +150,7 @@ impl Writeback {
     }
 
     /// The next piece to send on, if there is one.
-    fn take(&self) -> Option<(Weak<File>, u64, u64)> {
+    fn take(&self) -> Option<Piece> {
         let piece_bytes = self.piece_bytes();
         let mut ranges = self.ranges.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(mut entry) = ranges.first_entry() {
@@ -121,7 +163,12 @@ impl Writeback {
                 continue;
             }
             range.from = to;
-            return Some((range.file.clone(), from, to));
+            return Some(Piece {
+                file: range.file.clone(),
+                outcome: Arc::clone(&range.outcome),
+                from,
+                to,
+            });
         }
         None
     }
@@ -143,13 +190,13 @@ fn run(writeback: &Weak<Writeback>) {
             let Some(writeback) = writeback.upgrade() else {
                 return;
             };
-            let Some((file, from, to)) = writeback.take() else {
+            let Some(piece) = writeback.take() else {
                 break;
             };
             drop(writeback);
-            if let Some(file) = file.upgrade() {
+            if let Some(file) = piece.file.upgrade() {
                 let start = Instant::now();
-                send_on(&file, from, to);
+                piece.outcome.send_on(&file, piece.from, piece.to);
                 // Whoever flushes meanwhile gets the disk for as long.
                 std::thread::sleep(start.elapsed());
             }
@@ -174,14 +221,18 @@ fn run(writeback: &Weak<Writeback>) {
     }
 }
 
-/// Has the kernel write these pages, and waits for it. A failure is found by the next fsync.
-pub fn send_on(file: &File, from: u64, to: u64) {
+fn send_on(file: &File, from: u64, to: u64) -> io::Result<()> {
     let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE
         | libc::SYNC_FILE_RANGE_WRITE
         | libc::SYNC_FILE_RANGE_WAIT_AFTER;
     // SAFETY: the call takes no pointers, and the descriptor is open while `file` lives.
-    let _ =
+    let code =
         unsafe { libc::sync_file_range(file.as_raw_fd(), from as i64, (to - from) as i64, flags) };
+    if code == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 #[cfg(test)]
@@ -202,21 +253,39 @@ mod tests {
         for _ in 0..=CALM_FLUSHES {
             writeback.flushing();
         }
-        writeback.written(id, &file, 100, 5_000);
-        writeback.written(id, &file, 5_000, PIECE_BYTES + 9_000);
+        let outcome = Arc::default();
+        let file = (&file, &outcome);
+        writeback.written(id, file, (100, 5_000));
+        writeback.written(id, file, (5_000, PIECE_BYTES + 9_000));
         let pieces: Vec<_> = std::iter::from_fn(|| writeback.take())
-            .map(|(_, from, to)| (from, to))
+            .map(|piece| (piece.from, piece.to))
             .collect();
         assert_eq!(
             pieces,
             [(0, PIECE_BYTES), (PIECE_BYTES, PIECE_BYTES + 8_192)]
         );
-        writeback.written(id, &file, PIECE_BYTES + 9_000, PIECE_BYTES + 12_288);
+        writeback.written(id, file, (PIECE_BYTES + 9_000, PIECE_BYTES + 12_288));
         assert_eq!(
-            writeback.take().map(|(_, from, to)| (from, to)),
+            writeback.take().map(|piece| (piece.from, piece.to)),
             Some((PIECE_BYTES + 8_192, PIECE_BYTES + 12_288))
         );
     }
+
+    #[test]
+    fn what_did_not_arrive_is_told_to_every_sync_that_follows() {
+        let file = tempfile::tempfile().unwrap();
+        let outcome = Outcome::default();
+        outcome.send_on(&file, 0, PAGE_BYTES);
+        outcome.check().unwrap();
+        // A pipe cannot be sent on.
+        let (pipe, _other) = io::pipe().unwrap();
+        outcome.send_on(&File::from(std::os::fd::OwnedFd::from(pipe)), 0, PAGE_BYTES);
+        for _ in 0..2 {
+            let failure = outcome.check().unwrap_err();
+            assert_eq!(failure.raw_os_error(), Some(libc::ESPIPE));
+        }
+    }
+
     #[test]
     fn pieces_are_large_while_hardly_anybody_waits_for_flushes() {
         let writeback = Writeback {
@@ -228,8 +297,9 @@ mod tests {
         };
         let file = Arc::new(tempfile::tempfile().unwrap());
         let end = CALM_PIECE_BYTES + 10 * PIECE_BYTES;
-        writeback.written(writeback.enter(), &file, 0, end);
-        let next = || writeback.take().map(|(_, from, to)| (from, to));
+        let outcome = Arc::default();
+        writeback.written(writeback.enter(), (&file, &outcome), (0, end));
+        let next = || writeback.take().map(|piece| (piece.from, piece.to));
         assert_eq!(next(), Some((0, CALM_PIECE_BYTES)));
         // Somebody does: what is left goes in small ones.
         writeback.flushing();

@@ -98,7 +98,7 @@ async fn an_acknowledged_message_is_a_flushed_hook_record_and_reaches_its_subscr
         counted.log.flushes > 0 && counted.workers.packets_in >= 4,
         "{counted:?}"
     );
-    node.shutdown().await;
+    node.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -123,7 +123,7 @@ async fn every_qos_goes_from_one_to_the_other_in_order() {
         }
     })
     .await;
-    node.shutdown().await;
+    node.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -149,7 +149,7 @@ async fn what_an_offline_session_is_owed_outlives_the_node() {
             }
         })
         .await;
-        node.shutdown().await;
+        node.shutdown().await.unwrap();
     }
 }
 
@@ -171,7 +171,7 @@ async fn retained_messages_outlive_the_node() {
     })
     .await;
     assert_eq!(node.retained_count(), 19);
-    node.shutdown().await;
+    node.shutdown().await.unwrap();
     let node = start(dir.path()).await;
     assert_eq!(node.retained_count(), 19);
     let address = mqtt(&node);
@@ -187,7 +187,7 @@ async fn retained_messages_outlive_the_node() {
         assert!(got.iter().all(|it| it.retain && it.topic != "r/2"));
     })
     .await;
-    node.shutdown().await;
+    node.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -238,7 +238,7 @@ async fn packets_come_in_any_pieces_and_sizes() {
         }
     })
     .await;
-    node.shutdown().await;
+    node.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -284,7 +284,7 @@ async fn nonsense_closes_one_connection_and_no_other() {
     let counted = node.counters.snapshot();
     assert_eq!(counted.reception.timeouts, 1);
     assert_eq!(counted.reception.refused_connect, 2);
-    node.shutdown().await;
+    node.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -305,7 +305,7 @@ async fn a_client_that_says_nothing_is_closed_after_its_keep_alive() {
     })
     .await;
     assert_eq!(node.counters.snapshot().workers.keep_alive_timeouts, 1);
-    node.shutdown().await;
+    node.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -331,7 +331,7 @@ async fn a_client_that_does_not_read_delays_nobody_and_loses_nothing() {
         }
     })
     .await;
-    node.shutdown().await;
+    node.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -371,7 +371,7 @@ async fn clients_are_listed_page_by_page_and_can_be_closed() {
     assert!(!node.kick("nobody").await);
     let mut kicked = clients.remove(3);
     beside(move || kicked.expect_close()).await;
-    node.shutdown().await;
+    node.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -402,12 +402,12 @@ async fn shutdown_tells_clients_and_the_next_start_is_clean() {
         );
     })
     .await;
-    stop.await.unwrap();
+    stop.await.unwrap().unwrap();
     assert_eq!(node.health(), Health::Stopping);
     let cluster_id = node.cluster_id.clone();
     let node = start(dir.path()).await;
     assert_eq!(node.cluster_id, cluster_id);
-    node.shutdown().await;
+    node.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -429,7 +429,7 @@ async fn a_second_node_is_refused_the_directory_and_a_taken_port_is_named() {
         why.contains(&taken.to_string()) && why.contains(&option),
         "{why}"
     );
-    node.shutdown().await;
+    node.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -463,7 +463,7 @@ async fn sys_topics_are_published_and_retained() {
         }
     })
     .await;
-    node.shutdown().await;
+    node.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -491,7 +491,7 @@ async fn beyond_the_connection_limit_a_client_is_told_to_come_later() {
     })
     .await;
     assert_eq!(node.counters.snapshot().reception.refused_full, 1);
-    node.shutdown().await;
+    node.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -524,13 +524,13 @@ async fn streams_are_made_and_appended_to_through_the_door() {
         .unwrap();
     node.flushed(appended.lsn).await.expect("flushed");
     assert_eq!(records(&node, "extra"), [("k".to_owned(), "v".to_owned())]);
-    node.shutdown().await;
+    node.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_full_disk_refuses_what_must_be_kept_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
-    start(dir.path()).await.shutdown().await;
+    start(dir.path()).await.shutdown().await.unwrap();
     let node = start_with(dir.path(), |settings| {
         settings.log.disk_reserve_bytes = u64::MAX / 2;
     })
@@ -557,5 +557,5 @@ async fn a_full_disk_refuses_what_must_be_kept_and_nothing_else() {
         "a full disk heals by itself"
     );
     assert_eq!(node.counters.snapshot().log.refused, 1);
-    node.shutdown().await;
+    node.shutdown().await.unwrap();
 }

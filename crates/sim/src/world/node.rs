@@ -48,12 +48,20 @@ pub(super) enum Mail {
     /// A turn, why, and what was in it where the log may take it another time.
     Refused(u64, broker::Refusal, Option<Box<(Entry, broker::Messages)>>),
     Flushed(Lsn),
+    /// No flush comes any more.
+    Latched,
     Read(ReadRequest),
     Retained(RetainedRequest),
     Post(ShardMessage),
 }
 
 impl Node {
+    /// Every worker gets a letter.
+    fn tell(&mut self, letter: impl Fn() -> Mail) {
+        let workers = self.workers.iter_mut();
+        workers.for_each(|worker| worker.mail.push_back(letter()));
+    }
+
     fn refuse(
         &mut self,
         worker: u16,
@@ -69,6 +77,7 @@ impl Node {
     /// Writes what is staged, and tells everyone.
     fn publish(&mut self, commits: Vec<Arc<Commit>>) {
         if self.log.write().is_err() {
+            self.tell(|| Mail::Latched);
             for commit in commits {
                 self.refuse(commit.worker, commit.turn, broker::Refusal::Latched, None);
             }
@@ -169,12 +178,13 @@ impl World {
         let Some(ticket) = node.log.flush_ticket() else {
             return false;
         };
-        if let Ok(flushed) = ticket.run() {
-            node.log.flushed(flushed);
-            let lsn = node.reader.flushed_to();
-            node.workers
-                .iter_mut()
-                .for_each(|worker| worker.mail.push_back(Mail::Flushed(lsn)));
+        match ticket.run() {
+            Ok(flushed) => {
+                node.log.flushed(flushed);
+                let lsn = node.reader.flushed_to();
+                node.tell(|| Mail::Flushed(lsn));
+            }
+            Err(_) => node.tell(|| Mail::Latched),
         }
         true
     }
@@ -207,6 +217,7 @@ impl World {
                 self.handle(worker, input);
             }
             Mail::Flushed(lsn) => self.handle(worker, Input::Flushed(lsn)),
+            Mail::Latched => self.handle(worker, Input::Latched),
             Mail::Read(ReadRequest { token, positions }) => {
                 let messages = self.read(&positions);
                 self.handle(worker, Input::Read { token, messages });

@@ -40,6 +40,41 @@ fn answers_wait_for_their_level_and_keep_the_order_of_requests() {
 }
 
 #[test]
+fn who_waits_for_a_flush_that_never_comes_is_refused_and_nobody_is_held_up_behind() {
+    let mut world = World::with_hooks(&[(Event::MessagePublish, "flushed", "state")]);
+    let conn = world.connect("a", &v5());
+    let old = world.connect("b", &v311(true));
+    let twice = world.connect("c", &v5());
+    world.hold_flushes = true;
+    world.send(conn, &publish_id("flushed", Q1, 1, "x"));
+    world.send(conn, &publish_id("appended", Q1, 2, "x"));
+    world.send(old, &publish_id("flushed", Q1, 1, "x"));
+    world.send(twice, &publish_id("flushed", Q2, 1, "x"));
+    assert!(world.got(conn).is_empty());
+    world.latch();
+    let refused = "quota_exceeded";
+    assert_eq!(
+        world.got(conn),
+        [
+            format!("PUBACK 1 {refused}"),
+            "PUBACK 2 no_matching_subscribers".to_owned()
+        ],
+        "the first is not flushed; the second is where it was to be"
+    );
+    assert!(world.is_closed(old), "MQTT 3 has no other word for it");
+    assert!(
+        world.is_closed(twice) && world.got(twice).iter().all(|it| !it.starts_with("PUBREC")),
+        "recovery may find it, so its id is not free"
+    );
+    world.send(conn, &publish_id("flushed", Q1, 3, "x"));
+    assert_eq!(
+        world.got(conn),
+        [format!("PUBACK 3 {refused}")],
+        "what the log refuses waits for no flush either"
+    );
+}
+
+#[test]
 fn nobody_is_told_to_the_publisher_and_to_the_hook() {
     let mut world = World::with_hooks(&[(Event::MessageDropped, "#", "events")]);
     let conn = world.connect("a", &v5());

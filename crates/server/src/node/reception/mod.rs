@@ -30,6 +30,7 @@ use super::random;
 use super::trace::Traces;
 use super::transport::Wrapping;
 use crate::auth::{Auth, Entry};
+use crate::descriptors::{self, Visitor};
 use crate::tls::{HandshakeError, Handshakes};
 
 /// A connection on its way to its home worker.
@@ -122,6 +123,10 @@ impl Reception {
             };
             self.counters.reception.accepted.add(1);
             facts.counters.accepted.add(1);
+            if !descriptors::leaves_enough(&stream, Visitor::Client, &facts.name) {
+                facts.counters.refused_full.add(1);
+                continue;
+            }
             if let Some(rate) = &mut rate {
                 let now_ms = || start.elapsed().as_millis() as u64;
                 rate.take(1, now_ms());

@@ -110,6 +110,17 @@ impl Deposits {
         }
     }
 
+    /// No flush comes any more. What is not in the log yet is refused by itself.
+    pub(super) fn latched(&mut self) {
+        for waiting in std::mem::take(&mut self.waiting) {
+            if waiting.lsn.is_none() {
+                self.waiting.push_back(waiting);
+            } else {
+                let _ = waiting.answer.send(Err(DepositError::Latched));
+            }
+        }
+    }
+
     fn answer(&mut self, is_done: impl Fn(&Waiting) -> bool) {
         if !self.waiting.iter().any(&is_done) {
             return;

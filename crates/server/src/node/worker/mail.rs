@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ::tracing::error;
 use broker::{Input, Returned};
+use commitlog::Lsn;
 use mio::net::TcpStream;
 use mio::{Interest, Token};
 
@@ -55,15 +56,17 @@ impl Worker {
                         returned,
                     });
                 }
+                News::Latched => {
+                    // What was flushed before counts, whichever of the two is read first.
+                    self.flushed_to(self.parts.log.flushed_to());
+                    self.input(Input::Latched);
+                    self.deposits.latched();
+                }
             }
             self.cut_turn_if_large();
         }
-        if let Some(flushed) = flushed
-            && flushed > self.flushed
-        {
-            self.flushed = flushed;
-            self.input(Input::Flushed(flushed));
-            self.deposits.flushed(flushed);
+        if let Some(flushed) = flushed {
+            self.flushed_to(flushed);
         }
         self.hear_of_mirror();
         self.reading -= letters.answers.len() as u32;
@@ -196,6 +199,14 @@ impl Worker {
                 self.draining.push((self.now.mono_ms + LINGER_MS, answer));
             }
             Ask::Stop => self.stopped = true,
+        }
+    }
+
+    fn flushed_to(&mut self, flushed: Lsn) {
+        if flushed > self.flushed {
+            self.flushed = flushed;
+            self.input(Input::Flushed(flushed));
+            self.deposits.flushed(flushed);
         }
     }
 
