@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::fields::{Fields, Malformed, Put};
 use crate::journal::JournalMark;
 use crate::limits::{CATALOGUE_BYTES_MAX, CATALOGUE_READ_BYTES_MAX};
-use crate::partition::{AbortedMark, PartitionMark};
+use crate::partition::{AbortedMark, ClosedMark, PartitionMark};
 use crate::producers::Producers;
 use crate::stream::{Lsn, Place, StreamSettings, decode_places, encode_places};
 
@@ -42,18 +42,21 @@ pub(crate) struct CatalogueStream {
     pub(crate) transactions: Vec<Transactions>,
 }
 
-/// What the mark of a partition leaves out: its producers, and its aborted transactions.
+/// What the mark of a partition leaves out: its producers, its aborted transactions and its closed
+/// segments.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Transactions {
     pub(crate) producers: Producers,
     pub(crate) aborted: Vec<AbortedMark>,
+    /// None where a catalogue of an older version does not say.
+    pub(crate) closed: Option<Vec<ClosedMark>>,
 }
 
 pub(crate) const CATALOGUE: &str = "catalogue";
 const CATALOGUE_NEW: &str = "catalogue.new";
 const MAGIC: [u8; 8] = *b"SLUICECT";
-/// Version 2 has producers and aborted transactions beside version 1.
-const VERSION: u16 = 2;
+/// Version 2 has producers and aborted transactions beside version 1, version 3 closed segments too.
+const VERSION: u16 = 3;
 
 impl Catalogue {
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -127,7 +130,7 @@ impl Catalogue {
             for _ in &places {
                 transactions.push(match version {
                     1 => Transactions::default(),
-                    _ => Transactions::decode(&mut fields)?,
+                    _ => Transactions::decode(&mut fields, version)?,
                 });
             }
             catalogue.streams.push(CatalogueStream {
@@ -166,7 +169,7 @@ impl Catalogue {
         }
         let bytes = read_whole(&*file, bytes_max).map_err(read)?;
         if !bytes.starts_with(&MAGIC) || bytes.len() < MAGIC.len() + 2 {
-            return Err(Error::corrupt(CATALOGUE, 0, "this is not a catalogue"));
+            return Err(Error::hopeless(CATALOGUE, "this is not a catalogue"));
         }
         let version = u16::from_le_bytes([bytes[MAGIC.len()], bytes[MAGIC.len() + 1]]);
         if !(1..=VERSION).contains(&version) {
@@ -178,7 +181,7 @@ impl Catalogue {
         }
         Self::decode(&bytes, version)
             .map(Some)
-            .map_err(|what| Error::corrupt(CATALOGUE, 0, what))
+            .map_err(|what| Error::hopeless(CATALOGUE, what))
     }
 }
 
@@ -190,15 +193,29 @@ impl Transactions {
             out.put_u64(*base);
             out.put_u64(*count);
         }
+        let closed = self.closed.as_deref().unwrap_or_default();
+        out.put_u32(u32::try_from(closed.len()).expect("segments are bounded"));
+        for (base, next) in closed {
+            out.put_u64(*base);
+            out.put_u64(*next);
+        }
     }
 
-    fn decode(fields: &mut Fields<'_>) -> Result<Self, Malformed> {
+    fn decode(fields: &mut Fields<'_>, version: u16) -> Result<Self, Malformed> {
         let mut transactions = Self {
             producers: Producers::decode(fields)?,
             aborted: Vec::new(),
+            closed: None,
         };
         for _ in 0..fields.u32()? {
             transactions.aborted.push((fields.u64()?, fields.u64()?));
+        }
+        if version > 2 {
+            let mut closed = Vec::new();
+            for _ in 0..fields.u32()? {
+                closed.push((fields.u64()?, fields.u64()?));
+            }
+            transactions.closed = Some(closed);
         }
         Ok(transactions)
     }
@@ -264,6 +281,7 @@ mod tests {
                 transactions: vec![Transactions {
                     producers: Producers::default(),
                     aborted: vec![(5, 2)],
+                    closed: Some(vec![(0, 3), (3, 5)]),
                 }],
             }],
         }

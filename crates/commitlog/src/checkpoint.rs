@@ -157,12 +157,19 @@ impl Log {
         // `kept_from` for free ones, and needs all others.
         self.journal
             .recycle(checkpoint.kept_from, checkpoint.mark.generation);
+        let shared = Arc::clone(&self.shared);
         for id in checkpoint.installed {
-            if let Some(owned) = self.partitions.get_mut(&id) {
-                owned.cleaning.installed = false;
+            let Some(owned) = self.partitions.get_mut(&id) else {
+                continue;
+            };
+            owned.cleaning.installed = false;
+            // Nothing was installed since this checkpoint began: the catalogue knows them as empty.
+            if let Some(partition) = owned.disk_mut() {
+                partition
+                    .drop_empty()
+                    .map_err(|error| shared.failed(error))?;
             }
         }
-        let shared = Arc::clone(&self.shared);
         self.remove_dropped()
             .map_err(|error| shared.failed(error))?;
         self.publish_sizes();
@@ -266,6 +273,7 @@ impl Log {
         disk.map_or_else(Transactions::default, |(owned, partition)| Transactions {
             producers: owned.state.producers().clone(),
             aborted: partition.aborted_marks(),
+            closed: Some(partition.closed()),
         })
     }
 

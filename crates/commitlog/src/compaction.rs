@@ -10,10 +10,13 @@ use crate::aborted::AbortedRange;
 use crate::batch::{BatchView, HEADER_BYTES, batches, compress, crc32c};
 use crate::disk::Disk;
 use crate::error::{Error, ReadError};
-use crate::limits::{COMPACTION_KEYS_BYTES_MAX, DECOMPRESSED_BYTES_MAX, DELETE_RETENTION_MS};
+use crate::limits::{
+    COMPACTION_KEYS_BYTES_MAX, COMPACTION_RETRY_MS, DECOMPRESSED_BYTES_MAX, DELETE_RETENTION_MS,
+};
 use crate::log::{Log, OwnedPartition};
 use crate::partition::{PartitionReader, SegmentSummary};
 use crate::segment::{Rewritten, SegmentRewrite};
+use crate::space::leave_reserve;
 use crate::stream::{PartitionId, StreamSettings};
 use crate::varint;
 
@@ -21,9 +24,12 @@ use crate::varint;
 /// counts as not yet cleaned.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cleaning {
-    /// Below here each key was looked at together with all later ones.
+    /// Below here each key was looked at together with all later ones. A run that fails must leave
+    /// it, or the next would take tombstones for spent whose values are still there.
     cleaned_to: u64,
     running: bool,
+    /// When the last run failed, ms since 1970, if it did.
+    failed_ms: Option<u64>,
     /// Segments were installed that no checkpoint has made durable yet.
     pub(crate) installed: bool,
 }
@@ -36,6 +42,7 @@ pub struct Compaction {
     dir: String,
     reader: PartitionReader,
     now_ms: u64,
+    reserve_bytes: u64,
     delete_retention_ms: u64,
     /// Closed segments below everything that must stay, oldest first.
     segments: Vec<SegmentSummary>,
@@ -67,7 +74,10 @@ impl Log {
         let mut best: Option<(u64, PartitionId, Vec<SegmentSummary>)> = None;
         for (id, owned) in &self.partitions {
             let stream = self.streams.get(&owned.state.meta.stream);
-            let busy = owned.cleaning.running || owned.cleaning.installed;
+            let failed = owned.cleaning.failed_ms;
+            let busy = owned.cleaning.running
+                || owned.cleaning.installed
+                || failed.is_some_and(|at_ms| now_ms.abs_diff(at_ms) < COMPACTION_RETRY_MS);
             let settings = stream.map(|stream| &stream.settings);
             let Some(settings) = settings.filter(|settings| settings.compact && !busy) else {
                 continue;
@@ -102,6 +112,7 @@ impl Log {
             dir: disk_partition.dir().to_owned(),
             reader: disk_partition.reader(),
             now_ms,
+            reserve_bytes: self.space.reserve_bytes(),
             delete_retention_ms: stream
                 .settings
                 .delete_retention_ms
@@ -120,20 +131,19 @@ impl Log {
     }
 
     /// Puts what a run wrote in the place of the old segments. Returns the bytes that became free.
-    pub fn compacted(&mut self, compaction: Compaction) -> Result<u64, Error> {
+    /// A run that failed at `now_ms` is tried again after a while.
+    pub fn compacted(&mut self, compaction: Compaction, now_ms: u64) -> Result<u64, Error> {
         self.shared.latch.check()?;
         let Some(owned) = self.partitions.get_mut(&compaction.partition) else {
             return Ok(0);
         };
         owned.cleaning.running = false;
-        // After an error the same is not tried again until there is more to clean.
-        owned.cleaning.cleaned_to = match compaction.phase {
-            Phase::Done => compaction.end(),
-            _ => compaction
-                .segments
-                .last()
-                .map_or(0, |segment| segment.next_offset),
-        };
+        if matches!(compaction.phase, Phase::Done) {
+            owned.cleaning.cleaned_to = compaction.end();
+            owned.cleaning.failed_ms = None;
+        } else {
+            owned.cleaning.failed_ms = Some(now_ms);
+        }
         let mut freed = 0;
         for rewritten in compaction.rewritten {
             let Some(partition) = owned.disk_mut() else {
@@ -185,6 +195,10 @@ impl Compaction {
     /// Does the next piece: finds what was aborted, maps the keys of about a mebibyte, or writes one
     /// segment anew. True when done. An error ends the run but latches nothing; the old segments stay.
     pub fn step(&mut self) -> Result<bool, Error> {
+        self.next_piece().map_err(Error::passing)
+    }
+
+    fn next_piece(&mut self) -> Result<bool, Error> {
         match self.phase {
             Phase::Aborted => {
                 self.find_aborted()?;
@@ -197,7 +211,12 @@ impl Compaction {
             }
             Phase::Rewrite { segment } => match self.segments.get(segment).copied() {
                 Some(summary) if summary.next_offset <= self.mapped_to => {
-                    self.rewrite(summary)?;
+                    leave_reserve(&*self.disk, self.reserve_bytes, summary.size_bytes)?;
+                    if let Err(error) = self.rewrite(summary) {
+                        // The error says more than what clearing away after it would.
+                        let _ = self.remove_cleaned(summary.base_offset);
+                        return Err(error);
+                    }
                     self.phase = Phase::Rewrite {
                         segment: segment + 1,
                     };
@@ -312,11 +331,19 @@ impl Compaction {
             return Ok(());
         }
         drop(rewrite);
-        let stem = format!("{}/{:020}", self.dir, summary.base_offset);
+        self.remove_cleaned(summary.base_offset)
+    }
+
+    fn remove_cleaned(&self, base_offset: u64) -> Result<(), Error> {
+        let stem = format!("{}/{base_offset:020}", self.dir);
         for extension in ["log", "index", "timeindex"] {
             let path = format!("{stem}.{extension}.{}", crate::segment::CLEANED);
-            let removed = self.disk.remove_file(&path);
-            removed.map_err(|e| Error::disk(path, "remove", e))?;
+            match self.disk.remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::disk(path, "remove", error));
+                }
+                _ => {}
+            }
         }
         Ok(())
     }

@@ -20,6 +20,13 @@ pub enum Error {
         /// What is wrong there.
         what: Cow<'static, str>,
     },
+    /// As [`Error::Corrupt`], of a file without which nothing can be read: no accepted loss helps.
+    Hopeless {
+        /// File, relative to the data directory.
+        path: String,
+        /// What is wrong there.
+        what: Cow<'static, str>,
+    },
     /// The operating system refused an operation.
     Disk {
         /// File or folder, relative to the data directory.
@@ -119,6 +126,36 @@ impl Error {
         }
     }
 
+    /// [`Error::Hopeless`].
+    pub(crate) fn hopeless(path: impl Into<String>, what: impl Into<Cow<'static, str>>) -> Self {
+        Self::Hopeless {
+            path: path.into(),
+            what: what.into(),
+        }
+    }
+
+    /// The same of work that latches nothing, so that no restart is asked for.
+    pub(crate) fn passing(self) -> Self {
+        match self {
+            Self::Disk {
+                path,
+                op,
+                position,
+                source,
+            } => Self::Disk {
+                path,
+                op: match op {
+                    "write" => "fill",
+                    "sync" => "settle",
+                    other => other,
+                },
+                position,
+                source,
+            },
+            other => other,
+        }
+    }
+
     /// [`Error::Corrupt`].
     pub fn corrupt(
         path: impl Into<String>,
@@ -140,7 +177,19 @@ impl fmt::Display for Error {
                 path,
                 position,
                 what,
-            } => write_corrupt(f, path, *position, what),
+            } => {
+                write_corrupt(f, path, *position, what)?;
+                f.write_str(
+                    "; restore the file from a copy, or go on without what is lost by \
+                     --accept-loss",
+                )
+            }
+            Self::Hopeless { path, what } => write!(
+                f,
+                "{path} is damaged at byte 0: {what}; without it nothing can be read, not with \
+                 --accept-loss either: restore the data directory from a backup, or move it away to \
+                 begin anew"
+            ),
             Self::Disk {
                 path,
                 op,
@@ -267,7 +316,13 @@ impl fmt::Display for ReadError {
                 path,
                 position,
                 what,
-            } => write_corrupt(f, path, *position, what),
+            } => {
+                write_corrupt(f, path, *position, what)?;
+                f.write_str(
+                    "; restore the file from a copy; of a compacted stream, a start with \
+                     --accept-loss leaves out what is damaged",
+                )
+            }
             Self::OutOfRange {
                 offset,
                 log_start,
@@ -343,11 +398,7 @@ impl From<ReadError> for Error {
 }
 
 fn write_corrupt(f: &mut fmt::Formatter<'_>, path: &str, position: u64, what: &str) -> fmt::Result {
-    write!(
-        f,
-        "{path} is damaged at byte {position}: {what}; restore the file from a copy, or go on \
-         without what is lost by --accept-loss"
-    )
+    write!(f, "{path} is damaged at byte {position}: {what}")
 }
 
 fn write_disk(

@@ -12,6 +12,8 @@ use bytes::Bytes;
 use crate::disk::{Disk, DiskFile, Open};
 use crate::entry::{EntryHead, Gather, OpBytes, body_bytes, stride};
 use crate::error::Error;
+use crate::limits::PREPARE_RETRY_MS;
+use crate::space::leave_reserve;
 use crate::stream::{Lsn, PartitionId};
 use part::{JOURNAL_DIR, PART_HEAD_BYTES, PartHead, PartPreparation, part_path};
 
@@ -60,6 +62,9 @@ pub(crate) struct Journal {
     live: VecDeque<LivePart>,
     free: Vec<(String, Arc<dyn DiskFile>)>,
     preparing: bool,
+    /// When the preparation of a part began that failed, ms since 1970.
+    failed_ms: Option<u64>,
+    tried_ms: u64,
     next_number: u32,
     next_generation: u64,
     /// Where the next staged entry begins in the last live part.
@@ -105,6 +110,8 @@ impl Journal {
             live: start.live,
             free: start.free,
             preparing: false,
+            failed_ms: None,
+            tried_ms: 0,
             next_number: start.next_number,
             next_generation: start.next_generation,
             position: 0,
@@ -115,7 +122,7 @@ impl Journal {
             dirty: Vec::new(),
         };
         if journal.free.is_empty() {
-            let mut preparation = journal.new_preparation();
+            let mut preparation = journal.new_preparation(0);
             while !preparation.step()? {}
             journal.free.extend(preparation.into_part());
         }
@@ -286,20 +293,29 @@ impl Journal {
         wanted
     }
 
-    /// The work of making one more part, when too few wait and the bound allows it.
-    pub(crate) fn prepare(&mut self) -> Option<PartPreparation> {
+    /// The work of making one more part, when too few wait, the bounds on the journal and on free
+    /// space allow it, and none failed just now.
+    pub(crate) fn prepare(&mut self, reserve_bytes: u64, now_ms: u64) -> Option<PartPreparation> {
         let parts = self.live.len() + self.free.len();
         let wanted = self.free.len() < SPARE_PARTS && !self.preparing && parts < self.parts_max;
-        wanted.then(|| {
-            self.preparing = true;
-            self.new_preparation()
-        })
+        let failed = self
+            .failed_ms
+            .is_some_and(|failed_ms| now_ms.abs_diff(failed_ms) < PREPARE_RETRY_MS);
+        if !wanted || failed || leave_reserve(&*self.disk, reserve_bytes, self.part_bytes).is_err()
+        {
+            return None;
+        }
+        self.preparing = true;
+        self.tried_ms = now_ms;
+        Some(self.new_preparation(reserve_bytes))
     }
 
-    /// Takes a prepared part; an unfinished one is forgotten.
+    /// Takes a prepared part; of one that failed nothing stays.
     pub(crate) fn prepared(&mut self, preparation: PartPreparation) {
         self.preparing = false;
-        self.free.extend(preparation.into_part());
+        let part = preparation.into_part();
+        self.failed_ms = part.is_none().then_some(self.tried_ms);
+        self.free.extend(part);
     }
 
     pub(crate) fn live(&self) -> impl Iterator<Item = &LivePart> {
@@ -319,10 +335,10 @@ impl Journal {
         self.next_generation
     }
 
-    fn new_preparation(&mut self) -> PartPreparation {
+    fn new_preparation(&mut self, reserve_bytes: u64) -> PartPreparation {
         let path = part_path(self.next_number);
         self.next_number += 1;
-        PartPreparation::new(Arc::clone(&self.disk), path, self.part_bytes)
+        PartPreparation::new(Arc::clone(&self.disk), path, self.part_bytes, reserve_bytes)
     }
 
     /// Stages the header of a fresh part; later entries go there.

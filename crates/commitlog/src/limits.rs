@@ -56,6 +56,12 @@ pub const TAIL_BATCH_OVERHEAD_BYTES: u64 = 128;
 /// Free space that appends leave alone, in bytes, unless it is configured.
 pub const RESERVE_BYTES_DEFAULT: u64 = 64 << 20;
 
+/// Time until a journal part that could not be made is tried again, in milliseconds.
+pub const PREPARE_RETRY_MS: u64 = 10_000;
+
+/// Time until a compaction that failed is tried again, in milliseconds.
+pub const COMPACTION_RETRY_MS: u64 = 600_000;
+
 /// Free space is asked for again after so many appended bytes.
 pub const PROBE_BYTES: u64 = 4 << 20;
 

@@ -125,7 +125,7 @@ pub struct Log {
     pub(crate) durable: Durable,
     pub(crate) recovery: Recovery,
     tail: TailBudget,
-    space: SpaceGuard,
+    pub(crate) space: SpaceGuard,
     census: Census,
     /// Last staged entry.
     staged_lsn: Lsn,
@@ -515,13 +515,14 @@ impl Log {
         self.shared.publish_flushed(lsn);
     }
 
-    /// The work of making one more part of the journal ready, if one should be. Run its steps
-    /// anywhere but on the log thread, then hand it to [`Log::prepared`].
-    pub fn prepare(&mut self) -> Option<PartPreparation> {
-        self.journal.prepare()
+    /// The work of making one more part of the journal ready, if one should be and free space above
+    /// the reserve allows it. Run its steps anywhere but on the log thread, then hand it to
+    /// [`Log::prepared`], even after an error.
+    pub fn prepare(&mut self, now_ms: u64) -> Option<PartPreparation> {
+        self.journal.prepare(self.space.reserve_bytes(), now_ms)
     }
 
-    /// Takes a part that was prepared.
+    /// Takes a part that was prepared; one that failed is cleared away and tried again later.
     pub fn prepared(&mut self, preparation: PartPreparation) {
         self.journal.prepared(preparation);
     }

@@ -3,6 +3,7 @@
 
 mod aborted;
 mod epochs;
+mod heal;
 mod memory;
 mod metadata;
 mod open;
@@ -26,6 +27,7 @@ use crate::segment::{CLEANED, IndexBytes, Rewritten, Segment, TXNINDEX, Tail};
 
 pub(crate) use aborted::AbortedMark;
 pub use memory::MemoryPartition;
+pub(crate) use open::{Expected, Opened};
 pub use reader::PartitionReader;
 
 use epochs::EPOCHS_FILE;
@@ -58,6 +60,9 @@ pub struct PartitionMark {
     /// First offset that may be read.
     pub log_start: u64,
 }
+
+/// A closed segment that holds something: its base offset, and that of the next one.
+pub(crate) type ClosedMark = (u64, u64);
 
 /// Something found and mended while opening.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -389,6 +394,8 @@ impl Partition {
                 .position(|segment| segment.base() == new.base());
             let Some(at) = at.filter(|&at| at + 1 < segments.len()) else {
                 // Retention was faster.
+                drop(segments);
+                self.remove_cleaned(&new)?;
                 return Ok(0);
             };
             (at, Arc::clone(&segments[at]))
@@ -398,12 +405,6 @@ impl Partition {
         let freed = old.size_bytes().saturating_sub(new.size_bytes());
         self.dirty_segments
             .retain(|segment| !Arc::ptr_eq(segment, &old));
-        if new.size_bytes() == 0 && at > 0 {
-            self.shared.change(|segments| drop(segments.remove(at)));
-            self.remove_cleaned(&new)?;
-            self.remove_segment(&old)?;
-            return Ok(freed);
-        }
         self.shared
             .change(|segments| segments[at] = Arc::clone(&new));
         // Without its old indexes first: a crash in between must not pair them with the new log.
@@ -418,6 +419,35 @@ impl Partition {
         }
         self.dirty_dir();
         Ok(freed)
+    }
+
+    /// What a checkpoint keeps of the closed segments, so that a lost one is noticed.
+    pub(crate) fn closed(&self) -> Vec<ClosedMark> {
+        let segments = self.segments();
+        let held = segments
+            .iter()
+            .filter(|segment| !segment.active && segment.size_bytes > 0);
+        held.map(|segment| (segment.base_offset, segment.next_offset))
+            .collect()
+    }
+
+    /// Removes closed segments that compaction left empty, but not the first, whose base says where
+    /// the partition begins. The catalogue on disk must have been made behind that.
+    pub(crate) fn drop_empty(&mut self) -> Result<(), Error> {
+        let empty: Vec<Arc<Segment>> = {
+            let segments = self.shared.segments();
+            let closed = segments.range(..segments.len() - 1).skip(1);
+            closed
+                .filter(|segment| segment.size_bytes() == 0)
+                .cloned()
+                .collect()
+        };
+        for segment in empty {
+            self.shared
+                .change(|segments| segments.retain(|kept| !Arc::ptr_eq(kept, &segment)));
+            self.remove_segment(&segment)?;
+        }
+        Ok(())
     }
 
     /// Bytes of all logs, as written.

@@ -19,7 +19,7 @@ use crate::log::{
     Census, Log, LogConfig, LogStart, OwnedPartition, OwnedStream, Store, World, memory_store,
     partition_settings,
 };
-use crate::partition::{Notice, Partition};
+use crate::partition::{Expected, Notice, Opened, Partition};
 use crate::producers::names_producer;
 use crate::stream::{Lsn, PartitionId, STREAMS_DIR, Storage};
 
@@ -191,13 +191,23 @@ impl Recovering {
                     Storage::Memory => memory_store(settings),
                     Storage::Disk => {
                         let dir = place.dir(&settings.name, index);
-                        let (mut partition, notices) = Partition::open(
+                        let Opened {
+                            mut partition,
+                            notices,
+                            lossy,
+                        } = Partition::open_as(
                             Arc::clone(&recovering.disk),
                             &dir,
                             partition_settings(settings),
                             Some(*mark),
+                            Expected {
+                                closed: transactions.closed.as_deref(),
+                                accept_loss: recovering.config.accept_loss,
+                                compacted: settings.compact,
+                            },
                         )?;
                         recovering.recovery.notices.extend(notices);
+                        recovering.recovery.lossy |= lossy;
                         let notices = partition.restore_aborted(Some(&transactions.aborted))?;
                         recovering.recovery.notices.extend(notices);
                         Store::Disk(Box::new(partition))
@@ -570,7 +580,7 @@ fn foreign(found: &Found, log_id: u64) -> Result<(), Error> {
         "this part of the journal belongs to another log ({}, not {log_id})",
         part.head.log_id
     );
-    Err(Error::corrupt(part.path.as_str(), 0, what))
+    Err(Error::hopeless(part.path.as_str(), what))
 }
 
 fn decode(raw: &RawEntry) -> Result<EntryBody, Error> {

@@ -43,6 +43,11 @@ impl SpaceGuard {
         Ok(())
     }
 
+    /// Free space that stays free, in bytes.
+    pub(crate) fn reserve_bytes(&self) -> u64 {
+        self.reserve_bytes
+    }
+
     fn left(&self) -> u64 {
         self.free_bytes.saturating_sub(self.spent_bytes)
     }
@@ -57,6 +62,21 @@ impl SpaceGuard {
         let age_ms = now_ms.checked_sub(probed_ms).unwrap_or(wait_ms);
         age_ms >= wait_ms || self.spent_bytes >= PROBE_BYTES
     }
+}
+
+/// Whether work that can wait finds room for so many bytes above the reserve; asks the disk.
+pub(crate) fn leave_reserve(disk: &dyn Disk, reserve_bytes: u64, bytes: u64) -> Result<(), Error> {
+    if reserve_bytes == 0 {
+        return Ok(());
+    }
+    let free_bytes = disk.free_bytes().map_err(|e| Error::disk("", "probe", e))?;
+    if free_bytes.saturating_sub(bytes) < reserve_bytes {
+        return Err(Error::Full {
+            free_bytes,
+            reserve_bytes,
+        });
+    }
+    Ok(())
 }
 
 #[cfg(test)]

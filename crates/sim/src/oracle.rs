@@ -53,8 +53,8 @@ pub fn run_with_kills(seed: u64) -> Verdict {
     run.verdict()
 }
 
-/// Runs a seed in which writes and flushes of the journal fail, so that the node must be restarted;
-/// panics where a promise is broken.
+/// Runs a seed in which writes, flushes and renames of the journal, of segments and of the catalogue
+/// fail, so that the node must be restarted; panics where a promise is broken.
 pub fn run_with_failing_disk(seed: u64) -> Verdict {
     let mut run = Run::new(seed, Trouble::FailingDisk);
     for _ in 0..STEPS {
@@ -382,12 +382,15 @@ impl Run {
             }
             Trouble::FailingDisk if self.random.once_in(12) => {
                 let nth = 1 + self.random.below(5);
-                match self.random.below(3) {
-                    0 => self.world.disk().fail(Operation::Sync, "journal", nth),
-                    1 => self.world.disk().fail(Operation::Write, "journal", nth),
+                let places = ["journal", "journal", "streams/", "catalogue", "cleaned"];
+                let place = *self.random.pick(&places);
+                match self.random.below(4) {
+                    0 => self.world.disk().fail(Operation::Sync, place, nth),
+                    1 => self.world.disk().fail(Operation::Write, place, nth),
+                    2 => self.world.disk().fail(Operation::Rename, place, 1),
                     _ => {
                         let torn = self.random.below(600) as usize;
-                        self.world.disk().fail_torn("journal", nth, torn);
+                        self.world.disk().fail_torn(place, nth, torn);
                     }
                 }
             }

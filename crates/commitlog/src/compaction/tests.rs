@@ -83,7 +83,7 @@ fn offsets(log: &Log) -> Vec<u64> {
 fn compact(log: &mut Log, now_ms: u64) -> Option<u64> {
     let mut run = log.compaction(now_ms)?;
     while !run.step().unwrap() {}
-    Some(log.compacted(run).unwrap())
+    Some(log.compacted(run, now_ms).unwrap())
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn a_small_map_cleans_in_several_runs() {
     while let Some(mut run) = log.compaction(0) {
         run.keys_bytes_max = 100;
         while !run.step().unwrap() {}
-        log.compacted(run).unwrap();
+        log.compacted(run, 0).unwrap();
         flush_if_any(&mut log);
         checkpoint_if_any(&mut log);
         runs += 1;
@@ -215,7 +215,7 @@ fn a_run_that_fails_leaves_everything_as_it_was() {
         }
     };
     assert!(error.to_string().contains("streams/t-0"), "{error}");
-    log.compacted(run).unwrap();
+    log.compacted(run, 0).unwrap();
     assert!(log.latched().is_none());
     assert!(
         log.compaction(0).is_none(),
@@ -230,4 +230,102 @@ fn a_run_that_fails_leaves_everything_as_it_was() {
         !names.iter().any(|name| name.contains("cleaned")),
         "{names:?}"
     );
+}
+
+/// Fails the run at its first write; what it had done so far is handed back.
+fn fail(log: &mut Log, disk: &MemoryDisk, now_ms: u64) {
+    disk.fail(crate::disk::Operation::Write, "cleaned", 1);
+    let mut run = log.compaction(now_ms).unwrap();
+    while run.step().is_ok_and(|done| {
+        assert!(!done);
+        true
+    }) {}
+    log.compacted(run, now_ms).unwrap();
+}
+
+fn leftovers(disk: &MemoryDisk) -> Vec<String> {
+    let mut names = disk.list("streams/t-0").unwrap();
+    names.retain(|name| name.contains("cleaned"));
+    names
+}
+
+#[test]
+fn what_was_deleted_does_not_come_back_after_a_run_that_failed() {
+    let disk = MemoryDisk::new();
+    let mut log = table_log(&disk);
+    put(&mut log, 0, &[("gone", Some(1))]);
+    fill(&mut log, 10);
+    put(&mut log, 0, &[("gone", None)]);
+    fill(&mut log, 10);
+    checkpoint(&mut log, u64::MAX);
+    fail(&mut log, &disk, 0);
+    fill(&mut log, 40);
+    checkpoint(&mut log, u64::MAX);
+    // More than the day for which tombstones stay has gone by.
+    assert!(compact(&mut log, 2 * DAY_MS).unwrap() > 0);
+    checkpoint(&mut log, u64::MAX);
+    drop(log);
+    assert!(!loaded(&open(&disk), None).contains_key("gone"));
+}
+
+#[test]
+fn a_run_that_failed_is_tried_again_after_a_while() {
+    let disk = MemoryDisk::new();
+    let mut log = table_log(&disk);
+    fill(&mut log, 20);
+    checkpoint(&mut log, u64::MAX);
+    fail(&mut log, &disk, 0);
+    assert_eq!(leftovers(&disk), Vec::<String>::new());
+    assert!(compact(&mut log, 0).is_none(), "not at once");
+    assert!(compact(&mut log, DAY_MS).unwrap() > 0);
+}
+
+#[test]
+fn a_run_that_retention_overtook_leaves_no_files() {
+    let disk = MemoryDisk::new();
+    let mut log = table_log(&disk);
+    fill(&mut log, 20);
+    checkpoint(&mut log, u64::MAX);
+    let mut run = log.compaction(0).unwrap();
+    while !run.step().unwrap() {}
+    assert!(!leftovers(&disk).is_empty());
+    let op = crate::entry::Op::SetLogStart {
+        partition: 1,
+        offset: 100,
+    };
+    log.stage(
+        Entry {
+            appends: Vec::new(),
+            ops: vec![op],
+        },
+        0,
+    )
+    .unwrap();
+    log.write().unwrap();
+    checkpoint(&mut log, u64::MAX);
+    log.compacted(run, 0).unwrap();
+    assert_eq!(leftovers(&disk), Vec::<String>::new());
+}
+
+#[test]
+fn a_run_leaves_the_reserve_alone() {
+    let disk = MemoryDisk::new();
+    let mut log = table_log(&disk);
+    fill(&mut log, 20);
+    checkpoint(&mut log, u64::MAX);
+    let before = loaded(&log, None);
+    disk.set_free_bytes(crate::limits::RESERVE_BYTES_DEFAULT + 1000);
+    let mut run = log.compaction(0).unwrap();
+    let error = loop {
+        match run.step() {
+            Ok(done) => assert!(!done, "it filled the reserve"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, Error::Full { .. }), "{error}");
+    log.compacted(run, 0).unwrap();
+    assert_eq!(leftovers(&disk), Vec::<String>::new());
+    disk.set_free_bytes(u64::MAX);
+    assert!(compact(&mut log, DAY_MS).unwrap() > 0);
+    assert_eq!(loaded(&log, None), before);
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::disk::{Disk, DiskFile, Open};
 use crate::error::Error;
 use crate::fields::{Fields, Malformed, Put};
+use crate::space::leave_reserve;
 use crate::stream::Lsn;
 
 /// Header of a part, at byte 0, little endian:
@@ -150,22 +151,41 @@ pub struct PartPreparation {
     part_bytes: u64,
     done_bytes: u64,
     file: Option<Arc<dyn DiskFile>>,
+    /// All of it is durable.
+    whole: bool,
+    reserve_bytes: u64,
 }
 
 impl PartPreparation {
-    pub(crate) fn new(disk: Arc<dyn Disk>, path: String, part_bytes: u64) -> Self {
+    /// `reserve_bytes`: free space that the work leaves alone; 0 does not look.
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        path: String,
+        part_bytes: u64,
+        reserve_bytes: u64,
+    ) -> Self {
         Self {
             disk,
             path,
             part_bytes,
             done_bytes: 0,
             file: None,
+            whole: false,
+            reserve_bytes,
         }
     }
 
-    /// Does the next piece of work; true when all is done. An error here latches nothing: the
-    /// journal then goes on without this part.
+    /// Does the next piece of work; true when all is done. An error ends it but latches nothing:
+    /// hand it back to [`Log::prepared`](crate::Log::prepared) all the same, which clears away what
+    /// was made; it is tried again after a while.
     pub fn step(&mut self) -> Result<bool, Error> {
+        self.whole = self.next_piece().map_err(Error::passing)?;
+        Ok(self.whole)
+    }
+
+    fn next_piece(&mut self) -> Result<bool, Error> {
+        let left = self.part_bytes - self.done_bytes;
+        leave_reserve(&*self.disk, self.reserve_bytes, left)?;
         let Some(file) = &self.file else {
             let file = self.disk.open(&self.path, Open::Create);
             let file = file.map_err(|e| Error::disk(&*self.path, "open", e))?;
@@ -197,9 +217,17 @@ impl PartPreparation {
         (self.done_bytes, self.part_bytes)
     }
 
+    /// The part, if it became one; else nothing of it stays.
     pub(crate) fn into_part(self) -> Option<(String, Arc<dyn DiskFile>)> {
-        let whole = self.done_bytes == self.part_bytes;
-        self.file.filter(|_| whole).map(|file| (self.path, file))
+        match self.file {
+            Some(file) if self.whole => Some((self.path, file)),
+            Some(_) => {
+                // What cannot be removed now is found by the next start.
+                let _ = self.disk.remove_file(&self.path);
+                None
+            }
+            None => None,
+        }
     }
 }
 

@@ -5,7 +5,7 @@ mod producers;
 use std::sync::Arc;
 
 use crate::batch::{BatchBuilder, BatchView};
-use crate::disk::MemoryDisk;
+use crate::disk::{Disk, MemoryDisk};
 use crate::entry::{Append, Entry, Op, Refusal};
 use crate::error::Error;
 use crate::log::{Log, LogConfig};
@@ -344,4 +344,53 @@ fn the_mirrored_end_never_goes_back_nor_beyond_what_is_flushed() {
     reader.set_mirrored(1, 1);
     reader.set_mirrored(9, 1);
     assert_eq!((mirrored(), reader.mirrored_moves()), (2, 2));
+}
+
+fn parts(disk: &MemoryDisk) -> usize {
+    disk.list("journal").unwrap().len()
+}
+
+/// A moment without room must not take the journal's spare parts away for good.
+#[test]
+fn a_part_that_could_not_be_made_is_tried_again() {
+    use crate::disk::Operation;
+    for operation in [Operation::Open, Operation::Write, Operation::Sync] {
+        let disk = MemoryDisk::new();
+        let mut log = open(&disk);
+        let before = parts(&disk);
+        disk.fail(operation, "journal/", 1);
+        let mut preparation = log.prepare(0).unwrap();
+        let error = loop {
+            match preparation.step() {
+                Ok(done) => assert!(!done),
+                Err(error) => break error.to_string(),
+            }
+        };
+        assert!(!error.contains("restart"), "nothing is latched: {error}");
+        log.prepared(preparation);
+        assert_eq!(parts(&disk), before, "{operation:?}");
+        assert!(log.prepare(1).is_none(), "not at once");
+        let mut preparation = log.prepare(60_000).unwrap();
+        while !preparation.step().unwrap() {}
+        log.prepared(preparation);
+        assert_eq!(parts(&disk), before + 1);
+    }
+}
+
+#[test]
+fn spare_parts_leave_the_reserve_alone() {
+    let disk = MemoryDisk::new();
+    let mut log = open(&disk);
+    let reserve_bytes = crate::limits::RESERVE_BYTES_DEFAULT;
+    disk.set_free_bytes(reserve_bytes + (64 << 10) - 1);
+    assert!(log.prepare(60_000).is_none(), "it fills the reserve");
+    disk.set_free_bytes(u64::MAX);
+    let mut preparation = log.prepare(120_000).unwrap();
+    assert!(!preparation.step().unwrap());
+    let before = parts(&disk);
+    disk.set_free_bytes(reserve_bytes);
+    let error = preparation.step().unwrap_err();
+    assert!(matches!(error, Error::Full { .. }), "{error}");
+    log.prepared(preparation);
+    assert_eq!(parts(&disk), before - 1);
 }

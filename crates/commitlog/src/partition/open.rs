@@ -8,9 +8,30 @@ use crate::error::Error;
 use crate::segment::{CLEANED, IndexBytes, Segment, TXNINDEX, Tail};
 
 use super::epochs::{EPOCHS_FILE, Epochs};
+use super::heal;
 use super::metadata::{METADATA_FILE, metadata_text};
 use super::reader::Shared;
-use super::{Dirty, Notice, Partition, PartitionMark, PartitionSettings, Plan};
+use super::{ClosedMark, Dirty, Notice, Partition, PartitionMark, PartitionSettings, Plan};
+
+/// What a start knows of a partition beside its mark, and what it may do about what is lost.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Expected<'a> {
+    /// The closed segments that held something, as [`Partition::closed`]; none where a catalogue
+    /// does not say.
+    pub(crate) closed: Option<&'a [ClosedMark]>,
+    /// Go on without what is missing or damaged.
+    pub(crate) accept_loss: bool,
+    /// Its stream is compacted: what a start reads as a whole.
+    pub(crate) compacted: bool,
+}
+
+/// A partition as [`Partition::open_as`] found it.
+pub(crate) struct Opened {
+    pub(crate) partition: Partition,
+    pub(crate) notices: Vec<Notice>,
+    /// Something durable was given up, as the operator allowed.
+    pub(crate) lossy: bool,
+}
 
 /// Most bytes that are read of the small text files.
 const TEXT_BYTES_MAX: u64 = 4 << 20;
@@ -55,33 +76,56 @@ impl Partition {
         settings: PartitionSettings,
         mark: Option<PartitionMark>,
     ) -> Result<(Self, Vec<Notice>), Error> {
+        let opened = Self::open_as(disk, dir, settings, mark, Expected::default())?;
+        Ok((opened.partition, opened.notices))
+    }
+
+    /// As [`open`](Self::open); a segment that should be there and is not is [`Error::Corrupt`] too.
+    /// Where loss is accepted, it goes on without what is gone and says what that was.
+    pub(crate) fn open_as(
+        disk: Arc<dyn Disk>,
+        dir: &str,
+        settings: PartitionSettings,
+        mut mark: Option<PartitionMark>,
+        expected: Expected<'_>,
+    ) -> Result<Opened, Error> {
         let mut notices = Vec::new();
         let (mut bases, txnindexes) = tidy(&*disk, dir, mark.map(|mark| mark.segment_base))?;
+        let mut lost = Vec::new();
+        if let Some(mark) = &mut mark {
+            missing_segments(dir, &bases, mark, &expected, &mut lost)?;
+            if expected.accept_loss && expected.compacted {
+                heal::segments(&disk, dir, &bases, mark, &mut lost)?;
+            }
+        }
         check_metadata(&*disk, dir, &settings, &mut notices)?;
         let (active, tail) =
             match bases.pop_if(|base| mark.is_none_or(|mark| mark.segment_base == *base)) {
                 Some(base) => {
                     let end = mark.map(|mark| (mark.position, mark.next_offset));
-                    let (segment, tail, mended) = open_active(&disk, dir, base, end)?;
+                    let opened = match open_active(&disk, dir, base, end) {
+                        Err(error @ Error::Corrupt { .. }) if expected.accept_loss => {
+                            open_cut(&disk, dir, base, end, error, &mut lost)?
+                        }
+                        other => other?,
+                    };
+                    let (segment, tail, mended) = opened;
                     notices.extend(mended);
                     (segment, tail)
                 }
-                None => begin_anew(&disk, dir, mark, &mut notices)?,
+                None => {
+                    let next_offset = mark.map_or(0, |mark| mark.next_offset);
+                    let segment = Segment::create(&disk, dir, next_offset)?;
+                    (segment, Tail::empty(next_offset))
+                }
             };
         let mut segments = VecDeque::with_capacity(bases.len() + 1);
         for (at, &base) in bases.iter().enumerate() {
             let next_base = bases.get(at + 1).copied().unwrap_or(active.base());
-            segments.push_back(Arc::new(open_closed(
-                &disk,
-                dir,
-                base,
-                next_base,
-                &mut notices,
-            )?));
+            let segment = open_closed(&disk, dir, base, next_base, &mut notices)?;
+            segments.push_back(Arc::new(segment));
         }
-        let first = segments
-            .front()
-            .map_or(active.base(), |segment: &Arc<Segment>| segment.base());
+        let first = bases.first().copied().unwrap_or(active.base());
         segments.push_back(Arc::new(active));
         let log_start = mark
             .map_or(first, |mark| mark.log_start.max(first))
@@ -97,7 +141,13 @@ impl Partition {
         if mark.is_none() {
             notices.extend(partition.restore_aborted(None)?);
         }
-        Ok((partition, notices))
+        let lossy = !lost.is_empty();
+        notices.extend(lost);
+        Ok(Opened {
+            partition,
+            notices,
+            lossy,
+        })
     }
 
     fn assemble(
@@ -235,27 +285,68 @@ fn open_closed(
     Ok(segment)
 }
 
-/// The mark's segment is not there: nothing was ever in it, or retention removed it after the
-/// checkpoint. The journal goes on from the mark's next offset.
-fn begin_anew(
+/// Files of segments go only after a catalogue that no longer needs them is durable: one that holds
+/// something to be read and is not there was lost.
+fn missing_segments(
+    dir: &str,
+    bases: &[u64],
+    mark: &PartitionMark,
+    expected: &Expected<'_>,
+    lost: &mut Vec<Notice>,
+) -> Result<(), Error> {
+    let active = (mark.position > 0).then_some((mark.segment_base, mark.next_offset));
+    let closed = expected.closed.unwrap_or_default().iter().copied();
+    for (base, next) in closed.chain(active) {
+        if next <= mark.log_start || bases.contains(&base) {
+            continue;
+        }
+        let path = format!("{dir}/{base:020}.log");
+        let offsets = offsets(base.max(mark.log_start), next);
+        let what = format!("the file is not there, and {offsets} with it");
+        if !expected.accept_loss {
+            return Err(Error::corrupt(path, 0, what));
+        }
+        lost.push(Notice { path, what });
+    }
+    Ok(())
+}
+
+/// Opens the active segment, which is damaged or shorter than it should be, up to its last whole
+/// batch; what is appended next gets the offset that it would have got.
+fn open_cut(
     disk: &Arc<dyn Disk>,
     dir: &str,
-    mark: Option<PartitionMark>,
-    notices: &mut Vec<Notice>,
-) -> Result<(Segment, Tail), Error> {
-    let mark = mark.unwrap_or_default();
-    if mark.position > 0 {
-        let what = format!(
-            "the segment of the checkpoint ({:020}.log) is not there; begun anew at offset {}",
-            mark.segment_base, mark.next_offset
-        );
-        notices.push(Notice {
-            path: dir.to_owned(),
-            what,
-        });
+    base: u64,
+    end: Option<(u64, u64)>,
+    error: Error,
+    lost: &mut Vec<Notice>,
+) -> Result<(Segment, Tail, Vec<Notice>), Error> {
+    let Some((_, next_offset)) = end else {
+        return Err(error);
+    };
+    let (segment, mut tail, notices) = open_active(disk, dir, base, None)?;
+    if tail.next_offset > next_offset {
+        return Err(error);
     }
-    let segment = Segment::create(disk, dir, mark.next_offset)?;
-    Ok((segment, Tail::empty(mark.next_offset)))
+    let what = format!(
+        "cut at byte {} behind its last whole batch, {} are lost ({error})",
+        tail.position,
+        offsets(tail.next_offset, next_offset)
+    );
+    lost.push(Notice {
+        path: segment.path("log"),
+        what,
+    });
+    tail.next_offset = next_offset;
+    Ok((segment, tail, notices))
+}
+
+/// "offsets 3 to 7" for what begins at 3 and ends before 8.
+pub(super) fn offsets(from: u64, next: u64) -> String {
+    if next <= from {
+        return "no offsets".to_owned();
+    }
+    format!("offsets {from} to {}", next - 1)
 }
 
 /// Removes what is no part of the partition: half-made files, segments behind `last_base`, indexes

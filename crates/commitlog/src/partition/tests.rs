@@ -435,11 +435,17 @@ fn a_rewritten_segment_takes_the_place_of_the_old() {
         partition.install(rewrite.finish().unwrap()).unwrap(),
         3 * size
     );
-    assert_eq!(partition.segments().len(), 3);
     let left: Vec<Bytes> = [0, 1, 2, 4, 9]
         .iter()
         .map(|&at: &usize| batches[at].clone())
         .collect();
+    // Its file stays until no catalogue names it.
+    assert_eq!(partition.segments().len(), 4);
+    assert_eq!(partition.closed(), [(0, 30), (30, 60)]);
+    assert_eq!(read_all(&reader, 0), left);
+    partition.drop_empty().unwrap();
+    assert_eq!(partition.segments().len(), 3);
+    assert_eq!(partition.closed(), [(0, 30), (30, 90)]);
     assert_eq!(read_all(&reader, 0), left);
     let mark = partition.mark();
     drop(partition);

@@ -1,6 +1,7 @@
 //! The log against a model, with crashes between any two operations of the disk.
 
 mod conditions;
+mod losses;
 mod producers;
 
 use std::collections::BTreeMap;
@@ -197,7 +198,7 @@ impl World {
             17 => self.compact(),
             18 => {
                 let log = self.log.as_mut().unwrap();
-                if let Some(mut preparation) = log.prepare() {
+                if let Some(mut preparation) = log.prepare(self.now_ms) {
                     while !preparation.step()? {}
                     log.prepared(preparation);
                 }
@@ -402,7 +403,7 @@ impl World {
         let log = self.log.as_mut().unwrap();
         if let Some(mut run) = log.compaction(self.now_ms) {
             while !run.step()? {}
-            log.compacted(run)?;
+            log.compacted(run, self.now_ms)?;
         }
         Ok(())
     }

@@ -224,20 +224,24 @@ impl Keeper {
             return Ok(());
         }
         self.appended = appended;
-        while let Some(Some(mut preparation)) = self.parts.door.call(commitlog::Log::prepare) {
+        let next = |log: &mut commitlog::Log| log.prepare(wall_ms());
+        while let Some(Some(mut preparation)) = self.parts.door.call(next) {
             let (used, _) = self.parts.log.journal_fill();
-            loop {
+            let made = loop {
                 let step = Instant::now();
-                if preparation.step()? {
-                    break;
+                match preparation.step() {
+                    Ok(false) => {}
+                    done => break done,
                 }
                 let (done, _) = preparation.progress();
                 let (used_now, _) = self.parts.log.journal_fill();
                 let ahead = done >= used_now.saturating_sub(used);
                 let ease = if ahead { PREPARE_EASE } else { 1 };
                 self.rest(step.elapsed() * ease, stopped);
-            }
+            };
+            // Also what failed: only so it is cleared away, and tried again later.
             self.parts.door.call(move |log| log.prepared(preparation));
+            made?;
         }
         Ok(())
     }
@@ -303,19 +307,26 @@ impl Keeper {
         let door = &self.parts.door;
         let parts = &self.parts;
         retention::retain(&parts.mailboxes, door, &parts.log, &parts.mirror)?;
+        let mut cleaned = Ok(true);
         while let Some(Some(mut compaction)) = door.call(|log| log.compaction(wall_ms())) {
-            loop {
+            let done = loop {
                 let step = Instant::now();
-                if compaction.step()? {
-                    break;
+                match compaction.step() {
+                    Ok(false) => {}
+                    done => break done,
                 }
                 self.rest(step.elapsed(), stopped);
-            }
-            if let Some(result) = door.call(move |log| log.compacted(compaction)) {
+            };
+            // Also what failed: only so it is tried again later. Others have their turn meanwhile.
+            let handed = door.call(move |log| log.compacted(compaction, wall_ms()));
+            if let Some(result) = handed {
                 result?;
             }
+            if done.is_err() {
+                cleaned = done;
+            }
         }
-        Ok(())
+        cleaned.map(|_| ())
     }
 
     fn sweep_retained(&mut self) {

@@ -36,10 +36,15 @@ fn run(input: &[u8]) {
     let written = build(&disk, operations);
     let catalogue = disk.contents("catalogue");
     disk.crash(false);
-    damage(&disk, damages);
+    let damaged = damage(&disk, damages);
     let opened = Log::open(Arc::new(disk.clone()), config(false), NOW_MS);
     if let Ok(log) = opened {
         check(&log, &written);
+        // Of what the journal and the catalogue say is there, nothing may be missing.
+        let told = |path: &String| path.starts_with("journal") || path == "catalogue";
+        if !damaged.iter().any(told) {
+            check_ends(&log, &written);
+        }
         return;
     }
     let spared = disk.contents("catalogue") == catalogue;
@@ -117,7 +122,9 @@ fn files(disk: &MemoryDisk, dir: &str, found: &mut Vec<String>) {
     }
 }
 
-fn damage(disk: &MemoryDisk, damages: &[u8]) {
+/// Answers the files that it damaged.
+fn damage(disk: &MemoryDisk, damages: &[u8]) -> Vec<String> {
+    let mut damaged = Vec::new();
     let mut paths = Vec::new();
     files(disk, "", &mut paths);
     for damage in damages.chunks_exact(5).take(8) {
@@ -127,6 +134,7 @@ fn damage(disk: &MemoryDisk, damages: &[u8]) {
         };
         let at = usize::from(damage[2]) * 256 + usize::from(damage[3]);
         let at = at % bytes.len().max(1);
+        damaged.push(path.clone());
         match damage[1] % 6 {
             0 | 1 => disk.corrupt(path, at as u64, &damage[4..]),
             2 => disk.corrupt(path, at as u64, &[0; 64]),
@@ -138,6 +146,16 @@ fn damage(disk: &MemoryDisk, damages: &[u8]) {
             4 => disk.corrupt(path, bytes.len() as u64, &[damage[4]; 100]),
             _ => disk.remove_file(path).expect("it is there"),
         }
+    }
+    damaged
+}
+
+/// The process was killed, and the power stayed: every partition ends where it ended.
+fn check_ends(log: &Log, written: &[(PartitionId, u64)]) {
+    for &(partition, count) in written {
+        let marks = log.reader().watermarks(partition);
+        let ends = marks.map(|marks| (marks.log_start, marks.appended));
+        assert_eq!(ends, Some((0, count)), "partition {partition} lost records");
     }
 }
 

@@ -311,8 +311,30 @@ fn the_segment_of_the_mark_may_have_been_dropped() {
     append(&mut partition, batch(1, 1, 0));
     partition.drop_segments_before(100).unwrap();
     drop(partition);
-    let (mut partition, notices) = open(&disk, Some(mark));
-    assert_eq!(notices.len(), 1);
+    let opened = |mark, accept_loss| {
+        let expected = Expected {
+            accept_loss,
+            ..Expected::default()
+        };
+        let disk = Arc::new(disk.clone());
+        Partition::open_as(disk, DIR, SETTINGS, Some(mark), expected)
+    };
+    // But not before a checkpoint said so.
+    let Err(error) = opened(mark, false) else {
+        panic!("it opened");
+    };
+    assert!(error.to_string().contains("00000000000000000"), "{error}");
+    assert!(opened(mark, true).unwrap().lossy);
+    let dropped = PartitionMark {
+        log_start: mark.next_offset,
+        ..mark
+    };
+    let Opened {
+        mut partition,
+        notices,
+        ..
+    } = opened(dropped, false).unwrap();
+    assert_eq!(notices, vec![]);
     assert_eq!((partition.log_start(), partition.next_offset()), (100, 100));
     append(&mut partition, batch(1, 1, 0));
     assert_eq!(read_all(&partition.reader(), 100).len(), 1);

@@ -1,0 +1,218 @@
+//! Files that are gone or damaged: a start refuses and names the file; `--accept-loss` goes on and
+//! says what is lost; the start after that needs no such word any more.
+
+use std::sync::Arc;
+
+use crate::disk::{Disk, MemoryDisk, Open};
+use crate::error::Error;
+use crate::log::tests::{append, checkpoint, open, small, values};
+use crate::log::{Log, LogConfig};
+use crate::stream::StreamSettings;
+use crate::table;
+
+fn lenient(disk: &MemoryDisk) -> Result<Log, Error> {
+    let config = LogConfig {
+        accept_loss: true,
+        ..small()
+    };
+    Log::open(Arc::new(disk.clone()), config, 1000)
+}
+
+fn refused(disk: &MemoryDisk) -> String {
+    let opened = Log::open(Arc::new(disk.clone()), small(), 1000);
+    let Err(error) = opened else {
+        panic!("it opened");
+    };
+    assert!(
+        matches!(error, Error::Corrupt { .. } | Error::Hopeless { .. }),
+        "{error}"
+    );
+    error.to_string()
+}
+
+fn told(log: &Log, part: &str) {
+    let notices = &log.recovery().notices;
+    assert!(
+        notices
+            .iter()
+            .any(|notice| format!("{}: {}", notice.path, notice.what).contains(part)),
+        "{part}: {notices:?}"
+    );
+    assert!(log.recovery().lossy);
+}
+
+/// A log with one stream of several segments, all durable; answers the base offsets of its
+/// segments.
+fn segments(disk: &MemoryDisk, compact: bool) -> Vec<u64> {
+    let mut log = open(disk);
+    let mut settings = StreamSettings::new("s");
+    settings.segment_bytes = 4096;
+    settings.compact = compact;
+    log.create_stream(settings, 0).unwrap();
+    for number in 0..40 {
+        log.stage(append(1, &[&format!("{number:0500}")]), 0)
+            .unwrap();
+        log.write().unwrap();
+    }
+    checkpoint(&mut log, u64::MAX);
+    drop(log);
+    bases(disk)
+}
+
+fn bases(disk: &MemoryDisk) -> Vec<u64> {
+    let names = disk.list("streams/s-0").unwrap();
+    let stems = names.iter().filter_map(|name| name.strip_suffix(".log"));
+    stems.map(|stem| stem.parse().unwrap()).collect()
+}
+
+fn log_of(base: u64) -> String {
+    format!("streams/s-0/{base:020}.log")
+}
+
+#[test]
+fn a_missing_closed_segment_is_missed() {
+    for compact in [false, true] {
+        let disk = MemoryDisk::new();
+        let bases = segments(&disk, compact);
+        assert!(bases.len() > 4, "{bases:?}");
+        disk.remove_file(&log_of(bases[1])).unwrap();
+        let error = refused(&disk);
+        assert!(error.contains(&log_of(bases[1])), "{error}");
+        assert!(error.contains(&format!("{}", bases[2] - 1)), "{error}");
+        assert!(error.contains("--accept-loss"), "{error}");
+        let log = lenient(&disk).unwrap();
+        told(&log, &format!("offsets {} to {}", bases[1], bases[2] - 1));
+        drop(log);
+        assert!(!open(&disk).recovery().lossy);
+    }
+}
+
+#[test]
+fn a_missing_first_segment_is_missed_unless_retention_took_it() {
+    let disk = MemoryDisk::new();
+    let bases = segments(&disk, false);
+    let whole = bases[2];
+    let mut log = open(&disk);
+    let op = crate::entry::Op::SetLogStart {
+        partition: 1,
+        offset: whole,
+    };
+    let entry = crate::entry::Entry {
+        ops: vec![op],
+        appends: Vec::new(),
+    };
+    log.stage(entry, 0).unwrap();
+    log.write().unwrap();
+    checkpoint(&mut log, u64::MAX);
+    drop(log);
+    assert_eq!(self::bases(&disk)[0], whole);
+    assert_eq!(values(&open(&disk), 1)[0].0, whole);
+    disk.remove_file(&log_of(whole)).unwrap();
+    assert!(refused(&disk).contains(&log_of(whole)));
+}
+
+#[test]
+fn a_missing_active_segment_is_missed() {
+    let disk = MemoryDisk::new();
+    let bases = segments(&disk, false);
+    let last = *bases.last().unwrap();
+    disk.remove_file(&log_of(last)).unwrap();
+    let error = refused(&disk);
+    assert!(error.contains(&log_of(last)), "{error}");
+    let mut log = lenient(&disk).unwrap();
+    told(&log, &format!("offsets {last} to 39"));
+    let staged = log.stage(append(1, &["next"]), 0).unwrap();
+    assert_eq!(staged.base_offsets, [Ok(40)]);
+    log.write().unwrap();
+    log.close(u64::MAX).unwrap();
+    assert!(!open(&disk).recovery().lossy);
+}
+
+#[test]
+fn a_short_segment_is_opened_at_its_end_by_accept_loss() {
+    let disk = MemoryDisk::new();
+    let last = *segments(&disk, false).last().unwrap();
+    let file = disk.open(&log_of(last), Open::ReadWrite).unwrap();
+    let bytes = file.len().unwrap();
+    file.set_len(bytes - 1).unwrap();
+    assert!(refused(&disk).contains(&log_of(last)));
+    let mut log = lenient(&disk).unwrap();
+    told(&log, "offsets 39 to 39");
+    log.stage(append(1, &["next"]), 0).unwrap();
+    log.write().unwrap();
+    log.close(u64::MAX).unwrap();
+    let log = open(&disk);
+    assert!(!log.recovery().lossy);
+    assert_eq!(log.reader().watermarks(1).unwrap().appended, 41);
+}
+
+/// One bit in a table must not put all its other keys out of reach.
+#[test]
+fn a_damaged_batch_of_a_table_is_left_out_by_accept_loss() {
+    // Of a closed segment and of the active one; in a record, in the length of a batch.
+    for (closed, at) in [(true, 300), (false, 300), (true, 8), (false, 8)] {
+        let disk = MemoryDisk::new();
+        let mut log = open(&disk);
+        let mut settings = StreamSettings::new("s");
+        settings.segment_bytes = 4096;
+        settings.compact = true;
+        log.create_stream(settings, 0).unwrap();
+        let mut sizes = Vec::new();
+        for number in 0..20 {
+            let mut builder = crate::batch::BatchBuilder::new();
+            let key = format!("key{number}");
+            builder.push(0, Some(key.as_bytes()), Some(&[b'v'; 500]), &[]);
+            let batch = builder.finish();
+            sizes.push(batch.len() as u64);
+            let appends = vec![crate::entry::Append {
+                partition: 1,
+                batch,
+            }];
+            let entry = crate::entry::Entry {
+                appends,
+                ops: Vec::new(),
+            };
+            log.stage(entry, 0).unwrap();
+            log.write().unwrap();
+        }
+        checkpoint(&mut log, u64::MAX);
+        drop(log);
+        let bases = bases(&disk);
+        let base = if closed {
+            bases[1]
+        } else {
+            *bases.last().unwrap()
+        };
+        // The second batch of that segment.
+        let bad = base + 1;
+        let position = sizes[base as usize];
+        disk.corrupt(&log_of(base), position + at, &[0xA5]);
+        let keys = |log: &Log| {
+            let mut keys = Vec::new();
+            table::load(&log.reader(), 1, None, |row| keys.push(row.offset)).unwrap();
+            keys
+        };
+        let mut log = lenient(&disk).unwrap();
+        told(&log, &log_of(base));
+        told(&log, &format!("byte {position}"));
+        told(&log, &format!("offsets {bad} to {bad}"));
+        let expected: Vec<u64> = (0..20).filter(|offset| *offset != bad).collect();
+        assert_eq!(keys(&log), expected, "{closed} {at}");
+        log.stage(append(1, &["next"]), 0).unwrap();
+        log.write().unwrap();
+        log.close(u64::MAX).unwrap();
+        let log = open(&disk);
+        assert!(!log.recovery().lossy);
+        assert_eq!(keys(&log).len(), 20);
+    }
+}
+
+#[test]
+fn what_accept_loss_cannot_help_does_not_promise_it() {
+    let disk = MemoryDisk::new();
+    segments(&disk, false);
+    disk.corrupt("catalogue", 30, &[0xA5]);
+    let error = refused(&disk);
+    assert!(!error.contains("on without what is lost"), "{error}");
+    assert!(error.contains("catalogue"), "{error}");
+}
