@@ -84,6 +84,13 @@ pub const HOOKS_MAX: usize = 1_024;
 /// Record headers that are gathered without an allocation; more are taken, at the price of one.
 pub const HEADERS_INLINE: usize = 16;
 
+/// Most that one session or shared group may be set to be owed. All of it may have to be written in
+/// one entry of the journal, at most [`OWED_BYTES`] each.
+pub const INBOX_MAX: u32 = 1_000_000;
+
+/// Most bytes of an owed message in a snapshot; three or four are usual.
+pub const OWED_BYTES: u32 = 24;
+
 const _: () = assert!(STEP_BYTES < TURN_BYTES_MAX);
 const _: () = assert!(FILTER_LEVELS_MAX < u8::MAX as usize);
 const _: () = assert!(RETAINED_PAGE_MAX <= RETAINED_STEPS_MAX);

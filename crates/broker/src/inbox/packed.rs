@@ -319,6 +319,31 @@ mod tests {
     }
 
     #[test]
+    fn no_owed_message_takes_more_bytes_in_a_snapshot_than_its_limit() {
+        let mut packer = Packer::default();
+        for number in 0..100_u32 {
+            // Each in another partition, far away, with other identifiers and all flags.
+            packer.push(&Owed {
+                position: Position {
+                    partition: u32::MAX - number,
+                    offset: u64::MAX - u64::from(number),
+                },
+                lsn: 0,
+                index: 0,
+                ids: IdList(u32::MAX - number),
+                qos: QoS::ExactlyOnce,
+                retain: true,
+                shared: true,
+                sent: true,
+                quiet: false,
+            });
+        }
+        let limit = 100 * crate::limits::OWED_BYTES as usize;
+        assert!(packer.bytes().len() <= limit, "{}", packer.bytes().len());
+        assert!(packer.bytes().len() > limit * 3 / 4, "the worst was tried");
+    }
+
+    #[test]
     fn a_message_of_an_ordinary_stream_takes_two_bytes() {
         let mut packer = Packer::default();
         for number in 0..64 {

@@ -143,7 +143,7 @@ pub const KEYS: &[Key] = &[
     key("mqtt", "topic_alias_max", INTEGER, "aliases", "64",
         "Topic aliases that a client may set, 0 to 65535, and that the node uses towards a client that allows them."),
     key("mqtt", "inbox_max", INTEGER, "messages", "1000",
-        "Messages owed to one session that is offline or slow; a further one is dropped and counted (`queue_full`)."),
+        "Messages owed to one session that is offline or slow, 1 to 1000000; a further one is dropped and counted (`queue_full`)."),
     key("mqtt", "inbox_bytes_max", SIZE, "bytes", "\"1GB\"",
         "Bytes of the inboxes of all sessions together, at least 1MB."),
     key("mqtt", "subscriptions_max", INTEGER, "subscriptions", "10000",

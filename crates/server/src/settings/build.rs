@@ -9,6 +9,7 @@ use super::{
     LogSettings, LoggingSettings, MqttSettings, NodeSettings, Settings, SharedStrategy,
 };
 use crate::config::{self, Fault, Said, StreamTable};
+use broker::limits::INBOX_MAX;
 
 const KB: u64 = 1 << 10;
 const MB: u64 = 1 << 20;
@@ -268,7 +269,8 @@ impl Builder {
                 .min(said.inflight_max.unwrap_or(65_535)) as u16,
             topic_alias_max: self.integer("mqtt.topic_alias_max", said.topic_alias_max, 0, 65_535)
                 as u16,
-            inbox_max: self.integer("mqtt.inbox_max", said.inbox_max, 1, 100_000_000) as u32,
+            inbox_max: self.integer("mqtt.inbox_max", said.inbox_max, 1, i64::from(INBOX_MAX))
+                as u32,
             inbox_bytes_max: self.size("mqtt.inbox_bytes_max", said.inbox_bytes_max, MB, u64::MAX),
             subscriptions_max: self.integer(
                 "mqtt.subscriptions_max",

@@ -1,12 +1,16 @@
 //! The settings as the rooms behind take them: the log's, the broker's.
 
 use super::{HookSettings, LogSettings, Settings, StreamSettings};
+use broker::limits::{INBOX_MAX, OWED_BYTES};
 
 /// Parts that a journal is cut into, so that one can be recycled while others fill.
 const JOURNAL_PARTS: u64 = 8;
 /// Least size of a part where the journal has room for two: one entry must fit into it, and a turn
 /// with a few of the largest packets comes to tens of MiB.
 const JOURNAL_PART_BYTES_MIN: u64 = 32 << 20;
+
+// One entry of the journal, which must fit into a part, holds the largest inbox as a whole.
+const _: () = assert!((INBOX_MAX as u64) * (OWED_BYTES as u64) < JOURNAL_PART_BYTES_MIN);
 
 impl Settings {
     /// What every shard grants and bounds.

@@ -395,6 +395,10 @@ fn faults_of_meaning_have_lines() {
             "f:4: ack: a stream in memory cannot promise \"flush\"",
         ),
         (
+            "[mqtt]\ninbox_max = 1000001",
+            "f:2: inbox_max: must be 1 to 1000000, is 1000001",
+        ),
+        (
             "[[stream]]\nname = \"a\"\npartitions = 0",
             "f:3: partitions: must be 1 to 1024, is 0",
         ),
