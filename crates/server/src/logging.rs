@@ -16,7 +16,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer, Registry, fmt as format, reload};
 use utoipa::ToSchema;
 
-use crate::node::wall_ms;
+use crate::node::system_ms;
 use crate::settings::{Level, LogFormat, LoggingSettings};
 
 /// Lines that are remembered for whoever begins to follow.
@@ -156,7 +156,7 @@ impl<S: Subscriber> Layer<S> for Tap {
         event.record(&mut said);
         let metadata = event.metadata();
         let line = Arc::new(LogLine {
-            time_ms: wall_ms(),
+            time_ms: system_ms(),
             level: metadata.level().as_str().to_lowercase(),
             target: metadata.target().to_owned(),
             message: said.message,

@@ -230,7 +230,7 @@ async fn by_token(jwt: &Jwt, knock: &Knock<'_>, connect: &Connect<'_>) -> Outcom
     let Some(token) = token else {
         return Outcome::Ignored;
     };
-    let now_s = crate::node::wall_ms() / 1_000;
+    let now_s = crate::node::system_ms() / 1_000;
     match jwt.verify(token, (knock.client_id, username), now_s).await {
         Ok(bearer) => Outcome::Known(Box::new(Known {
             // A token is a secret, and a user name is shown.
@@ -292,7 +292,7 @@ async fn by_callout(
                 rules,
                 expires_s,
             } = *allowed;
-            let over = |at: u64| at <= crate::node::wall_ms() / 1_000;
+            let over = |at: u64| at <= crate::node::system_ms() / 1_000;
             if expires_s.is_some_and(over) {
                 return Outcome::No(No::WrongCredentials);
             }

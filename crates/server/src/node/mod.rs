@@ -55,7 +55,7 @@ use crate::settings::Settings;
 pub use appender::{Appender, Flushing, Submitted};
 pub use backup::{Backup, BackupError, restore_backup};
 pub use bell::Bell;
-pub use clock::wall_ms;
+pub use clock::{system_ms, wall_ms};
 pub use counters::{CounterValues, Counters};
 pub use deposit::{Deposit, DepositError, Deposited};
 pub use disk::FileDisk;

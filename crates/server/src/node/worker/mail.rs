@@ -12,6 +12,7 @@ use super::{LINGER_MS, Worker};
 use crate::auth::Entry;
 use crate::node::mailbox::{Answer, Ask, News, Snapshot};
 use crate::node::reception::Arrival;
+use crate::node::system_ms;
 
 impl Worker {
     /// Commits, posts, arrivals and questions, in this order: what other shards and the log say
@@ -318,7 +319,8 @@ impl Worker {
             mut admitted,
             expires_wall_ms,
         } = *admitted;
-        let left = |at: u64| self.now.mono_ms + at.saturating_sub(self.now.wall_ms);
+        // Who dates tokens goes by the time of day as it is, not by ours.
+        let left = |at: u64| self.now.mono_ms + at.saturating_sub(system_ms());
         admitted.expires_ms = expires_wall_ms.map(left);
         self.input(Input::Open {
             conn,
