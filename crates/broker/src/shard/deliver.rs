@@ -4,7 +4,7 @@
 use super::Shard;
 use super::connection::Connection;
 use super::frames::Form;
-use super::matches::{Target, own_message};
+use super::matches::{Matched, Target, own_message};
 use crate::hooks::Event;
 use crate::inbox::{IdList, Inbox, Owed};
 use crate::input::Now;
@@ -99,10 +99,6 @@ impl Shard {
         if matched.is_empty() {
             return;
         }
-        if message.is_expired(now.wall_ms) {
-            self.stats.dropped[DropReason::Expired as usize] += 1;
-            return;
-        }
         let position = commit
             .messages
             .place(index)
@@ -112,12 +108,57 @@ impl Shard {
             position,
             commit: Some((commit, index)),
         };
+        if message.is_expired(now.wall_ms) {
+            self.expired_before(&matched, live, now, out);
+            return;
+        }
         self.frames.begin();
         for target in &matched.targets {
             self.deliver_to(target, matched.ids(target), live, now, out);
         }
         for &group in &matched.groups {
             self.offer(group, live, now, out);
+        }
+    }
+
+    /// A message expired before it was in the log: none of those who were to get it does, and each
+    /// of them is told of; replay, which puts it into their inboxes, takes it out again.
+    fn expired_before(&mut self, matched: &Matched, live: Live<'_>, now: Now, out: &mut Outbox) {
+        let reason = DropReason::Expired;
+        for target in &matched.targets {
+            let slot = target.session;
+            let session = &self.sessions[slot];
+            let mut granted = target.qos;
+            if target.no_local && *session.client_id == *live.message.publisher {
+                let Some((own, ..)) = own_message(session, live.message) else {
+                    continue;
+                };
+                granted = own;
+            }
+            let qos = live.message.qos.min(granted);
+            if qos == QoS::AtMostOnce {
+                let conn = session.conn.and_then(|conn| self.conns.get(conn));
+                if conn.is_some_and(|conn| conn.ready) {
+                    self.stats.dropped[reason as usize] += 1;
+                    dropped_event(session, live, qos, reason, now, out);
+                }
+            } else if let Some(position) = live.position {
+                let owed = Owed {
+                    position,
+                    lsn: 0,
+                    index: 0,
+                    ids: IdList::NONE,
+                    qos,
+                    retain: false,
+                    shared: false,
+                    sent: false,
+                    quiet: false,
+                };
+                self.drop_owed(slot, &owed, Some(live), reason, now, out);
+            }
+        }
+        for &group in &matched.groups {
+            self.drop_for_group(group, live, reason, now, out);
         }
     }
 
@@ -351,10 +392,14 @@ impl Shard {
         let Some(position) = live.position else {
             return;
         };
+        let qos = live.message.qos.min(granted);
         if live.message.is_expired(now.wall_ms) {
+            // Since it was looked up.
+            self.stats.dropped[DropReason::Expired as usize] += 1;
+            let session = &self.sessions[slot];
+            dropped_event(session, live, qos, DropReason::Expired, now, out);
             return;
         }
-        let qos = live.message.qos.min(granted);
         self.frames.begin();
         if qos == QoS::AtMostOnce {
             let ids: &[u32] = if id == 0 {

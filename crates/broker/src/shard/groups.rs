@@ -200,7 +200,7 @@ impl Shard {
                     group.dirty = true;
                     self.recent.keep(commit);
                 }
-                owed => self.drop_for_group(slot, owed.as_ref(), live, now, out),
+                _ => self.drop_for_group(slot, live, DropReason::QueueFull, now, out),
             }
             return;
         };
@@ -227,17 +227,17 @@ impl Shard {
         );
     }
 
-    /// Nobody takes it and there is no room to keep it. No member is its receiver, so its publisher
-    /// is named.
-    fn drop_for_group(
+    /// Nobody takes it and there is no room to keep it, or no member was chosen before it expired.
+    /// None is its receiver, so its publisher is named.
+    pub(super) fn drop_for_group(
         &mut self,
         slot: u32,
-        owed: Option<&Owed>,
         live: Live<'_>,
+        reason: DropReason,
         now: Now,
         out: &mut Outbox,
     ) {
-        self.stats.dropped[DropReason::QueueFull as usize] += 1;
+        self.stats.dropped[reason as usize] += 1;
         let delivery = Delivery {
             client_id: live.message.publisher,
             username: live.message.username,
@@ -245,17 +245,17 @@ impl Shard {
             message: live.message,
             position: live.position,
         };
-        let facts = EventFacts::Dropped(delivery, DropReason::QueueFull);
+        let facts = EventFacts::Dropped(delivery, reason);
         out.turn.happened(&facts, now.wall_ms);
         let Some(group) = self.groups.get_mut(slot) else {
             return;
         };
-        if let Some(owed) = owed
-            && owed.qos != QoS::AtMostOnce
+        if let Some(position) = live.position
+            && live.message.qos != QoS::AtMostOnce
             && group.is_persistent()
         {
             let name = group.name.clone();
-            write_positions(&mut self.value, std::iter::once(owed.position));
+            write_positions(&mut self.value, std::iter::once(position));
             self.put_for(Kind::Settled, &name, &[], now, out);
         }
     }

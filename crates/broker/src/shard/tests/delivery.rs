@@ -237,6 +237,66 @@ fn message_expiry_counts_down_and_drops_what_is_too_old() {
     assert!(events[0].contains("\"client_id\":\"to\"") && events[0].contains("expired"));
 }
 
+/// A subscriber online with QoS 0 and one with QoS 1, two sessions offline, a shared group without
+/// any member online; and a message that expires while the log writes it.
+fn expires_on_the_way() -> World {
+    let mut world = World::with_hooks(&[(Event::MessageDropped, "#", "events")]);
+    let from = world.connect("from", &v5());
+    for (client_id, filter, qos, online) in [
+        ("zero", "t", Q0, true),
+        ("one", "t", Q1, true),
+        ("away", "t", Q1, false),
+        ("gone", "t", Q1, false),
+        ("shares", "$share/g/t", Q1, false),
+        ("away0", "t", Q0, false),
+    ] {
+        let conn = world.connect(client_id, &lasting(600));
+        world.subscribe(conn, filter, qos);
+        if !online {
+            world.lose(conn);
+        }
+    }
+    let properties = PublishProperties {
+        expiry_s: Some(1),
+        ..Default::default()
+    };
+    world.hold_appends = true;
+    world.send(from, &publish_with("t", Q1, false, "late", properties));
+    world.pass(1_500);
+    world.hold_appends = false;
+    world.settle();
+    world
+}
+
+#[test]
+fn what_expires_before_it_is_in_the_log_is_told_of_each_who_would_have_got_it() {
+    let world = expires_on_the_way();
+    let dropped = world.shards[0].stats().dropped;
+    assert_eq!(dropped[DropReason::Expired as usize], 5);
+    let mut events = world.values("events");
+    events.sort();
+    let want = ["away", "from", "gone", "one", "zero"];
+    assert_eq!(events.len(), want.len(), "{events:?}");
+    for (event, client_id) in events.iter().zip(want) {
+        let start = format!("{{\"client_id\":\"{client_id}\",");
+        assert!(event.starts_with(&start), "{event}");
+        assert!(event.contains("\"reason\":\"expired\""), "{event}");
+    }
+}
+
+#[test]
+fn what_expired_before_it_was_in_the_log_is_told_once_replayed_or_not() {
+    let mut world = expires_on_the_way();
+    world.restart(1, 0);
+    for client_id in ["one", "away", "gone", "shares"] {
+        let conn = world.open(client_id, &lasting(600));
+        assert_eq!(world.got(conn), ["CONNACK success present"], "{client_id}");
+    }
+    let told = world.shards[0].stats().dropped[DropReason::Expired as usize];
+    assert_eq!(told, 0, "it is in no inbox");
+    assert_eq!(world.values("events").len(), 5);
+}
+
 #[test]
 fn a_packet_too_large_for_the_client_is_not_sent_and_counted() {
     let mut world = World::with_hooks(&[(Event::MessageDropped, "#", "events")]);
