@@ -87,6 +87,8 @@ pub(crate) fn retained<'a>(key: &'a [u8], value: &'a [u8]) -> Result<MessageView
         dup: false,
         publisher,
         username,
+        peer: "",
+        principal: "",
         properties: ForwardProperties::check(properties)
             .ok_or(wrong("a retained message has malformed properties"))?,
         publish_ms: u64::from_be_bytes(*publish_ms),
@@ -171,6 +173,8 @@ fn raw_record(
 pub(crate) struct MessageHeaders<'a> {
     pub(crate) topic: Option<&'a [u8]>,
     username: &'a str,
+    peer: &'a str,
+    principal: &'a str,
     pub(crate) qos: Option<QoS>,
     publish_ms: Option<u64>,
     pub(crate) retain: Option<bool>,
@@ -208,6 +212,8 @@ impl<'a> MessageHeaders<'a> {
         match name {
             header::TOPIC => self.topic = Some(value),
             header::USERNAME => self.username = text(value)?,
+            header::PEER => self.peer = text(value)?,
+            header::PRINCIPAL => self.principal = text(value)?,
             header::QOS => self.qos = Some(number(value).and_then(qos)?),
             header::TS => self.publish_ms = Some(number(value)?),
             header::RETAIN => self.retain = Some(value == b"1"),
@@ -257,6 +263,8 @@ impl<'a> MessageHeaders<'a> {
             dup: self.dup,
             publisher: short(publisher)?,
             username: short(username)?,
+            peer: self.peer,
+            principal: self.principal,
             properties: ForwardProperties::from_raw(&properties),
             publish_ms,
             expires_ms: self

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use clients::Client;
 pub(crate) use clients::{Hello, lasting, publish, publish_id, publish_with, v5, v311};
 use commitlog::batch::{batches, set_base_offset};
-use commitlog::{Ack as Level, Lsn, PartitionId, Storage, StreamMeta, StreamSettings};
+use commitlog::{Ack as Level, Lsn, PartitionId, RecordView, Storage, StreamMeta, StreamSettings};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
@@ -454,6 +454,25 @@ impl World {
 
     /// The values in a stream, as text, in order of partition and offset.
     pub(crate) fn values(&self, stream: &str) -> Vec<String> {
+        self.records(stream, |record| {
+            String::from_utf8(record.value.unwrap_or_default().to_vec()).unwrap()
+        })
+    }
+
+    /// Who published what is in a stream: the headers `mqtt.peer` and `mqtt.principal`.
+    pub(crate) fn publishers(&self, stream: &str) -> Vec<String> {
+        self.records(stream, |record| {
+            let header = |name: &str| {
+                let mut headers = record.headers();
+                let found = headers.find(|(other, _)| *other == name.as_bytes());
+                let value = found.and_then(|(_, value)| value).unwrap_or(b"-");
+                String::from_utf8(value.to_vec()).unwrap()
+            };
+            format!("{} {}", header("mqtt.peer"), header("mqtt.principal"))
+        })
+    }
+
+    fn records(&self, stream: &str, show: impl Fn(&RecordView<'_>) -> String) -> Vec<String> {
         let meta = self
             .streams
             .iter()
@@ -466,8 +485,7 @@ impl World {
                     if *partition == wanted {
                         for batch in batches(bytes) {
                             for record in batch.unwrap().records() {
-                                let value = record.unwrap().value.unwrap_or_default().to_vec();
-                                values.push(String::from_utf8(value).unwrap());
+                                values.push(show(&record.unwrap()));
                             }
                         }
                     }

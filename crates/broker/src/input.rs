@@ -88,6 +88,8 @@ pub struct Admitted {
     pub username: Option<Box<str>>,
     /// Its own user name counts for nothing: nobody has proved it, and rules name users.
     pub unnamed: bool,
+    /// It has proved that the user name is its own.
+    pub proved: bool,
     /// What it may do; `None`: everything.
     pub access: Option<Arc<Access>>,
     /// What was found out for its will.

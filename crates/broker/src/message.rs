@@ -52,6 +52,10 @@ pub struct MessageView<'a> {
     pub publisher: &'a str,
     /// User name of the publisher, `""` when absent.
     pub username: &'a str,
+    /// Address and port of the publisher, `""` where it has none or nobody knows it any more.
+    pub peer: &'a str,
+    /// Whom the publisher authenticated as, `""` where nobody asked.
+    pub principal: &'a str,
     /// MQTT 5 properties that go on to every receiver; the expiry is apart as it counts down.
     pub properties: ForwardProperties<'a>,
     /// When the broker took the PUBLISH, ms since the epoch.
@@ -71,6 +75,8 @@ impl MessageView<'_> {
             dup: false,
             publisher: "",
             username: "",
+            peer: "",
+            principal: "",
             properties: ForwardProperties::default(),
             publish_ms: now_ms,
             expires_ms: None,
@@ -100,8 +106,8 @@ pub struct Messages {
     events: Box<[(Place, u32)]>,
 }
 
-/// Ranges into the arenas. Topic, publisher and user name lie side by side in `text`; properties
-/// and payload in `bytes`.
+/// Ranges into the arenas. Topic, publisher, user name, peer and principal lie side by side in
+/// `text`; properties and payload in `bytes`.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     publish_ms: u64,
@@ -116,6 +122,8 @@ struct Entry {
     topic_len: u16,
     publisher_len: u16,
     username_len: u16,
+    peer_len: u16,
+    principal_len: u16,
     qos: QoS,
     level: Ack,
     retain: bool,
@@ -140,7 +148,9 @@ impl Messages {
         let (topic, rest) =
             self.text[entry.text_at as usize..].split_at(usize::from(entry.topic_len));
         let (publisher, rest) = rest.split_at(usize::from(entry.publisher_len));
-        let username = &rest[..usize::from(entry.username_len)];
+        let (username, rest) = rest.split_at(usize::from(entry.username_len));
+        let (peer, rest) = rest.split_at(usize::from(entry.peer_len));
+        let principal = &rest[..usize::from(entry.principal_len)];
         let (properties, rest) =
             self.bytes[entry.bytes_at as usize..].split_at(entry.properties_len as usize);
         MessageView {
@@ -151,6 +161,8 @@ impl Messages {
             dup: entry.dup,
             publisher,
             username,
+            peer,
+            principal,
             properties: ForwardProperties::from_raw(properties),
             publish_ms: entry.publish_ms,
             expires_ms: (entry.expires_ms != u64::MAX).then_some(entry.expires_ms),
@@ -266,6 +278,8 @@ impl MessagesBuilder {
         self.text.push_str(message.topic);
         self.text.push_str(message.publisher);
         self.text.push_str(message.username);
+        self.text.push_str(message.peer);
+        self.text.push_str(message.principal);
         self.bytes.extend_from_slice(message.properties.as_bytes());
         self.bytes.extend_from_slice(message.payload);
         self.entries.push(Entry {
@@ -280,6 +294,8 @@ impl MessagesBuilder {
             topic_len: string_len(message.topic),
             publisher_len: string_len(message.publisher),
             username_len: string_len(message.username),
+            peer_len: string_len(message.peer),
+            principal_len: string_len(message.principal),
             qos: message.qos,
             level: placed.level,
             retain: message.retain,
@@ -455,6 +471,8 @@ mod tests {
             dup: false,
             publisher: "p\u{e9}",
             username: "",
+            peer: "",
+            principal: "",
             properties: ForwardProperties::default(),
             publish_ms: 1_000,
             expires_ms: None,
@@ -469,6 +487,8 @@ mod tests {
         second.retain = true;
         second.dup = true;
         second.username = "u";
+        second.peer = "[::1]:5";
+        second.principal = "me";
         second.expires_ms = Some(7_000);
         let place = Place {
             append: 1,

@@ -269,6 +269,8 @@ impl<'a> RecordHeaders<'a> {
                 u32::try_from(left_s).unwrap_or(u32::MAX)
             }),
             properties: message.properties,
+            peer: (!message.peer.is_empty()).then_some(message.peer),
+            principal: (!message.principal.is_empty()).then_some(message.principal),
             ..Self::default()
         }
     }
@@ -289,7 +291,7 @@ impl<'a> RecordHeaders<'a> {
         }
     }
 
-    /// Whether everything but the topic has its default.
+    /// Whether everything but the topic and who published has its default.
     fn is_plain(&self) -> bool {
         self.username.is_none()
             && self.qos.is_none()
@@ -302,8 +304,6 @@ impl<'a> RecordHeaders<'a> {
             && self.properties.is_empty()
             && !self.plain
             && self.payload.is_none()
-            && self.peer.is_none()
-            && self.principal.is_none()
     }
 
     /// Hands the headers that must be written to `use_them`. `names` is scratch space.
@@ -313,10 +313,20 @@ impl<'a> RecordHeaders<'a> {
         use_them: impl FnOnce(&HeaderSlice<'_>) -> R,
     ) -> R {
         if self.is_plain() {
-            return match self.topic {
-                None => use_them(&[]),
-                Some(topic) => use_them(&[(header::TOPIC.as_bytes(), topic.as_bytes())]),
-            };
+            // What nearly every message has, without a look at all the rest.
+            let mut list: [(&[u8], &[u8]); 3] = [(&[], &[]); 3];
+            let mut len = 0;
+            for (name, value) in [
+                (header::TOPIC, self.topic),
+                (header::PEER, self.peer),
+                (header::PRINCIPAL, self.principal),
+            ] {
+                if let Some(value) = value {
+                    list[len] = (name.as_bytes(), value.as_bytes());
+                    len += 1;
+                }
+            }
+            return use_them(&list[..len]);
         }
         names.clear();
         for property in self.properties.iter() {

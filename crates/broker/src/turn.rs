@@ -8,6 +8,7 @@ mod writer;
 
 pub(crate) use self::again::{EventRecord, owner_of};
 use self::appends::Appends;
+pub(crate) use self::facts::Publisher;
 use self::facts::unshared;
 pub use self::facts::{Delivery, DropReason, EventFacts, PublishFacts, Published};
 use self::writer::{Scratch, Writer};
@@ -153,11 +154,7 @@ impl Turn {
         self.properties.clear();
         facts.properties.encode_forwarded(&mut self.properties);
         let message = facts.message(&self.properties);
-        let headers = RecordHeaders {
-            peer: facts.peer,
-            principal: facts.principal,
-            ..RecordHeaders::of(&message)
-        };
+        let headers = RecordHeaders::of(&message);
         let placement = self
             .placements
             .of(&self.hooks, Event::MessagePublish, facts.topic);

@@ -2,6 +2,7 @@
 //! it is due.
 
 use mqtt::{PublishProperties, QoS, Will};
+use std::net::SocketAddr;
 
 /// A will that owns its bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -16,11 +17,15 @@ pub(crate) struct OwnedWill {
     pub expiry_s: Option<u32>,
     /// The other properties, as they stand on the wire.
     pub forwarded: Box<[u8]>,
+    /// Address and port of the connection that brought it, `""` where there was none.
+    pub peer: Box<str>,
+    /// Whether that connection had proved that the user name is its own.
+    pub proved: bool,
 }
 
 impl OwnedWill {
-    /// A copy of the will of a CONNECT.
-    pub(crate) fn new(will: &Will<'_>) -> Self {
+    /// A copy of the will of a CONNECT from `peer`, which has `proved` who it is, or not.
+    pub(crate) fn new(will: &Will<'_>, peer: Option<SocketAddr>, proved: bool) -> Self {
         let mut forwarded = Vec::new();
         will.properties.encode_forwarded(&mut forwarded);
         Self {
@@ -31,6 +36,8 @@ impl OwnedWill {
             delay_s: will.properties.delay_s,
             expiry_s: will.properties.expiry_s,
             forwarded: forwarded.into(),
+            peer: peer.map(|peer| peer.to_string().into()).unwrap_or_default(),
+            proved,
         }
     }
 

@@ -81,8 +81,8 @@ fn a_turn_of_a_thousand_messages_allocates_a_few_times() {
                 retain: false,
                 dup: number % 4 == 0,
                 properties: &properties,
-                peer: None,
-                principal: None,
+                peer: "",
+                principal: "",
                 now_ms: 5,
             });
         }

@@ -30,6 +30,9 @@ fn check_turn(turn: &mut Turn) {
                 let expected = MessageView {
                     retain: true,
                     dup: false,
+                    // Kept beside the event, not in the table.
+                    peer: "",
+                    principal: "",
                     ..message
                 };
                 assert_eq!(retained.unwrap().view(), expected);
@@ -95,7 +98,8 @@ proptest! {
             dup: flags.1,
             properties: &properties,
             now_ms,
-            peer: Some("1.2.3.4:5"),
+            peer: "1.2.3.4:5",
+            principal: &username,
             ..facts(&topic, &payload)
         };
         let base64 = hook(Event::MessagePublish, "#", "events", "");
@@ -150,6 +154,8 @@ fn check_announced(turn: &mut Turn) {
     let expected = MessageView {
         retain: true,
         dup: false,
+        peer: "",
+        principal: "",
         ..messages.get(0)
     };
     assert_eq!(owned.view(), expected);

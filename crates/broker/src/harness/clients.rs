@@ -29,6 +29,7 @@ pub(crate) struct Hello<'a> {
     pub will: Option<Will<'a>>,
     pub properties: ConnectProperties<'a>,
     pub assigned: Option<&'a str>,
+    pub peer: Peer,
     pub admitted: Admitted,
 }
 
@@ -42,6 +43,7 @@ pub(crate) fn v5<'a>() -> Hello<'a> {
         will: None,
         properties: ConnectProperties::default(),
         assigned: None,
+        peer: Peer::default(),
         admitted: Admitted::default(),
     }
 }
@@ -98,7 +100,7 @@ impl World {
             conn,
             connect: &connect,
             assigned_client_id: hello.assigned,
-            peer: Peer::default(),
+            peer: hello.peer,
             admitted: &hello.admitted,
         };
         self.handle(worker, input);

@@ -16,6 +16,8 @@ fn view<'a>(topic: &'a str, payload: &'a [u8]) -> MessageView<'a> {
         dup: false,
         publisher: "p",
         username: "",
+        peer: "",
+        principal: "",
         properties: ForwardProperties::default(),
         publish_ms: 1,
         expires_ms: None,

@@ -154,6 +154,8 @@ mod tests {
             dup: false,
             publisher: "p",
             username: "",
+            peer: "",
+            principal: "",
             properties: ForwardProperties::default(),
             publish_ms: 0,
             expires_ms: None,

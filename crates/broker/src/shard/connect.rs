@@ -11,7 +11,7 @@ use crate::turn::EventFacts;
 use crate::will::OwnedWill;
 use commitlog::Ack as Level;
 use mqtt::inflight::{AliasesIn, AliasesOut};
-use mqtt::{Connack, ConnackProperties, Connect, Packet, ReasonCode, Version};
+use mqtt::{Connack, ConnackProperties, Connect, Packet, ReasonCode, Version, Will};
 use std::collections::VecDeque;
 
 /// A client at the door, as the reception has found it.
@@ -26,6 +26,11 @@ pub(super) struct Arrival<'a> {
 }
 
 impl Arrival<'_> {
+    /// A copy of its will.
+    pub(super) fn will(&self, will: &Will<'_>) -> OwnedWill {
+        OwnedWill::new(will, self.peer.address, self.admitted.proved)
+    }
+
     /// The user name that counts.
     fn username(&self) -> Option<&str> {
         let own = self.connect.username.filter(|_| !self.admitted.unnamed);
@@ -80,7 +85,7 @@ impl Shard {
         session.will = connect
             .will
             .as_ref()
-            .map(|will| Box::new(OwnedWill::new(will)));
+            .map(|will| Box::new(arrival.will(will)));
         let written = self.save_opened(slot, present, was_persistent, now, out);
         let keep_alive_s = self.keep_alive(connect);
         self.connect_to(conn, slot, arrival, (keep_alive_s, permits), out);
@@ -162,7 +167,7 @@ impl Shard {
             let verdict = permits.decide(&subject, Action::Publish, will.topic, now.mono_ms);
             permits.settled();
             if verdict != Verdict::Allowed {
-                self.deny_will(&subject, will, now, out);
+                self.deny_will(&subject, &arrival.will(will), now, out);
                 return Err(ReasonCode::NotAuthorized);
             }
         }
@@ -233,6 +238,8 @@ impl Shard {
             session: slot,
             version: connect.version,
             peer: arrival.peer.address,
+            peer_text: None,
+            proved: arrival.admitted.proved,
             permits,
             expires_ms: None,
             method: arrival.admitted.method.clone(),

@@ -3,6 +3,8 @@
 use super::answers::Waiting;
 use crate::access::Permits;
 use crate::input::ConnId;
+use crate::session::Session;
+use crate::turn::Publisher;
 use mqtt::Version;
 use mqtt::inflight::{AliasesIn, AliasesOut};
 use std::collections::VecDeque;
@@ -16,6 +18,10 @@ pub(super) struct Connection {
     pub version: Version,
     /// Address of the client, where there is one.
     pub peer: Option<SocketAddr>,
+    /// The same as a text, once a record has to name it.
+    pub peer_text: Option<Box<str>>,
+    /// It has proved that its session's user name is its own.
+    pub proved: bool,
     /// What the client may do; `None`: everything.
     pub permits: Option<Box<Permits>>,
     /// When its credentials end, by the monotonic clock.
@@ -46,6 +52,27 @@ pub(super) struct Connection {
     pub awaits_append: u64,
     /// The same for the flush.
     pub awaits_flush: u64,
+}
+
+impl Connection {
+    /// Address and port as records name them: made once, for the first PUBLISH.
+    pub(super) fn name_peer(&mut self) {
+        if self.peer_text.is_none()
+            && let Some(peer) = self.peer
+        {
+            self.peer_text = Some(peer.to_string().into());
+        }
+    }
+
+    /// Who publishes here: a client of that session.
+    pub(super) fn publisher<'a>(&'a self, session: &'a Session) -> Publisher<'a> {
+        Publisher {
+            client_id: &session.client_id,
+            username: session.username(),
+            peer: self.peer_text.as_deref().unwrap_or(""),
+            proved: self.proved,
+        }
+    }
 }
 
 /// The connections of a shard.

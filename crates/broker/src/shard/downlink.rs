@@ -129,8 +129,9 @@ fn facts<'a>(
         retain: message.retain,
         dup: false,
         properties,
-        peer: None,
-        principal: None,
+        // Who wrote the record has proved nothing to this door, whatever its headers say.
+        peer: "",
+        principal: "",
         now_ms: now.wall_ms,
     }
 }

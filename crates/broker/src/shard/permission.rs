@@ -128,12 +128,12 @@ impl Shard {
         now: Now,
         out: &mut Outbox,
     ) {
-        let Some(connection) = self.conns.get(conn) else {
+        let Some(connection) = self.conns.get_mut(conn) else {
             return;
         };
         let v5 = connection.version.is_v5();
-        let session = &self.sessions[connection.session];
-        let who = (&*session.client_id, session.username());
+        connection.name_peer();
+        let who = connection.publisher(&self.sessions[connection.session]);
         let facts = PublishFacts::of(publish, topic, who, now.wall_ms);
         self.stats.dropped[DropReason::NotAuthorized as usize] += 1;
         dropped(&facts, DropReason::NotAuthorized, now, out);
@@ -214,14 +214,13 @@ impl Shard {
     pub(super) fn deny_will(
         &mut self,
         subject: &Subject<'_>,
-        will: &mqtt::Will<'_>,
+        will: &OwnedWill,
         now: Now,
         out: &mut Outbox,
     ) {
-        let owned = OwnedWill::new(will);
-        let properties = owned.properties();
+        let properties = will.properties();
         let who = (subject.client_id, subject.username);
-        let facts = PublishFacts::of_will(&owned, &properties, who, now.wall_ms);
+        let facts = PublishFacts::of_will(will, &properties, who, now.wall_ms);
         self.stats.dropped[DropReason::NotAuthorized as usize] += 1;
         dropped(&facts, DropReason::NotAuthorized, now, out);
     }

@@ -89,8 +89,11 @@ impl Shard {
             return;
         }
         let wanted = self.is_wanted(topic);
-        let session = &self.sessions[slot];
-        let who = (&*session.client_id, session.username());
+        let Some(connection) = self.conns.get_mut(conn) else {
+            return;
+        };
+        connection.name_peer();
+        let who = connection.publisher(&self.sessions[slot]);
         let facts = PublishFacts::of(publish, topic, who, now.wall_ms);
         self.stats.received[publish.qos as usize] += 1;
         self.stats.received_bytes += publish.payload.len() as u64;
@@ -350,8 +353,8 @@ impl Shard {
             retain: announce.retain,
             dup: false,
             properties: &PublishProperties::default(),
-            peer: None,
-            principal: None,
+            peer: "",
+            principal: "",
             now_ms: now.wall_ms,
         });
     }
@@ -377,6 +380,8 @@ pub(super) fn dropped(facts: &PublishFacts<'_>, reason: DropReason, now: Now, ou
         dup: facts.dup,
         publisher: facts.client_id,
         username: facts.username,
+        peer: facts.peer,
+        principal: facts.principal,
         properties: crate::properties::ForwardProperties::from_raw(&properties),
         publish_ms: facts.now_ms,
         expires_ms: None,

@@ -159,22 +159,29 @@ impl WillRecord {
         put_u32(out, will.delay_s);
         put_option(out, will.expiry_s, put_u32);
         put_bytes(out, &will.forwarded);
+        put_bytes(out, will.peer.as_bytes());
+        out.push(u8::from(will.proved));
     }
 
     pub(crate) fn read(value: &[u8]) -> Option<Self> {
         let mut fields = Fields::open(value)?;
-        Some(Self {
-            username: fields.option(Fields::str)?.map(Into::into),
-            will: OwnedWill {
-                topic: fields.str()?.into(),
-                payload: fields.bytes()?.into(),
-                qos: QoS::from_u8(fields.u8()?)?,
-                retain: fields.u8()? != 0,
-                delay_s: fields.u32()?,
-                expiry_s: fields.option(Fields::u32)?,
-                forwarded: fields.bytes()?.into(),
-            },
-        })
+        let username = fields.option(Fields::str)?.map(Into::into);
+        let mut will = OwnedWill {
+            topic: fields.str()?.into(),
+            payload: fields.bytes()?.into(),
+            qos: QoS::from_u8(fields.u8()?)?,
+            retain: fields.u8()? != 0,
+            delay_s: fields.u32()?,
+            expiry_s: fields.option(Fields::u32)?,
+            forwarded: fields.bytes()?.into(),
+            ..OwnedWill::default()
+        };
+        // Older records end here.
+        if !fields.rest.is_empty() {
+            will.peer = fields.str()?.into();
+            will.proved = fields.u8()? != 0;
+        }
+        Some(Self { username, will })
     }
 }
 
@@ -530,14 +537,17 @@ mod tests {
             delay_s: 5,
             expiry_s: Some(9),
             forwarded: (*b"\x01\x01").into(),
+            peer: "[::1]:5".into(),
+            proved: true,
         };
         WillRecord::write(None, &will, &mut value);
+        let username = None;
+        let older = WillRecord::read(&value[..value.len() - (4 + 7 + 1)]).unwrap();
+        assert_eq!((&*older.will.peer, older.will.proved), ("", false));
+        assert_eq!(older.will.forwarded, will.forwarded);
         assert_eq!(
             WillRecord::read(&value),
-            Some(WillRecord {
-                username: None,
-                will
-            })
+            Some(WillRecord { username, will })
         );
 
         let marker = Marker {

@@ -8,6 +8,7 @@ mod delivery;
 mod giving_up;
 mod mirrored;
 mod permission;
+mod publishers;
 mod refused;
 mod restart;
 mod retained;

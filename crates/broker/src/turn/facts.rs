@@ -28,12 +28,31 @@ pub struct PublishFacts<'a> {
     pub dup: bool,
     /// Properties; those that are the receivers' go along, and the expiry counts from now.
     pub properties: &'a PublishProperties<'a>,
-    /// Address of the publisher, where records are to name it.
-    pub peer: Option<&'a str>,
-    /// Whom the publisher authenticated as, where records are to name it.
-    pub principal: Option<&'a str>,
+    /// Address and port of the publisher, `""` where there is none.
+    pub peer: &'a str,
+    /// Whom the publisher authenticated as, `""` where nobody asked.
+    pub principal: &'a str,
     /// Now, ms since the epoch.
     pub now_ms: u64,
+}
+
+/// Who publishes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Publisher<'a> {
+    /// Its client id.
+    pub client_id: &'a str,
+    /// Its user name, `""` when absent.
+    pub username: &'a str,
+    /// Address and port, `""` where there is none.
+    pub peer: &'a str,
+    /// Whether it has proved that the user name is its own.
+    pub proved: bool,
+}
+
+impl<'a> Publisher<'a> {
+    fn principal(&self) -> &'a str {
+        if self.proved { self.username } else { "" }
+    }
 }
 
 /// What became of a PUBLISH in its turn.
@@ -149,29 +168,30 @@ impl DropReason {
 }
 
 impl<'a> PublishFacts<'a> {
-    /// A PUBLISH of the client `who` (id, and user name) to `topic`, its alias resolved.
+    /// A PUBLISH of `who` to `topic`, its alias resolved.
     pub(crate) fn of(
         publish: &'a Publish<'a>,
         topic: &'a str,
-        (client_id, username): (&'a str, &'a str),
+        who: Publisher<'a>,
         now_ms: u64,
     ) -> Self {
         Self {
-            client_id,
-            username,
+            client_id: who.client_id,
+            username: who.username,
             topic,
             payload: publish.payload,
             qos: publish.qos,
             retain: publish.retain,
             dup: publish.dup,
             properties: &publish.properties,
-            peer: None,
-            principal: None,
+            peer: who.peer,
+            principal: who.principal(),
             now_ms,
         }
     }
 
-    /// The PUBLISH that a will becomes, with `properties`, which are [`OwnedWill::properties`].
+    /// The PUBLISH that the will of a client (id, and user name) becomes, with `properties`, which
+    /// are [`OwnedWill::properties`].
     pub(crate) fn of_will(
         will: &'a OwnedWill,
         properties: &'a PublishProperties<'a>,
@@ -187,8 +207,8 @@ impl<'a> PublishFacts<'a> {
             retain: will.retain,
             dup: false,
             properties,
-            peer: None,
-            principal: None,
+            peer: &will.peer,
+            principal: if will.proved { username } else { "" },
             now_ms,
         }
     }
@@ -202,6 +222,8 @@ impl<'a> PublishFacts<'a> {
             dup: self.dup,
             publisher: self.client_id,
             username: self.username,
+            peer: self.peer,
+            principal: self.principal,
             properties: ForwardProperties::from_raw(properties),
             publish_ms: self.now_ms,
             expires_ms: self

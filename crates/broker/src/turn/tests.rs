@@ -96,8 +96,8 @@ pub(crate) fn facts<'a>(topic: &'a str, payload: &'a [u8]) -> PublishFacts<'a> {
         retain: false,
         dup: false,
         properties: &NO_PROPERTIES,
-        peer: None,
-        principal: None,
+        peer: "",
+        principal: "",
         now_ms: 1_574_753_026_269,
     }
 }
@@ -201,6 +201,8 @@ fn the_articles_acked_record_byte_for_byte() {
         dup: false,
         publisher: LOCK,
         username: "",
+        peer: "",
+        principal: "",
         properties: ForwardProperties::default(),
         publish_ms: 1_574_751_635_800,
         expires_ms: None,
@@ -284,6 +286,8 @@ fn the_other_events_have_the_fields_and_order_of_emqx() {
         dup: false,
         publisher: "p",
         username: "pu",
+        peer: "",
+        principal: "",
         properties: ForwardProperties::default(),
         publish_ms: ts,
         expires_ms: None,

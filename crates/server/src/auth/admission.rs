@@ -292,6 +292,7 @@ impl Auth {
             admitted: Admitted {
                 username: known.user_name.as_deref().map(Into::into),
                 unnamed,
+                proved: !known.unproved && !user.is_empty(),
                 client_id: known.client_id.as_deref().map(Into::into),
                 access,
                 permits,

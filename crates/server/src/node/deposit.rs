@@ -126,8 +126,8 @@ impl Deposit {
             retain: self.retain,
             dup: false,
             properties: &properties,
-            peer: peer.as_deref(),
-            principal: self.principal.as_deref(),
+            peer: peer.as_deref().unwrap_or(""),
+            principal: self.principal.as_deref().unwrap_or(""),
             now_ms: wall_ms(),
         })
     }
