@@ -39,7 +39,7 @@ pub use message::{
     Commit, MessageRef, MessageView, Messages, OwnedMessage, Place, Position, REFUSED,
 };
 pub use outbox::{Accepted, Deposited, Outbox, Reauthentication};
-pub use restore::Markers;
+pub use restore::{Markers, Unreadable};
 pub use retained::{RetainedHit, RetainedIndex, RetainedPage};
 pub use settings::{BrokerSettings, DeniedPublish, SharedStrategy};
 pub use shard::{

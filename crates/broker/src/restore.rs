@@ -1,9 +1,125 @@
-//! What a start needs before any shard can be restored: how far the snapshot of each home goes.
-//! Reads the session table once; knows nothing of sessions.
+//! What a start needs before any shard can be restored: whether this version can read the session
+//! table and what the journal has of it, and how far the snapshot of each home goes. Knows nothing
+//! of sessions.
 
 use crate::shard::HOMES;
-use crate::shard::table::{Key, Kind, Marker};
-use commitlog::Lsn;
+use crate::shard::table::{
+    InflightRecord, Key, Kind, Marker, SessionRecord, WillRecord, is_presence, read_chunk,
+    read_number, read_positions, read_subscription,
+};
+use bytes::Bytes;
+use commitlog::{Lsn, PartitionId};
+use std::fmt;
+
+/// A record of the session table that this version cannot read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Where it is in `__sluice.sessions`.
+    pub offset: u64,
+    /// What it is about, in words.
+    pub about: &'static str,
+    /// The format version that it begins with, if it has any.
+    pub version: Option<u8>,
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { offset, about, .. } = self;
+        write!(f, "stream __sluice.sessions, offset {offset}: {about}")?;
+        match self.version {
+            Some(version) => write!(
+                f,
+                " (format version {version}) that this version of Sluice cannot read"
+            ),
+            None => f.write_str(" that cannot be read"),
+        }
+    }
+}
+
+impl std::error::Error for Unreadable {}
+
+/// Whether this version can read a record of `__sluice.sessions`. What is passed over here would be
+/// forgotten by the next snapshot.
+///
+/// # Errors
+/// It cannot: what the record is about.
+pub fn check_record(offset: u64, key: &[u8], value: Option<&[u8]>) -> Result<(), Unreadable> {
+    let Some(value) = value else {
+        // It takes away what there was, known or not.
+        return Ok(());
+    };
+    let unreadable = |about| Unreadable {
+        offset,
+        about,
+        version: value.first().copied(),
+    };
+    let key = Key::read(key).ok_or(unreadable("a record of an unknown kind"))?;
+    let (about, is_read) = match key.kind {
+        Kind::Session => ("a session", SessionRecord::read(value).is_some()),
+        Kind::Will => ("a will", WillRecord::read(value).is_some()),
+        Kind::Subscription => {
+            let is_text = std::str::from_utf8(key.rest).is_ok();
+            let is_read = is_text && read_subscription(value).is_some();
+            ("a subscription", is_read)
+        }
+        Kind::Received => {
+            let is_read = key.packet_id().is_some() && is_presence(value);
+            ("a packet id taken", is_read)
+        }
+        Kind::Inflight => {
+            let is_read = key.packet_id().is_some() && InflightRecord::read(value).is_some();
+            ("a delivery in flight", is_read)
+        }
+        Kind::Pushed => (
+            "a retained message owed",
+            InflightRecord::read(value).is_some(),
+        ),
+        Kind::Chunk => {
+            let is_read = key.number().is_some() && read_chunk(value).is_some();
+            ("a part of an inbox", is_read)
+        }
+        Kind::Queue => ("the queue of a shared group", read_chunk(value).is_some()),
+        Kind::Head => ("the head of an inbox", read_number(value).is_some()),
+        Kind::Dropped | Kind::Settled => {
+            ("what is not owed any more", read_positions(value).is_some())
+        }
+        Kind::Marker => {
+            let is_read = key.rest.len() == 1 && Marker::read(value).is_some();
+            ("the marker of a home's sessions", is_read)
+        }
+    };
+    if is_read {
+        Ok(())
+    } else {
+        Err(unreadable(about))
+    }
+}
+
+/// The same for what a journal entry writes into the session table, partition `sessions`.
+///
+/// # Errors
+/// The first record that cannot be read.
+pub fn check_entry(
+    sessions: PartitionId,
+    batches: &[(PartitionId, u64, Bytes)],
+) -> Result<(), Unreadable> {
+    let written = batches.iter().filter(|batch| batch.0 == sessions);
+    for (_, base, bytes) in written {
+        let malformed = |offset| Unreadable {
+            offset,
+            about: "a malformed batch",
+            version: None,
+        };
+        for batch in commitlog::batch::batches(bytes) {
+            let batch = batch.map_err(|_| malformed(*base))?;
+            for record in batch.records() {
+                let record = record.map_err(|_| malformed(*base))?;
+                check_record(record.offset, record.key.unwrap_or_default(), record.value)?;
+            }
+        }
+    }
+    Ok(())
+}
 
 /// The newest marker of each home, with its offset.
 #[derive(Debug, Clone)]
@@ -59,3 +175,6 @@ impl Markers {
         self.homes[usize::from(home)]
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -205,6 +205,11 @@ pub(crate) fn write_presence(out: &mut Vec<u8>) {
     out.push(FORMAT);
 }
 
+/// Whether it says so.
+pub(crate) fn is_presence(value: &[u8]) -> bool {
+    Fields::open(value).is_some()
+}
+
 /// Writes a number.
 pub(crate) fn write_number(out: &mut Vec<u8>, number: u64) {
     out.clear();

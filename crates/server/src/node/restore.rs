@@ -1,14 +1,17 @@
 //! Brings shards and the retained index back from the log at the start: tables first, then the
 //! journal entries that the tables do not cover yet. It must not know how either is encoded.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
+use broker::restore::{check_entry, check_record};
 use broker::{
     BrokerSettings, HookTable, Interest, Markers, Places, Position, RetainedIndex, Shard,
 };
+use bytes::Bytes;
 use commitlog::{Log, LogReader, Lsn, PartitionId};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::checkpoint::SHARDS_PIN;
 
@@ -25,6 +28,10 @@ pub struct Restoring<'a> {
     pub places: Places,
     /// What the process subscribes to.
     pub interest: &'a Arc<Interest>,
+    /// Records of the session table that this version cannot read are left out.
+    pub accept_loss: bool,
+    /// Journal entries that are left out.
+    pub skip_entries: &'a [Lsn],
 }
 
 /// So many shards with all sessions of the log: table records up to each home's marker, then the
@@ -45,14 +52,21 @@ pub fn shards(log: &mut Log, workers: usize, with: &Restoring<'_>) -> anyhow::Re
         })
         .collect();
     let mut markers = Markers::default();
+    let mut unreadable = BTreeMap::new();
     scan(&reader, sessions, |offset, key, value| {
-        markers.note(offset, key, value);
+        match check_record(offset, key, value) {
+            Ok(()) => markers.note(offset, key, value),
+            Err(found) => _ = unreadable.insert(offset, found),
+        }
         Ok(())
     })?;
     // Until the first checkpoint of this life says more.
     log.pin(sessions, SHARDS_PIN, Some(markers.table_pin()));
     let mut records = 0_u64;
     scan(&reader, sessions, |offset, key, value| {
+        if unreadable.contains_key(&offset) {
+            return Ok(());
+        }
         records += 1;
         for shard in &mut shards {
             shard.feed(&markers, offset, key, value);
@@ -66,12 +80,52 @@ pub fn shards(log: &mut Log, workers: usize, with: &Restoring<'_>) -> anyhow::Re
     {
         let entry = entry.context("cannot replay the journal")?;
         entries += 1;
-        for shard in &mut shards {
-            shard.replay(entry.lsn, &entry.batches);
+        let lsn = entry.lsn;
+        let mut batches = entry.batches.as_slice();
+        if with.skip_entries.contains(&lsn) {
+            warn!("journal entry {lsn} is left out of what sessions are owed, as asked for");
+            for (from, to) in written_to(sessions, batches) {
+                unreadable.retain(|offset, _| !(from..=to).contains(offset));
+            }
+            batches = &[];
+        } else if let Err(found) = check_entry(sessions, batches)
+            && !with.accept_loss
+        {
+            bail!(
+                "journal entry {lsn}: {found}; start the version that wrote it, or go on without \
+                 this entry by --skip-entry {lsn}, or without what the record says by \
+                 --accept-loss"
+            );
         }
+        for shard in &mut shards {
+            shard.replay(lsn, batches);
+        }
+    }
+    for found in unreadable.values() {
+        if !with.accept_loss {
+            bail!(
+                "{found}; start the version that wrote it, restore the data directory from a \
+                 copy, or go on without what it says by --accept-loss"
+            );
+        }
+        warn!("{found}; left out, as --accept-loss asks for");
     }
     info!(records, entries, "sessions restored");
     Ok(shards)
+}
+
+/// First and last offsets of what an entry writes into a partition.
+fn written_to(
+    partition: PartitionId,
+    batches: &[(PartitionId, u64, Bytes)],
+) -> impl Iterator<Item = (u64, u64)> {
+    batches
+        .iter()
+        .filter(move |(other, ..)| *other == partition)
+        .flat_map(|(_, base, bytes)| {
+            let whole = commitlog::batch::batches(bytes).map_while(Result::ok);
+            whole.map(|batch| (*base, batch.last_offset()))
+        })
 }
 
 /// The retained messages of the log, without their values.

@@ -128,6 +128,8 @@ fn prepare(
             hooks: &open.hooks,
             places: open.places,
             interest: &Arc::new(Interest::new()),
+            accept_loss: settings.log.accept_loss,
+            skip_entries: &settings.log.skip_entry,
         },
     )?;
     let mirror = Arc::new(Board::new(

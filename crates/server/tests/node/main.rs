@@ -22,11 +22,18 @@ async fn start(dir: &Path) -> Arc<Node> {
 }
 
 async fn start_with(dir: &Path, change: impl FnOnce(&mut Settings)) -> Arc<Node> {
+    try_start(dir, change).await.expect("the node starts")
+}
+
+async fn try_start(
+    dir: &Path,
+    change: impl FnOnce(&mut Settings),
+) -> Result<Arc<Node>, anyhow::Error> {
     let mut settings = Settings::for_tests(dir);
     settings.node.workers = 2;
     settings.mqtt.sys_interval_s = 0;
     change(&mut settings);
-    Node::start(settings).await.expect("the node starts")
+    Node::start(settings).await
 }
 
 fn mqtt(node: &Node) -> SocketAddr {
@@ -558,4 +565,35 @@ async fn a_full_disk_refuses_what_must_be_kept_and_nothing_else() {
     );
     assert_eq!(node.counters.snapshot().log.refused, 1);
     node.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_session_record_of_another_version_is_named_and_not_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(dir.path()).await;
+    let table = node.log.stream("__sluice.sessions").unwrap().partitions[0];
+    let mut batch = commitlog::BatchBuilder::new();
+    // A session of the client x, in the format 99.
+    batch.push(1, Some(b"c\0\0\0\x01x"), Some(&[99, 0, 0]), &[]);
+    let entry = commitlog::Entry {
+        appends: vec![commitlog::Append {
+            partition: table,
+            batch: batch.finish(),
+        }],
+        ops: Vec::new(),
+    };
+    let appended = node.append(entry).await.unwrap();
+    let offset = *appended.base_offsets[0].as_ref().unwrap();
+    node.shutdown().await;
+    drop(node);
+    let Err(failure) = try_start(dir.path(), |_| {}).await else {
+        panic!("it starts");
+    };
+    let said = format!("{failure:#}");
+    let place = format!("stream __sluice.sessions, offset {offset}: a session (format version 99)");
+    assert!(said.contains(&place), "{said}");
+    assert!(said.contains("by --accept-loss"), "{said}");
+    let node = start_with(dir.path(), |settings| settings.log.accept_loss = true).await;
+    assert_eq!(node.health(), Health::Serving);
+    node.shutdown().await;
 }
