@@ -59,9 +59,9 @@ fn what_is_told_of_a_delivery_names_the_publisher_even_when_it_was_read_back() {
     let reader = world.open("r", &of(lasting(600), "10.0.0.9:10", true));
     assert_eq!(
         world.got(reader),
-        ["CONNACK success present", "h/owed 2 q1 #1"]
+        ["CONNACK success present", "h/owed 2 q1 #2"]
     );
-    world.puback(reader, 1);
+    world.puback(reader, 2);
     world.settle();
     assert_eq!(world.publishers("events"), ["10.0.0.7:4321 ann"; 4]);
 }
