@@ -584,7 +584,7 @@ async fn a_session_record_of_another_version_is_named_and_not_passed_over() {
     };
     let appended = node.append(entry).await.unwrap();
     let offset = *appended.base_offsets[0].as_ref().unwrap();
-    node.shutdown().await;
+    node.shutdown().await.unwrap();
     drop(node);
     let Err(failure) = try_start(dir.path(), |_| {}).await else {
         panic!("it starts");
@@ -595,5 +595,5 @@ async fn a_session_record_of_another_version_is_named_and_not_passed_over() {
     assert!(said.contains("by --accept-loss"), "{said}");
     let node = start_with(dir.path(), |settings| settings.log.accept_loss = true).await;
     assert_eq!(node.health(), Health::Serving);
-    node.shutdown().await;
+    node.shutdown().await.unwrap();
 }
