@@ -185,7 +185,8 @@ impl Keeper {
                 let _ = job.answer.send(made);
             }
             if let Err(failure) = result {
-                // A failure here has latched the log; the log thread reports what that means.
+                // A checkpoint that failed has latched the log; the log thread looks and reports it.
+                // A part or a compaction that failed is tried again after a while.
                 warn!(error = %failure, "the log's slow work failed");
                 self.parts.door.send(Request::Latched);
             }
