@@ -124,7 +124,7 @@ fn written_to(
         .filter(move |(other, ..)| *other == partition)
         .flat_map(|(_, base, bytes)| {
             let whole = commitlog::batch::batches(bytes).map_while(Result::ok);
-            whole.map(|batch| (*base, batch.last_offset()))
+            whole.map(move |batch| (*base, batch.last_offset()))
         })
 }
 
