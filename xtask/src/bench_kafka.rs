@@ -3,19 +3,19 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
-use crate::bench::fresh_folder;
+use crate::bench::{free_port, fresh_folder, sluice};
+use crate::bench_consumer::{TimedConsumer, at, cpu_seconds, script};
 use crate::kafka::{self, Cluster, tool_command};
-use crate::prepare::{prepare, python};
-use crate::process::{Background, command, read, root, run, target};
+use crate::prepare::prepare;
+use crate::process::{Background, command, read, run};
 
 /// Bytes of a record's value.
 const RECORD_BYTES: usize = 256;
@@ -217,16 +217,7 @@ fn table(figures: &Figures) {
 /// From an MQTT publish to a member of a Kafka consumer group, at `flush`.
 fn latency(asked: &Asked) -> anyhow::Result<()> {
     let server = Server::sluice("sluice", "flush")?;
-    let mut consumer = script("latency", &[&server.address, "message_state"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("the consumer could not be started")?;
-    let mut lines = BufReader::new(consumer.stdout.take().context("a piped output")?).lines();
-    match lines.next() {
-        Some(Ok(line)) if line == "ready" => {}
-        said => bail!("the consumer does not join its group: {said:?}"),
-    }
+    let consumer = TimedConsumer::start(&[&server.address, "message_state"])?;
     let rate = LATENCY_RATE.to_string();
     let mut load = command(
         sluice(),
@@ -251,33 +242,23 @@ fn latency(asked: &Asked) -> anyhow::Result<()> {
     ]);
     load.args(["--duration", &asked.seconds.to_string(), "--json"]);
     let report: Value = serde_json::from_str(&read(load)?)?;
-    // The input's end is the consumer's sign to stop.
-    drop(consumer.stdin.take());
-    let said = lines.next().context("the consumer said nothing")??;
-    wait(&mut consumer)?;
-    let found: Value = serde_json::from_str(&said)?;
-    let number = |value: &Value, path: &str| {
-        value
-            .pointer(path)
-            .and_then(Value::as_f64)
-            .unwrap_or(f64::NAN)
-    };
+    let found = consumer.end()?;
     println!(
         "\nMQTT publish to a Kafka consumer in a group, flush, {LATENCY_RATE} msg/s for {} s",
         asked.seconds
     );
     println!(
         "  {} messages; p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms   aim: p99 under 10 ms",
-        number(&found, "/count"),
-        number(&found, "/p50"),
-        number(&found, "/p99"),
-        number(&found, "/p999")
+        at(&found, "/count"),
+        at(&found, "/p50"),
+        at(&found, "/p99"),
+        at(&found, "/p999")
     );
     println!(
         "  PUBACK p50 {:.2} ms, p99 {:.2} ms; {:.0} msg/s",
-        number(&report, "/ack_ms/p50"),
-        number(&report, "/ack_ms/p99"),
-        number(&report, "/messages_per_s")
+        at(&report, "/ack_ms/p50"),
+        at(&report, "/ack_ms/p99"),
+        at(&report, "/messages_per_s")
     );
     Ok(())
 }
@@ -461,35 +442,10 @@ impl Drop for Server {
     }
 }
 
-pub(crate) fn script(verb: &str, arguments: &[&str]) -> Command {
-    let mut script = command(python(), &[]);
-    script
-        .arg(root().join("tests/bench/kafka.py"))
-        .arg(verb)
-        .args(arguments);
-    script
-}
-
-fn sluice() -> PathBuf {
-    target().join("release/sluice")
-}
-
-fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
 fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-fn wait(child: &mut Child) -> anyhow::Result<()> {
-    let status = child.wait()?;
-    if !status.success() {
-        bail!("a client failed: {status}");
-    }
-    Ok(())
 }
 
 /// Waits for a child and returns the CPU seconds that it used, to the last 10 ms.
@@ -506,21 +462,6 @@ fn wait_for_cpu(child: &mut Child) -> anyhow::Result<f64> {
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-}
-
-/// User and system time of a process.
-pub(crate) fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the server is gone")?;
-    let (_, fields) = stat
-        .rsplit_once(')')
-        .context("the format of /proc/PID/stat")?;
-    let fields: Vec<&str> = fields.split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok());
-    // Fields 14 and 15 of the line, in units of 10 ms on every Linux we know.
-    let (user, system) = ticks(11)
-        .zip(ticks(12))
-        .context("the format of /proc/PID/stat")?;
-    Ok((user + system) / 100.0)
 }
 
 fn resident(pid: u32) -> anyhow::Result<f64> {

@@ -3,7 +3,7 @@
 //! command line and its HTTP API.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -13,7 +13,7 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 use crate::bench::{build, free_port, fresh_folder, number, sluice};
-use crate::bench_kafka::{cpu_seconds, script};
+use crate::bench_consumer::{TimedConsumer, at, cpu_seconds};
 use crate::kafka::{self, Cluster};
 use crate::prepare::prepare;
 use crate::process::{Background, command, read};
@@ -105,16 +105,7 @@ fn latency(kafka: &str, seconds: &str) -> anyhow::Result<()> {
     ] {
         let topic = format!("steady-{ack}-{isolation}");
         let node = Node::start(kafka, &topic, ack, true)?;
-        let mut consumer = script("latency", &[kafka, &topic, isolation])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("the consumer could not be started")?;
-        let mut lines = BufReader::new(consumer.stdout.take().context("a piped output")?).lines();
-        match lines.next() {
-            Some(Ok(line)) if line == "ready" => {}
-            said => bail!("the consumer does not join its group: {said:?}"),
-        }
+        let consumer = TimedConsumer::start(&[kafka, &topic, isolation])?;
         let load = [
             "--duration",
             seconds,
@@ -125,11 +116,7 @@ fn latency(kafka: &str, seconds: &str) -> anyhow::Result<()> {
         ];
         let report = node.flow(&load)?;
         node.drained()?;
-        // The input's end is the consumer's sign to stop.
-        drop(consumer.stdin.take());
-        let said = lines.next().context("the consumer said nothing")??;
-        consumer.wait()?;
-        let found: Value = serde_json::from_str(&said)?;
+        let found = consumer.end()?;
         println!(
             "{:<24} {:>12.0} {:>10.2} {:>10.2} {:>10.2} {:>12.2} {:>10.2}{aim}",
             format!("{ack}, {isolation}"),
@@ -167,11 +154,6 @@ fn catch_up(kafka: &str, backlog: usize) -> anyhow::Result<()> {
         (cpu_seconds(node.pid())? - cpu) * 1e6 / records
     );
     Ok(())
-}
-
-fn at(value: &Value, path: &str) -> f64 {
-    let found = value.pointer(path).and_then(Value::as_f64);
-    found.unwrap_or(f64::NAN)
 }
 
 /// The cluster, stopped when it goes.

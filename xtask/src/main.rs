@@ -2,6 +2,7 @@
 //! by the commands that build and run them.
 
 mod bench;
+mod bench_consumer;
 mod bench_doors;
 mod bench_kafka;
 mod bench_mirror;
