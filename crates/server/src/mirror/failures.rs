@@ -29,6 +29,36 @@ pub(super) struct Failure {
     pub code: Code,
 }
 
+/// Who is to blame for a record that was not delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Blame {
+    /// The record itself: the topic will never take it.
+    Record,
+    /// The topic, or the node that has it: a full disk, too few replicas. It goes away by itself, and
+    /// until then its stream rests.
+    Topic,
+    /// Who may change permissions.
+    Operator,
+    /// It was given up because others failed, or nothing moved.
+    Others,
+}
+
+impl Blame {
+    fn of(code: Code) -> Self {
+        match code {
+            Code::PurgeQueue | Code::PurgeInflight => Self::Others,
+            Code::MessageSizeTooLarge
+            | Code::InvalidMessage
+            | Code::InvalidMessageSize
+            | Code::InvalidRecord
+            | Code::InvalidTimestamp
+            | Code::MessageBatchTooLarge => Self::Record,
+            Code::TopicAuthorizationFailed => Self::Operator,
+            _ => Self::Topic,
+        }
+    }
+}
+
 impl Shard {
     /// Aborts the round; the next begins where this one did, without what failed.
     pub(super) fn give_up(
@@ -83,20 +113,13 @@ impl Shard {
     /// What to do about a lane whose records failed.
     fn judge(&mut self, link: &mut Link, at: usize, failure: Failure, round: &Round, why: &str) {
         let stream = link.lanes.all[at].stream;
-        match failure.code {
-            Code::PurgeQueue | Code::PurgeInflight if round.stalled => {
-                if !self.is_resting(stream) {
+        match Blame::of(failure.code) {
+            Blame::Others => {
+                if round.stalled && !self.is_resting(stream) {
                     self.rest(stream, why);
                 }
             }
-            // Given up with the others' failure.
-            Code::PurgeQueue | Code::PurgeInflight => {}
-            Code::MessageSizeTooLarge
-            | Code::InvalidMessage
-            | Code::InvalidMessageSize
-            | Code::InvalidRecord
-            | Code::InvalidTimestamp
-            | Code::MessageBatchTooLarge => {
+            Blame::Record => {
                 let lane = &mut link.lanes.all[at];
                 let until = failure.last + 1;
                 // Whoever is suspected went alone: the round's records were its own.
@@ -109,10 +132,13 @@ impl Shard {
                 }
                 lane.search = narrowed;
             }
-            Code::TopicAuthorizationFailed => {
+            Blame::Operator => {
                 self.rest(stream, "not authorised: the user may not write the topic");
             }
-            code => self.rest(stream, &format!("the topic does not take records: {code}")),
+            Blame::Topic => {
+                let why = format!("the topic does not take records: {}", failure.code);
+                self.rest(stream, &why);
+            }
         }
     }
 
@@ -250,4 +276,36 @@ fn note(round: &mut Round, lanes: &[Lane], mark: usize, code: Code) {
 pub(super) fn failure_words(round: &Round) -> String {
     let first = round.failed.values().next();
     first.map_or(String::new(), |failure| failure.code.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_or_thin_cluster_is_an_outage_and_no_record_is_put_aside_for_it() {
+        for code in [
+            Code::KafkaStorageError,
+            Code::NotEnoughReplicas,
+            Code::NotEnoughReplicasAfterAppend,
+            Code::LeaderNotAvailable,
+            Code::NotLeaderForPartition,
+            Code::MessageTimedOut,
+            Code::RequestTimedOut,
+            Code::PolicyViolation,
+            Code::ThrottlingQuotaExceeded,
+            Code::UnknownTopicOrPartition,
+        ] {
+            assert_eq!(Blame::of(code), Blame::Topic, "{code}");
+        }
+        for code in [
+            Code::MessageSizeTooLarge,
+            Code::InvalidTimestamp,
+            Code::InvalidRecord,
+        ] {
+            assert_eq!(Blame::of(code), Blame::Record, "{code}");
+        }
+        assert_eq!(Blame::of(Code::PurgeInflight), Blame::Others);
+        assert_eq!(Blame::of(Code::TopicAuthorizationFailed), Blame::Operator);
+    }
 }
