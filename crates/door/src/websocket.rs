@@ -223,11 +223,9 @@ impl WebSocket {
                 self.frame(OpCode::Control(Control::Pong), payload, [0; 4], replies);
             }
             Control::Close => {
-                if payload.len() == 1 {
-                    return Err((CloseCode::Protocol, "a close code has two bytes"));
-                }
+                let code = judged_close(payload)?;
                 self.ended = true;
-                self.close(CloseCode::Normal, [0; 4], replies);
+                self.close(code, [0; 4], replies);
             }
             _ => {}
         }
@@ -255,6 +253,26 @@ impl WebSocket {
             self.mask_at = ((usize::from(self.mask_at) + bytes.len()) % 4) as u8;
         }
     }
+}
+
+/// The code that answers a Close frame: its own, or a normal end where it has none (RFC 6455, 5.5.1
+/// and 7.4).
+fn judged_close(payload: &[u8]) -> Result<CloseCode, (CloseCode, &'static str)> {
+    let Some((code, reason)) = payload.split_first_chunk::<2>() else {
+        return if payload.is_empty() {
+            Ok(CloseCode::Normal)
+        } else {
+            Err((CloseCode::Protocol, "a close code has two bytes"))
+        };
+    };
+    let code = u16::from_be_bytes(*code);
+    if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
+        return Err((CloseCode::Protocol, "a close code that may not be sent"));
+    }
+    if std::str::from_utf8(reason).is_err() {
+        return Err((CloseCode::Invalid, "the reason of a close is no UTF-8"));
+    }
+    Ok(CloseCode::from(code))
 }
 
 /// Masks or unmasks `bytes`, the first of which meets the mask's byte `at`.
@@ -329,6 +347,15 @@ mod tests {
             assert_eq!(replies, b"\x88\x02\x03\xe8");
             assert_eq!(end, Some(End::Closed));
         }
+        for (close, answer) in [
+            (raw(0x88, b""), 1000_u16),
+            (raw(0x88, b"\x03\xe9going away"), 1001),
+            (raw(0x88, &4321_u16.to_be_bytes()), 4321),
+        ] {
+            let [high, low] = answer.to_be_bytes();
+            let wanted = (Vec::new(), vec![0x88, 2, high, low], Some(End::Closed));
+            assert_eq!(served(&close, 1), wanted);
+        }
     }
 
     #[test]
@@ -351,6 +378,12 @@ mod tests {
             (raw(0x83, b"reserved kind"), 1002),
             (raw(0x09, b"half a ping"), 1002),
             (raw(0x88, b"\x03"), 1002),
+            (raw(0x88, &1005_u16.to_be_bytes()), 1002),
+            (raw(0x88, &1006_u16.to_be_bytes()), 1002),
+            (raw(0x88, &999_u16.to_be_bytes()), 1002),
+            (raw(0x88, &2999_u16.to_be_bytes()), 1002),
+            (raw(0x88, &5000_u16.to_be_bytes()), 1002),
+            (raw(0x88, b"\x03\xe8\xff"), 1007),
             (raw(0x81, b"text"), 1003),
         ] {
             for size in [1, bytes.len()] {
