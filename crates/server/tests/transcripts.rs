@@ -239,9 +239,26 @@ impl World for Real {
         // A small journal: each start writes one part of it with zeros.
         let mut text = String::from("[log]\njournal_bytes = \"64MB\"\n[mqtt]\n");
         let mut figures = "0";
+        let mut access = String::new();
         for (key, value) in settings {
             if key == "sys_interval_s" {
                 figures = value;
+                continue;
+            }
+            if key == "denied_publish" {
+                // The table that rules belong to; it stands before them.
+                access.insert_str(0, &format!("[authorization]\n{key} = \"{value}\"\n"));
+                continue;
+            }
+            if key == "rule" {
+                let words: Vec<&str> = value.split_whitespace().collect();
+                let [effect, action, filter] = words[..] else {
+                    return Err(format!("no rule: {value}"));
+                };
+                let _ = write!(
+                    access,
+                    "[[authorization.rule]]\neffect = \"{effect}\"\naction = \"{action}\"\nfilter = [\"{filter}\"]\n"
+                );
                 continue;
             }
             let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
@@ -249,6 +266,12 @@ impl World for Real {
             let _ = writeln!(text, "{key} = {quote}{value}{quote}");
         }
         let _ = writeln!(text, "sys_interval_s = {figures}");
+        if !access.is_empty() {
+            // For our own fences.
+            access
+                .push_str("[[authorization.rule]]\neffect = \"allow\"\nfilter = [\"$fence/#\"]\n");
+            text.push_str(&access);
+        }
         std::fs::write(self.config(), text).map_err(|error| error.to_string())?;
         self.launch()
     }

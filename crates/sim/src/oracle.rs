@@ -173,6 +173,7 @@ fn settings(random: &mut Random) -> WorldSettings {
         retention: *random.pick(&[keep_all as fn(&mut _), keep_owed]),
         wire_bytes_max: if slow_wires { 60 } else { usize::MAX },
         streams: Vec::new(),
+        access: None,
     }
 }
 

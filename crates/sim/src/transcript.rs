@@ -17,7 +17,8 @@ pub struct Transcript {
     pub statements: Vec<String>,
     /// What happens, in a few words.
     pub title: String,
-    /// Settings of the broker that differ from the defaults.
+    /// Settings of the broker that differ from the defaults; `rule` may be repeated and keeps its
+    /// order.
     pub settings: Vec<(String, String)>,
     /// The steps, in order.
     pub steps: Vec<Step>,
@@ -122,6 +123,14 @@ impl Transcript {
     }
 
     fn add(&mut self, line: usize, text: &str) -> Result<(), String> {
+        if let Some(rule) = text.strip_prefix("rule ") {
+            let words = rule.split_whitespace().count();
+            if !self.steps.is_empty() || words != 3 {
+                return Err("a rule is EFFECT ACTION FILTER, before all steps".to_owned());
+            }
+            self.settings.push(("rule".to_owned(), rule.to_owned()));
+            return Ok(());
+        }
         if let Some(settings) = text.strip_prefix("broker ") {
             if !self.steps.is_empty() {
                 return Err("settings stand before all steps".to_owned());

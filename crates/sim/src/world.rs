@@ -14,6 +14,7 @@ use commitlog::{Append, Dropped, Entry, LogConfig, PartitionId, Room, StreamSett
 use mqtt::{Packet, ReasonCode, Version};
 use node::{Mail, Node, Worker};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use wires::Wire;
 
 const NODE: &str = "sluice@127.0.0.1";
@@ -47,6 +48,8 @@ pub struct WorldSettings {
     pub wire_bytes_max: usize,
     /// Further streams, made behind all others.
     pub streams: Vec<StreamSettings>,
+    /// What every client may do; `None`: everything.
+    pub access: Option<Arc<broker::access::Access>>,
 }
 
 impl Default for WorldSettings {
@@ -65,6 +68,7 @@ impl Default for WorldSettings {
             retention: |_| {},
             wire_bytes_max: usize::MAX,
             streams: Vec::new(),
+            access: None,
         }
     }
 }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
-use broker::SharedStrategy;
+use broker::access::{Access, Actions, Effect, Otherwise, Rule, RuleFilter, RuleSet};
+use broker::{DeniedPublish, SharedStrategy};
 use sim::transcript::{Transcript, run};
 use sim::world::{self, WorldSettings};
 
@@ -49,14 +51,30 @@ impl sim::transcript::World for Simulator {
             ..WorldSettings::default()
         };
         self.sys_interval_ms = 0;
+        let mut rules = Vec::new();
         for (key, value) in settings {
             if key == "sys_interval_s" {
                 let seconds: u64 = value.parse().map_err(|_| "sys_interval_s is a number")?;
                 self.sys_interval_ms = 1_000 * seconds;
                 continue;
             }
+            if key == "rule" {
+                rules.push(rule(value)?);
+                continue;
+            }
             set(&mut world_settings, key, value)?;
         }
+        world_settings.access = (!rules.is_empty()).then(|| {
+            Arc::new(Access {
+                rules: Arc::new(RuleSet {
+                    rules: rules.into(),
+                }),
+                own: Box::default(),
+                otherwise: Otherwise::Deny,
+                super_user: false,
+                trusted: false,
+            })
+        });
         self.world = Some(world::World::new(world_settings));
         self.clients.clear();
         Ok(())
@@ -127,6 +145,33 @@ impl sim::transcript::World for Simulator {
     }
 }
 
+/// `allow publish d/${clientid}/#`
+fn rule(text: &str) -> Result<Rule, String> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let [effect, action, filter] = words[..] else {
+        return Err(format!("no rule: {text}"));
+    };
+    Ok(Rule {
+        effect: match effect {
+            "allow" => Effect::Allow,
+            "deny" => Effect::Deny,
+            other => return Err(format!("no such effect: {other}")),
+        },
+        user: None,
+        client_id: None,
+        addresses: Box::default(),
+        actions: match action {
+            "all" => Actions::ALL,
+            "publish" | "subscribe" => Actions {
+                publish: action == "publish",
+                subscribe: action == "subscribe",
+            },
+            other => return Err(format!("no such action: {other}")),
+        },
+        filters: Box::new([RuleFilter::parse(filter).map_err(|error| error.to_string())?]),
+    })
+}
+
 fn set(settings: &mut WorldSettings, key: &str, value: &str) -> Result<(), String> {
     let number = || {
         value
@@ -148,6 +193,13 @@ fn set(settings: &mut WorldSettings, key: &str, value: &str) -> Result<(), Strin
                 "round_robin" => SharedStrategy::RoundRobin,
                 "sticky" => SharedStrategy::Sticky,
                 other => return Err(format!("no such strategy: {other}")),
+            }
+        }
+        "denied_publish" => {
+            broker.denied_publish = match value {
+                "drop" => DeniedPublish::Drop,
+                "disconnect" => DeniedPublish::Disconnect,
+                other => return Err(format!("no such answer: {other}")),
             }
         }
         other => return Err(format!("no such setting: {other}")),

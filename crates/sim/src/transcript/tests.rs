@@ -20,6 +20,7 @@ fn got(text: &str, version: Version) -> PacketText {
 fn a_transcript_is_parsed() {
     let text = "# MQTT-3.1.4-3 MQTT3-3.1.4-2 the same client id connects again\n\
         broker receive_maximum=10 inbox_max=5\n\
+        rule allow publish d/${clientid}/#\n\
         \n\
         # a comment\n\
         a -> CONNECT v3.1.1 id=meter-7 clean=0 keepalive=60\n\
@@ -34,11 +35,15 @@ fn a_transcript_is_parsed() {
     let setting = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     assert_eq!(
         transcript.settings,
-        [setting("receive_maximum", "10"), setting("inbox_max", "5")]
+        [
+            setting("receive_maximum", "10"),
+            setting("inbox_max", "5"),
+            setting("rule", "allow publish d/${clientid}/#")
+        ]
     );
     assert_eq!(transcript.waits_ms(), 120_000);
     let lines: Vec<usize> = transcript.steps.iter().map(|step| step.line).collect();
-    assert_eq!(lines, [5, 6, 7, 8, 9, 10]);
+    assert_eq!(lines, [6, 7, 8, 9, 10, 11]);
     assert_eq!(
         transcript.steps[3].action,
         Action::Raw("a".into(), vec![0x10, 0x0C, 0])
@@ -56,6 +61,7 @@ fn mistakes_are_named_by_line() {
         ("# MQTT-1.1.1-1\na drop", 1),
         ("# title", 1),
         ("# title\na jumps", 2),
+        ("# title\nrule allow #", 2),
         ("# title\nA drop", 2),
         ("# title\n\nwait 10", 3),
         ("# title\na drop\nbroker x=1", 3),

@@ -159,6 +159,10 @@ impl World {
             .insert(conn.0, client);
         let assigned_client_id = assigned.as_deref();
         let peer = Peer::default();
+        let admitted = broker::Admitted {
+            access: self.settings.access.clone(),
+            ..broker::Admitted::default()
+        };
         self.handle(
             worker,
             Input::Open {
@@ -166,7 +170,7 @@ impl World {
                 connect: &connect,
                 assigned_client_id,
                 peer,
-                admitted: &broker::Admitted::default(),
+                admitted: &admitted,
             },
         );
         used
