@@ -8,12 +8,17 @@ import http.server
 import json
 import os
 import queue
+import select
+import signal
+import socket
 import subprocess
 import threading
 import time
 
 import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 SECRET = "geheim-geheim-geheim-geheim-geheim"
 
@@ -31,7 +36,7 @@ def token(secret=SECRET, **claims):
 class Client:
     """A Paho client that remembers what it was told."""
 
-    def __init__(self, node, client_id="lock", user=None, password=None, version=5, will=None):
+    def __init__(self, node, client_id="lock", user=None, password=None, version=5, will=None, lasting=False):
         self.told = queue.Queue()
         self.got = queue.Queue()
         protocol = paho.MQTTv5 if version == 5 else paho.MQTTv311
@@ -48,7 +53,12 @@ class Client:
             ("suback", [code.value for code in codes])
         )
         self.paho.on_message = lambda _c, _u, message: self.got.put((message.topic, message.payload))
-        self.paho.connect("127.0.0.1", node.mqtt)
+        if lasting:
+            properties = Properties(PacketTypes.CONNECT)
+            properties.SessionExpiryInterval = 600
+            self.paho.connect("127.0.0.1", node.mqtt, clean_start=False, properties=properties)
+        else:
+            self.paho.connect("127.0.0.1", node.mqtt)
         self.paho.loop_start()
         self.connack = self.wait("connack")
 
@@ -316,6 +326,96 @@ timeout = "10s"
     other.close()
 
 
+def test_what_a_service_allowed_is_asked_again_when_a_session_comes_back(fresh, service):
+    forbidden = set()
+
+    def answer(asked):
+        if asked.get("action") == "subscribe" and asked["topic"] in forbidden:
+            return b"nonsense" if "unclear" in forbidden else {"result": "deny"}
+        return {"result": "allow"}
+
+    asked = service(answer)
+    node = fresh(f'[authorization]\nurl = "{asked.url}"\ncache = "1h"\n').start()
+    device = Client(node, "device", lasting=True)
+    assert device.subscribe("kept") == 1 and device.subscribe("lost") == 1
+    device.close()
+    writer = Client(node, "writer")
+    for topic in ("lost", "kept"):
+        writer.publish(topic, b"owed")
+    # Nobody can say whether it may still: it has to come again, and loses nothing.
+    forbidden |= {"lost", "unclear"}
+    again = Client(node, "device", lasting=True)
+    assert again.connack == 0x88
+    again.close()
+    forbidden.remove("unclear")
+    again = Client(node, "device", lasting=True)
+    assert again.connack == 0
+    assert again.got.get(timeout=15) == ("kept", b"owed")
+    assert writer.publish("lost") == 0x10, "nobody is subscribed to it any more"
+    assert writer.publish("kept", b"now") == 0
+    assert again.got.get(timeout=15) == ("kept", b"now"), "and what was owed by the other is gone"
+    again.close()
+    writer.close()
+
+
+def test_a_dead_service_is_not_waited_for_by_everybody(fresh):
+    def knock(node, count):
+        """So many at once; how long each waited for its answer."""
+        begun = time.monotonic()
+        waits = []
+        streams = [socket.create_connection(("127.0.0.1", node.mqtt), timeout=30) for _ in range(count)]
+        for number, stream in enumerate(streams):
+            named = b"\0" + text(f"c{number}") + text("joe") + text("x")
+            stream.sendall(packet(0x10, text("MQTT") + bytes([5, 0xC2, 0, 60]) + named))
+        while streams:
+            for stream in select.select(streams, [], [], 30)[0]:
+                assert stream.recv(5)[3] == 0x88
+                waits.append(time.monotonic() - begun)
+                streams.remove(stream)
+                stream.close()
+        return waits
+
+    with socket.create_server(("127.0.0.1", 0)) as dead:
+        url = f"http://127.0.0.1:{dead.getsockname()[1]}/"
+        node = fresh(f'[[authenticator]]\nkind = "http"\nurl = "{url}"\ntimeout = "4s"\n').start()
+        assert knock(node, 8)[0] > 3, "nobody knows yet that it is dead"
+        # One finds out whether it answers again; the others are told at once.
+        waits = knock(node, 40)
+        assert sum(wait < 2 for wait in waits) >= 36 and waits[-1] < 8, waits
+    with open(os.path.join(node.folder, "sluice.log"), encoding="utf-8") as log:
+        lines = [line for line in log if "a callout failed" in line]
+    assert 1 <= len(lines) <= 4, "clients do not fill the log"
+
+
+def test_a_client_id_is_its_users(fresh):
+    node = fresh(USERS.replace('kind = "users"', 'kind = "users"\nclient_ids = "${username}/*"')).start()
+    for name in ("joe", "mallory"):
+        add_user(node, name, "pencil")
+    for client_id, user, code in [("joe/lock", "joe", 0), ("joe/lock", "mallory", 0x85), ("lock", "joe", 0x85),
+                                  ("joe", "joe", 0x85), ("joe/", "joe", 0), ("mallory/x", "mallory", 0),
+                                  ("joe/lock", "ann", 0x86)]:
+        assert connack(node, client_id, user, "pencil") == code, (client_id, user)
+    assert connack(node, "lock", "joe", "pencil", version=3) == 0x85
+
+
+def test_a_session_that_was_opened_under_another_ones_id_gives_way(fresh):
+    node = fresh(USERS).start()
+    for name in ("joe", "mallory"):
+        add_user(node, name, "pencil")
+    thief = Client(node, "joe-lock", "mallory", "pencil", lasting=True)
+    assert thief.connack == 0
+    thief.close()
+    assert connack(node, "joe-lock", "joe", "pencil") == 0x87
+    # From now on the configuration says whose the id is.
+    with open(os.path.join(node.folder, "sluice.toml"), "w", encoding="utf-8") as file:
+        file.write(USERS.replace('kind = "users"', 'kind = "users"\nclient_ids = "${username}-*"'))
+    node.process.send_signal(signal.SIGHUP)
+    deadline = time.monotonic() + 20
+    while connack(node, "joe-lock", "joe", "pencil") != 0:
+        assert time.monotonic() < deadline
+    assert connack(node, "joe-lock", "mallory", "pencil") == 0x85
+
+
 def hi(password, salt, iterations):
     return hashlib.pbkdf2_hmac("sha256", password, salt, iterations)
 
@@ -363,8 +463,6 @@ class Raw:
     """MQTT 5 over a bare socket: Paho does not speak enhanced authentication."""
 
     def __init__(self, node, data):
-        import socket
-
         self.socket = socket.create_connection(("127.0.0.1", node.mqtt), timeout=20)
         properties = b"\x15" + text("SCRAM-SHA-256") + b"\x16" + text(data)
         body = text("MQTT") + bytes([5, 2, 0, 60, len(properties)]) + properties + text("scram")
@@ -432,6 +530,28 @@ def test_enhanced_authentication_and_again_while_connected(fresh):
     raw.socket.sendall(auth_packet(0x18, unknown.last(raw.challenge())))
     assert raw.read()[1][1] == 0x86
     raw.socket.close()
+
+
+def test_guessing_by_scram_is_slowed_down(fresh):
+    node = fresh(USERS).start()
+    add_user(node, "joe", "pencil")
+    begun = time.monotonic()
+    for number in range(6):
+        scram = Scram("joe", "wrong")
+        raw = Raw(node, scram.first)
+        challenge = raw.challenge()
+        if number % 2:
+            # Who hangs up with the challenge has failed, too.
+            raw.socket.close()
+            continue
+        raw.socket.sendall(auth_packet(0x18, scram.last(challenge)))
+        assert raw.read()[1][1] == 0x86
+        raw.socket.close()
+    # 0.1, 0.2, 0.4, 0.8 and 1 second before the second and each further one.
+    assert time.monotonic() - begun > 2
+    begun = time.monotonic()
+    assert connack(node, user="joe", password="pencil") == 0
+    assert time.monotonic() - begun > 0.5, "with a password it is the same brake"
 
 
 def test_flapping_is_banned(fresh):

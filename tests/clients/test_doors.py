@@ -268,7 +268,8 @@ def test_what_asks_for_something_else_is_told(doors):
 def test_frames_that_lie_are_cut_with_a_code(doors):
     mask = b"\0\0\0\0"
     for frame, code in ((b"\x82\xff" + b"\xff" * 8 + mask, 1002), (b"\x82\x01x", 1002),
-                        (b"\x81\x81" + mask + b"x", 1003), (b"\x89\xfe\0\x7e" + mask, 1002)):
+                        (b"\x81\x81" + mask + b"x", 1003), (b"\x89\xfe\0\x7e" + mask, 1002),
+                        (b"\x88\x82" + mask + b"\x03\xed", 1002), (b"\x88\x83" + mask + b"\x03\xe8\xff", 1007)):
         with doors.connect("web", upgrade() + b"\x82\x90" + mask + CONNECT) as stream:
             got = b""
             while not got.endswith(b"\x82\x04" + CONNACK):
@@ -337,6 +338,54 @@ def test_a_flood_of_handshakes_keeps_nobody_out(doors):
         for thread in threads:
             thread.join()
     assert doors.metric("sluice_listener_tls_handshakes_failed_total", "mutual") > 24
+
+
+def from_address(doors, listener, address, first=b""):
+    """A socket of another loopback address that has sent its first bytes."""
+    stream = socket.socket()
+    stream.bind((address, 0))
+    stream.settimeout(15)
+    stream.connect(("127.0.0.1", doors.ports[listener]))
+    stream.sendall(first)
+    return stream
+
+
+def client_hello(folder):
+    said, heard = ssl.MemoryBIO(), ssl.MemoryBIO()
+    trusting = ssl.create_default_context(cafile=f"{folder}/ca.pem")
+    with pytest.raises(ssl.SSLWantReadError):
+        trusting.wrap_bio(heard, said, server_hostname="localhost").do_handshake()
+    return said.read()
+
+
+def open_files(most):
+    """Lets the test have so many; answers the limits of before."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(most, soft)), hard))
+    return soft, hard
+
+
+def test_half_a_handshake_keeps_nobody_out(doors):
+    before = open_files(8_000)
+    hello = client_hello(doors.folder)
+    streams = []
+    try:
+        # Nothing, a part of a ClientHello, or a whole one and no answer to what is said to it.
+        for number in range(1_500):
+            first = (b"", hello[:50], hello)[number % 3]
+            streams.append(from_address(doors, "secure-web", f"127.3.0.{1 + number // 30}", first))
+        trusting = ssl.create_default_context(cafile=f"{doors.folder}/ca.pem")
+        begun = time.monotonic()
+        with doors.connect("secure-web", b"") as plain, \
+                trusting.wrap_socket(plain, server_hostname="localhost") as stream:
+            stream.sendall(upgrade())
+            assert stream.recv(12) == b"HTTP/1.1 101"
+        assert time.monotonic() - begun < 4
+        assert resident(doors) < 300 << 20
+    finally:
+        for stream in streams:
+            stream.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def v2(source, port=4321):
@@ -539,6 +588,12 @@ bind = "127.0.0.1:0"
 connections_max = 2
 bytes_in_per_s = "4KB"
 [[listener]]
+kind = "kafkas"
+name = "kafka-secure"
+bind = "127.0.0.1:0"
+certificate = "node.pem"
+key = "node.key"
+[[listener]]
 kind = "http"
 name = "http-proxied"
 bind = "127.0.0.1:0"
@@ -630,9 +685,23 @@ def test_listeners_for_kafka_take_as_many_and_as_much_as_they_may(others):
     second.close()
 
 
+def test_who_is_silent_where_tls_is_spoken_keeps_no_kafka_client_out(others):
+    silent = [from_address(others, "kafka-secure", f"127.4.0.{1 + number // 32}") for number in range(512)]
+    try:
+        trusting = ssl.create_default_context(cafile=f"{others.folder}/ca.pem")
+        begun = time.monotonic()
+        with others.connect("kafka-secure", b"") as plain, \
+                trusting.wrap_socket(plain, server_hostname="localhost") as stream:
+            stream.sendall(api_versions())
+            assert len(stream.recv(4)) == 4
+        assert time.monotonic() - begun < 4
+    finally:
+        for stream in silent:
+            stream.close()
+
+
 def test_who_says_nothing_keeps_nobody_out(others):
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 20_000), hard))
+    before = open_files(20_000)
     silent = []
     try:
         for _ in range(4_200):
@@ -640,11 +709,8 @@ def test_who_says_nothing_keeps_nobody_out(others):
         begun = time.monotonic()
         # More than the listener may have, and more than may wait; none of them counts.
         for number in range(10):
-            stream = socket.socket()
-            stream.bind(("127.0.0.2", 0))
-            stream.settimeout(15)
-            stream.connect(("127.0.0.1", others.ports["plain"]))
-            stream.sendall(CONNECT.replace(b"ab", b"q" + bytes([48 + number])))
+            asked = CONNECT.replace(b"ab", b"q" + bytes([48 + number]))
+            stream = from_address(others, "plain", "127.0.0.2", asked)
             assert stream.recv(4) == CONNACK
             silent.append(stream)
         assert time.monotonic() - begun < 4, "a second of grace, and not the ten of a CONNECT"
@@ -652,7 +718,7 @@ def test_who_says_nothing_keeps_nobody_out(others):
     finally:
         for stream in silent:
             stream.close()
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_connects_that_never_end_share_a_bounded_memory(others):

@@ -69,6 +69,7 @@ class Secure:
         self.paho.on_connect = lambda _c, _u, _f, reason, _p: self.tell("connack", reason.value)
         self.paho.on_disconnect = lambda _c, _u, _f, reason, _p: self.tell("connack", None)
         self.paho.on_publish = lambda _c, _u, _m, reason, _p: self.tell("puback", reason.value)
+        self.paho.on_subscribe = lambda _c, _u, _m, codes, _p: self.tell("suback", codes[0].value)
         try:
             self.paho.connect("localhost", node.mqtts)
         except OSError:
@@ -93,6 +94,10 @@ class Secure:
     def publish(self, topic):
         self.paho.publish(topic, b"x", 1)
         return self.wait("puback")
+
+    def subscribe(self, topic):
+        self.paho.subscribe(topic, 1)
+        return self.wait("suback")
 
     def close(self):
         self.paho.disconnect()
@@ -322,7 +327,8 @@ def test_rules_and_authenticators_change_on_sighup(fresh):
     # Another authenticator asks from now on.
     with open(os.path.join(node.folder, "secret"), "w", encoding="utf-8") as file:
         file.write("geheim-geheim-geheim-geheim-geheim")
-    change(f'[[authenticator]]\nkind = "jwt"\nsecret_file = "{node.folder}/secret"\n' + rules)
+    change(f'[[authenticator]]\nkind = "jwt"\nsecret_file = "{node.folder}/secret"\nuser_name_claim = "sub"\n'
+           + rules)
     until(lambda: connack(node, "lock2", "joe", "pencil") in (0x86, 0x87))
     joe.close()
     old.close()

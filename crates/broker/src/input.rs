@@ -82,7 +82,8 @@ pub struct Announce<'a> {
 /// As whom a client came in; the default is a client that was not asked.
 #[derive(Debug, Clone, Default)]
 pub struct Admitted {
-    /// The client id that stands in for its own.
+    /// The client id that stands in for its own, or is its own and was found to be its user's: a
+    /// session that another user opened under it gives way.
     pub client_id: Option<Box<str>>,
     /// The user name that stands in for its own.
     pub username: Option<Box<str>>,
@@ -92,7 +93,7 @@ pub struct Admitted {
     pub proved: bool,
     /// What it may do; `None`: everything.
     pub access: Option<Arc<Access>>,
-    /// What was found out for its will.
+    /// What was found out for its will, and for the subscriptions of the session that it resumes.
     pub permits: Vec<Permit>,
     /// When its credentials end, by the monotonic clock.
     pub expires_ms: Option<u64>,

@@ -53,6 +53,8 @@ pub(crate) struct Session {
     pub unsaved: bool,
     /// Whether its inbox changed since the last snapshot.
     pub dirty: bool,
+    /// A subscription was taken from it, and it may be owed messages that came by that.
+    pub revoked: bool,
     pub will: Option<Box<OwnedWill>>,
     /// When the connection ended; of no meaning while there is one.
     pub disconnected: Now,
@@ -108,6 +110,7 @@ impl Session {
             will_saved: false,
             unsaved: false,
             dirty: false,
+            revoked: false,
             will: None,
             disconnected: Now::default(),
             connected_ms: 0,

@@ -221,6 +221,7 @@ table!(
         authorization_env: String,
         user_name: String,
         client_id: String,
+        client_ids: String,
     }
 );
 table!(

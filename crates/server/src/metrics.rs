@@ -187,7 +187,7 @@ pub const METRICS: &[Metric] = &[
     counter("sluice_mqtt_subscribes_denied", "Filters of SUBSCRIBE, or of sessions that came back, that their client may not subscribe to.", |s| s.shards.subscribes_denied),
     counter("sluice_mqtt_credentials_ended", "Connections ended because their credentials did.", |s| s.shards.credentials_ended),
     each(Kind::Counter, "sluice_auth_accepted", "authenticator", "Clients that an authenticator let in.", |s| s.auth.accepted.clone()),
-    each(Kind::Counter, "sluice_auth_refused", "reason", "Clients that did not come in: `overload` (memory_max), `banned`, `no_credentials`, `wrong_credentials`, `too_many_attempts`, `no_answer` (of a callout or a set of keys), `method` (of enhanced authentication), `flapping`.",
+    each(Kind::Counter, "sluice_auth_refused", "reason", "Clients that did not come in: `overload` (memory_max), `banned`, `no_credentials`, `wrong_credentials`, `too_many_attempts`, `no_answer` (of a callout or a set of keys), `method` (of enhanced authentication), `flapping`, `busy` (too many passwords to hash), `client_id` (not one that it may have).",
         |s| s.auth.refused.clone()),
     counter("sluice_auth_flapping_bans", "Client ids banned for a while because they came and went too often.", |s| s.auth.flapped),
     gauge("sluice_auth_bans", "Bans in force, and those that ended of late.", |s| s.auth.bans),

@@ -59,6 +59,12 @@ impl RuleFilter {
         if mqtt::topic::levels(&plain).count() > FILTER_LEVELS_MAX {
             return Err(FilterError("has too many levels"));
         }
+        // Where one ends and the other begins would be for the client to say.
+        if bare.split('/').any(has_two) {
+            return Err(FilterError(
+                "has two placeholders in one level; put a / between them",
+            ));
+        }
         Ok(Self {
             text: bare.into(),
             template: bare.contains("${"),
@@ -73,14 +79,15 @@ impl RuleFilter {
             return Some(Cow::Borrowed(&self.text));
         }
         for (placeholder, value) in [(CLIENT_ID, subject.client_id), (USERNAME, subject.username)] {
+            // `$SYS` at the beginning of a topic is a place of its own.
             let widens =
-                value.is_empty() || value.contains(['/', '+', '#']) || value.contains("${");
+                value.is_empty() || value.starts_with('$') || value.contains(['/', '+', '#']);
             if self.text.contains(placeholder) && widens && effect == Effect::Allow {
                 return None;
             }
         }
-        let text = self.text.replace(CLIENT_ID, subject.client_id);
-        Some(Cow::Owned(text.replace(USERNAME, subject.username)))
+        let filled = fill(&self.text, subject.client_id, subject.username);
+        Some(Cow::Owned(filled))
     }
 
     /// Whether a PUBLISH to `topic` is meant.
@@ -106,6 +113,32 @@ impl RuleFilter {
             Effect::Deny => overlap(&filter, asked),
         }
     }
+}
+
+/// Puts a client's own names where their placeholders stand in `text`, in one pass: what a name
+/// contains is never taken for a placeholder.
+pub fn fill(text: &str, client_id: &str, username: &str) -> String {
+    let mut filled = String::with_capacity(text.len() + client_id.len() + username.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("${") {
+        filled.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let (placeholder, value) = match () {
+            () if rest.starts_with(CLIENT_ID) => (CLIENT_ID, client_id),
+            () if rest.starts_with(USERNAME) => (USERNAME, username),
+            () => (&rest[..2], "${"),
+        };
+        filled.push_str(value);
+        rest = &rest[placeholder.len()..];
+    }
+    filled.push_str(rest);
+    filled
+}
+
+/// Whether two placeholders stand in `text`, so that whoever chooses the names could move what is of
+/// one into the other.
+pub fn has_two(text: &str) -> bool {
+    text.matches(CLIENT_ID).count() + text.matches(USERNAME).count() > 1
 }
 
 /// Whether every topic that matches `inner` matches `outer`. May say no where it is yes.
@@ -220,8 +253,24 @@ mod tests {
         for good in ["#", "a/${clientid}/+", "eq #", "${username}", "$SYS/#"] {
             assert!(RuleFilter::parse(good).is_ok(), "{good}");
         }
-        for bad in ["", "a/#/b", "${user}", "$share/g/a", "a+"] {
+        for bad in [
+            "",
+            "a/#/b",
+            "${user}",
+            "$share/g/a",
+            "a+",
+            "d/${clientid}-${username}/x",
+            "${username}${username}",
+        ] {
             assert!(RuleFilter::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn names_are_put_in_once_and_never_read_as_placeholders() {
+        let filled = |text| fill(text, "${username}", "joe");
+        assert_eq!(filled("a/${clientid}/${username}"), "a/${username}/joe");
+        assert_eq!(filled("${x}$${clientid}"), "${x}$${username}");
+        assert_eq!(filled("plain"), "plain");
     }
 }

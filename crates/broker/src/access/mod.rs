@@ -6,7 +6,7 @@ mod judging;
 mod permits;
 mod rules;
 
-pub use filter::{FilterError, RuleFilter};
+pub use filter::{FilterError, RuleFilter, fill, has_two};
 pub use judging::Judging;
 pub(crate) use judging::Revised;
 pub use permits::{Inquiry, Permit, Question};

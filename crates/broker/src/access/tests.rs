@@ -85,9 +85,20 @@ fn the_first_rule_that_concerns_a_request_decides() {
         (subject("x", ""), Publish, "users//a", false),
         (subject("x", "#"), Subscribe, "users/#", false),
         (subject("x", "+"), Subscribe, "users/+/x", false),
+        (subject("$SYS", "u"), Publish, "devices/$SYS/state", false),
     ] {
         let decided = access.decide(&who, action, topic) == Otherwise::Allow;
         assert_eq!(decided, wanted, "{who:?} {action:?} {topic}");
+    }
+}
+
+#[test]
+fn a_client_id_leads_into_no_place_of_its_own() {
+    let access = access(vec![rule(Effect::Allow, Actions::ALL, &["${clientid}/#"])]);
+    for (id, wanted) in [("$SYS", false), ("$share", false), ("lock", true)] {
+        let filter = format!("{id}/#");
+        let decided = access.decide(&subject(id, "u"), Action::Subscribe, &filter);
+        assert_eq!(decided == Otherwise::Allow, wanted, "{id}");
     }
 }
 

@@ -52,7 +52,8 @@ impl Shard {
             }
         };
         self.lost_first(client_id, now, out);
-        let (slot, present) = self.find_or_make(client_id, connect, now, out);
+        let fresh = connect.clean_start || (permits.is_some() && self.is_anothers(arrival));
+        let (slot, present) = self.find_or_make(client_id, (connect.version, fresh), now, out);
         let expiry_asked = connect.session_expiry_s();
         let expiry_s = match self.settings.session_expiry_s_max {
             Some(max) => expiry_asked.min(max),
@@ -91,6 +92,7 @@ impl Shard {
         self.connect_to(conn, slot, arrival, (keep_alive_s, permits), out);
         self.arm_credentials(conn, arrival.admitted.expires_ms);
         self.recheck_subscriptions(conn, now, out);
+        self.permits_settled(conn);
         let session = &self.sessions[slot];
         let facts = EventFacts::Connected {
             client_id: &session.client_id,
@@ -149,23 +151,19 @@ impl Shard {
         let Some(access) = access else {
             return Ok(None);
         };
-        if let Some(slot) = self.sessions.find(arrival.client_id)
-            && let Some(owner) = &self.sessions[slot].username
-            && Some(&**owner) != arrival.username()
-        {
+        if self.is_anothers(arrival) && arrival.admitted.client_id.is_none() {
             // The messages in it are somebody else's, and so are its subscriptions.
             return Err(ReasonCode::NotAuthorized);
         }
         let mut permits = Box::new(Permits::new(access));
+        permits.told(arrival.admitted.permits.clone(), now.mono_ms);
         if let Some(will) = &connect.will {
             let subject = Subject {
                 client_id: arrival.client_id,
                 username,
                 address: arrival.peer.address.map(|peer| peer.ip()),
             };
-            permits.told(arrival.admitted.permits.clone(), now.mono_ms);
             let verdict = permits.decide(&subject, Action::Publish, will.topic, now.mono_ms);
-            permits.settled();
             if verdict != Verdict::Allowed {
                 self.deny_will(&subject, &arrival.will(will), now, out);
                 return Err(ReasonCode::NotAuthorized);
@@ -174,11 +172,20 @@ impl Shard {
         Ok(Some(permits))
     }
 
+    /// Whether the session of its client id is another user's. Where rules are in force it stays so,
+    /// unless it is proved that the client id is the newcomer's: then whoever opened a session under
+    /// it only kept the place.
+    fn is_anothers(&self, arrival: &Arrival<'_>) -> bool {
+        let slot = self.sessions.find(arrival.client_id);
+        let owner = slot.and_then(|slot| self.sessions[slot].username.as_deref());
+        owner.is_some_and(|owner| Some(owner) != arrival.username())
+    }
+
     /// The session of a client id, after a takeover and a clean start; and whether it was there.
     fn find_or_make(
         &mut self,
         client_id: &str,
-        connect: &Connect<'_>,
+        (version, fresh): (Version, bool),
         now: Now,
         out: &mut Outbox,
     ) -> (u32, bool) {
@@ -188,24 +195,18 @@ impl Shard {
         if let Some(slot) = self.sessions.find(client_id) {
             if let Some(old) = self.sessions[slot].conn {
                 self.stats.takeovers += 1;
-                let word = if connect.clean_start {
-                    "discarded"
-                } else {
-                    "takenover"
-                };
+                let word = if fresh { "discarded" } else { "takenover" };
                 self.disconnect(old, ReasonCode::SessionTakenOver, word, now, out);
             }
             // A session that ended with its connection is gone by now.
             if self.sessions.find(client_id) == Some(slot) {
-                if !connect.clean_start {
+                if !fresh {
                     return (slot, true);
                 }
                 self.end_session(slot, now, out);
             }
         }
-        let slot = self
-            .sessions
-            .add(Session::new(client_id.into(), connect.version));
+        let slot = self.sessions.add(Session::new(client_id.into(), version));
         (slot, false)
     }
 

@@ -5,8 +5,10 @@ use super::Shard;
 use super::publish::dropped;
 use super::timers::Due;
 use crate::access::{
-    Access, Action, Inquiry, Judging, Permit, Permits, Question, Revised, Subject, Verdict,
+    Access, Action, Inquiry, Judging, Otherwise, Permit, Permits, Question, Revised, Subject,
+    Verdict,
 };
+use crate::inbox::Owed;
 use crate::input::{ConnId, Now, Reauthenticated};
 use crate::limits::{QUESTIONS_MAX, SUBSCRIBE_FILTERS_MAX};
 use crate::outbox::{Outbox, Reauthentication};
@@ -225,8 +227,34 @@ impl Shard {
         dropped(&facts, DropReason::NotAuthorized, now, out);
     }
 
-    /// A session comes back: what it subscribed to and may not any more, by the rules, ends. What a
-    /// callout decides was asked when it subscribed.
+    /// Subscriptions of the session that a client is about to resume of which no rule says anything:
+    /// the host finds out about them before it hands in the CONNECT. At most [`QUESTIONS_MAX`].
+    pub fn asked_on_return(&self, subject: &Subject<'_>, access: &Access) -> Vec<Question> {
+        let Some(slot) = self.sessions.find(subject.client_id) else {
+            return Vec::new();
+        };
+        let session = &self.sessions[slot];
+        let owner = session.username.as_deref();
+        if owner.is_some_and(|owner| owner != subject.username) {
+            return Vec::new();
+        }
+        let filters = session.subscriptions.iter().map(|subscription| {
+            let filter: &str = &subscription.filter;
+            parse_share(filter).map_or(filter, |share| share.filter)
+        });
+        let unknown = filters
+            .filter(|filter| access.decide(subject, Action::Subscribe, filter) == Otherwise::Ask);
+        let mut asked = HashSet::new();
+        let first = unknown.filter(|filter| asked.insert(*filter));
+        let question = |filter: &str| Question {
+            action: Action::Subscribe,
+            topic: filter.into(),
+        };
+        first.take(QUESTIONS_MAX).map(question).collect()
+    }
+
+    /// A session comes back: what it subscribed to and may not any more ends, by the rules or by what
+    /// the host has found out before.
     pub(super) fn recheck_subscriptions(&mut self, conn: ConnId, now: Now, out: &mut Outbox) {
         let Some(slot) = self.conns.get(conn).map(|connection| connection.session) else {
             return;
@@ -243,8 +271,19 @@ impl Shard {
             if self.verdict(conn, Action::Subscribe, &filter, now) == Verdict::Denied {
                 self.stats.subscribes_denied += 1;
                 self.end_subscription(slot, &filter, now, out);
+                self.sessions[slot].revoked = true;
             }
         }
+    }
+
+    /// Whether a session must not have a message that it is owed: the subscription that it came by was
+    /// taken from it, and no other matches.
+    pub(super) fn is_revoked(&mut self, slot: u32, owed: &Owed, topic: &str) -> bool {
+        if !self.sessions[slot].revoked || owed.shared {
+            return false;
+        }
+        let matched = self.matched(topic);
+        !matched.targets.iter().any(|target| target.session == slot)
     }
 
     /// Other rules hold: for those who are in as if they came now. Who came in unproved where nothing

@@ -208,6 +208,7 @@ impl Shard {
             };
             Step::Read(reading, positions)
         } else {
+            session.revoked = false;
             Step::Done
         }
     }
@@ -326,6 +327,10 @@ impl Shard {
         };
         if message.is_expired(now.wall_ms) {
             self.drop_owed(slot, &owed, Some(live), DropReason::Expired, now, out);
+            return;
+        }
+        if self.is_revoked(slot, &owed, message.topic) {
+            self.drop_owed(slot, &owed, Some(live), DropReason::NotAuthorized, now, out);
             return;
         }
         self.frames.begin();

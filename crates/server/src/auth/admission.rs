@@ -9,11 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use broker::Admitted;
-use broker::access::{Access, Action, Judging, Otherwise, Permit, Question, Subject};
+use broker::access::Judging;
 use mqtt::{Connect, ReasonCode};
 
 use super::bans::Bans;
-use super::callout::{Answer, Asked};
 use super::flapping::Flapping;
 use super::limits::ADMISSION_MAX;
 use super::methods::{Authenticator, Known, Outcome};
@@ -146,7 +145,7 @@ impl Auth {
         &self.counts
     }
 
-    fn plan(&self) -> Arc<Plan> {
+    pub(super) fn plan(&self) -> Arc<Plan> {
         Arc::clone(&self.plan.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -271,7 +270,10 @@ impl Auth {
             known.user_name.as_deref().or(connect.username)
         };
         let user = user.unwrap_or("");
-        if !sound(client_id) || !sound(user) {
+        if !sound(client_id) {
+            return Err(No::ClientId);
+        }
+        if !sound(user) {
             return Err(No::WrongCredentials);
         }
         if banned(client_id, user) {
@@ -371,74 +373,6 @@ impl Auth {
         let until_ms = crate::node::wall_ms() + settings.ban_ms;
         self.bans.add_passing(client_id, user, until_ms);
         true
-    }
-
-    /// What must be known of a client's will before it is in.
-    async fn permits_for_will(
-        &self,
-        access: Option<&Access>,
-        connect: &Connect<'_>,
-        (client_id, username, address): (&str, &str, IpAddr),
-    ) -> Vec<Permit> {
-        let (Some(access), Some(will)) = (access, &connect.will) else {
-            return Vec::new();
-        };
-        let subject = Subject {
-            client_id,
-            username,
-            address: Some(address),
-        };
-        if access.decide(&subject, Action::Publish, will.topic) != Otherwise::Ask {
-            return Vec::new();
-        }
-        let question = Question {
-            action: Action::Publish,
-            topic: will.topic.into(),
-        };
-        self.permits(&subject, vec![question]).await
-    }
-
-    /// Asks what only a callout knows. What is not answered is denied, and asked again next time.
-    pub async fn permits(&self, subject: &Subject<'_>, questions: Vec<Question>) -> Vec<Permit> {
-        let plan = self.plan();
-        let Some(callout) = &plan.callout else {
-            return Vec::new();
-        };
-        let until = Instant::now() + callout.timeout();
-        let mut permits = Vec::with_capacity(questions.len());
-        for question in questions {
-            let answer = if Instant::now() < until {
-                callout
-                    .ask(&Asked {
-                        clientid: subject.client_id,
-                        username: subject.username,
-                        password: None,
-                        peerhost: subject
-                            .address
-                            .map_or(String::new(), |at| at.to_canonical().to_string()),
-                        action: Some(match question.action {
-                            Action::Publish => "publish",
-                            Action::Subscribe => "subscribe",
-                        }),
-                        topic: Some(&question.topic),
-                    })
-                    .await
-            } else {
-                None
-            };
-            let (allowed, keep_ms) = match answer {
-                Some(Answer::Allow(_)) => (true, callout.cache_ms),
-                Some(Answer::Deny) => (false, callout.cache_ms),
-                Some(Answer::Ignore) => (plan.authorization.allow_no_match, callout.cache_ms),
-                None => (false, 0),
-            };
-            permits.push(Permit {
-                question,
-                allowed,
-                keep_ms,
-            });
-        }
-        permits
     }
 }
 

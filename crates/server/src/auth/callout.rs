@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderValue, Method, Request, StatusCode, Uri};
 use broker::access::Rule;
@@ -19,6 +19,7 @@ use rustls::{ClientConfig, RootCertStore};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
+use super::health::Health;
 use super::limits::{CALLOUT_ANSWER_BYTES_MAX, CALLOUT_WAITING_MAX};
 use super::{Secret, claims};
 use crate::settings::CalloutSettings;
@@ -37,7 +38,18 @@ pub struct Callout {
     places: Semaphore,
     /// Who waits, requests under way included.
     waiting: Semaphore,
+    health: Health,
     counts: Counts,
+}
+
+/// Why there is no answer.
+enum Failure {
+    /// Nobody was asked: too many wait.
+    Unasked,
+    /// The service cannot be reached, or breaks off.
+    Unreached(String),
+    /// It said something that is no answer.
+    Unreadable(String),
 }
 
 /// What a callout counts.
@@ -62,7 +74,7 @@ pub struct Asked<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password: Option<&'a str>,
     /// Address of the client.
-    pub peerhost: String,
+    pub peerhost: &'a str,
     /// `publish` or `subscribe`, where that is what is asked about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub action: Option<&'a str>,
@@ -162,11 +174,21 @@ fn trusting(roots: RootCertStore) -> Result<ClientConfig, String> {
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// A URL with a host, `http` or `https`.
+/// A URL with a host, `http` or `https`, and without a password.
 ///
 /// # Errors
 /// It is none.
 pub fn uri(text: &str) -> Result<Uri, String> {
+    if text
+        .split('/')
+        .nth(2)
+        .is_some_and(|host| host.contains('@'))
+    {
+        return Err(
+            "the URL has a user name or password in it, which logs and settings would show: put the value of the header `Authorization` into `authorization_file`"
+                .to_owned(),
+        );
+    }
     let uri: Uri = text
         .parse()
         .map_err(|error| format!("\"{text}\" is no URL: {error}"))?;
@@ -176,6 +198,23 @@ pub fn uri(text: &str) -> Result<Uri, String> {
     } else {
         Err(format!("\"{text}\" is no http:// or https:// URL"))
     }
+}
+
+/// A URL as it may be shown: what follows `?` can be a key.
+pub fn shown(uri: &Uri) -> String {
+    let scheme = uri.scheme_str().unwrap_or_default();
+    let host = uri.authority().map_or("", |host| host.as_str());
+    let query = if uri.query().is_some() { "?***" } else { "" };
+    format!("{scheme}://{host}{}{query}", uri.path())
+}
+
+/// Whether what is asked there travels where others can listen.
+pub fn in_the_clear(uri: &Uri) -> bool {
+    let host = uri.host().unwrap_or_default();
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let address = bare.parse::<std::net::IpAddr>();
+    let local = bare == "localhost" || address.is_ok_and(|it| it.to_canonical().is_loopback());
+    uri.scheme_str() == Some("http") && !local
 }
 
 impl Callout {
@@ -194,14 +233,22 @@ impl Callout {
                 Some(value)
             }
         };
+        let uri = uri(&settings.url)?;
+        if in_the_clear(&uri) {
+            tracing::warn!(
+                url = shown(&uri),
+                "a callout travels in the clear to another machine"
+            );
+        }
         Ok(Self {
             client: client(settings.ca.as_deref())?,
-            uri: uri(&settings.url)?,
+            uri,
             authorization,
             timeout: Duration::from_millis(settings.timeout_ms),
             cache_ms: settings.cache_ms,
             places: Semaphore::new(settings.requests_max as usize),
             waiting: Semaphore::new(CALLOUT_WAITING_MAX),
+            health: Health::default(),
             counts: Counts::default(),
         })
     }
@@ -216,39 +263,65 @@ impl Callout {
         self.timeout
     }
 
-    /// Asks; `None`: there was no answer in time, or none that can be read.
+    /// Asks; `None`: there was no answer in time, or none that can be read, or the service has not
+    /// answered of late and somebody else is finding out whether it does again.
     pub async fn ask(&self, asked: &Asked<'_>) -> Option<Answer> {
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
+        if !self.health.may_ask(begun) {
+            self.counts.failed.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
         let answer = tokio::time::timeout(self.timeout, self.send(asked)).await;
-        match answer {
-            Ok(Ok(answer)) => {
+        let late = || {
+            let within = self.timeout.as_millis();
+            Failure::Unreached(format!("no answer within {within} ms"))
+        };
+        match answer.unwrap_or_else(|_| Err(late())) {
+            Ok(answer) => {
                 let took = begun.elapsed().as_micros() as u64;
                 self.counts.answered.fetch_add(1, Ordering::Relaxed);
                 self.counts.answered_us.fetch_add(took, Ordering::Relaxed);
+                self.health.answered();
                 Some(answer)
             }
-            failed => {
+            Err(failure) => {
                 self.counts.failed.fetch_add(1, Ordering::Relaxed);
-                let why = match failed {
-                    Ok(Err(why)) => why,
-                    _ => format!("no answer within {} ms", self.timeout.as_millis()),
-                };
-                tracing::warn!(url = %self.uri, why, "a callout failed");
+                self.tell(failure);
                 None
             }
         }
     }
 
-    async fn send(&self, asked: &Asked<'_>) -> Result<Answer, String> {
-        let _waiting = self
-            .waiting
-            .try_acquire()
-            .map_err(|_| "too many wait for it".to_owned())?;
-        let _place = self
-            .places
-            .acquire()
-            .await
-            .map_err(|error| error.to_string())?;
+    /// Says in the log what went wrong, but not for each client: these could fill it.
+    fn tell(&self, failure: Failure) {
+        let now = Instant::now();
+        let why = match failure {
+            Failure::Unasked => "too many wait for it".to_owned(),
+            Failure::Unreached(why) => {
+                self.health.failed(now);
+                why
+            }
+            Failure::Unreadable(why) => {
+                self.health.answered();
+                why
+            }
+        };
+        let url = shown(&self.uri);
+        if self.health.may_tell(now) {
+            tracing::warn!(url, why, "a callout failed");
+        } else {
+            tracing::debug!(url, why, "a callout failed");
+        }
+    }
+
+    async fn send(&self, asked: &Asked<'_>) -> Result<Answer, Failure> {
+        let _waiting = self.waiting.try_acquire().map_err(|_| Failure::Unasked)?;
+        let _place = self.places.acquire().await.map_err(|_| Failure::Unasked)?;
+        let (status, bytes) = self.exchange(asked).await.map_err(Failure::Unreached)?;
+        read(status, &bytes).map_err(Failure::Unreadable)
+    }
+
+    async fn exchange(&self, asked: &Asked<'_>) -> Result<(StatusCode, Bytes), String> {
         let body = serde_json::to_vec(asked).map_err(|error| error.to_string())?;
         let mut request = Request::builder()
             .method(Method::POST)
@@ -267,7 +340,7 @@ impl Callout {
         let bytes = axum::body::to_bytes(body, CALLOUT_ANSWER_BYTES_MAX)
             .await
             .map_err(|error| format!("the answer cannot be read: {error}"))?;
-        read(status, &bytes)
+        Ok((status, bytes))
     }
 }
 
@@ -346,8 +419,20 @@ mod tests {
     #[test]
     fn urls_are_checked() {
         assert!(uri("http://127.0.0.1:1/x").is_ok() && uri("https://a.example").is_ok());
-        for bad in ["", "ftp://a", "a/b", "http://", "/x"] {
-            assert!(uri(bad).is_err(), "{bad}");
+        for bad in ["", "ftp://a", "a/b", "http://", "/x", "http://u:geheim@a/x"] {
+            let told = uri(bad).expect_err(bad);
+            assert!(!told.contains("geheim"), "{told}");
+        }
+        let with_key = uri("https://a.example:8/x?key=geheim").unwrap();
+        assert_eq!(shown(&with_key), "https://a.example:8/x?***");
+        for (text, clear) in [
+            ("http://127.0.0.1:1/x", false),
+            ("http://[::1]/x", false),
+            ("http://localhost/x", false),
+            ("https://a.example", false),
+            ("http://a.example", true),
+        ] {
+            assert_eq!(in_the_clear(&uri(text).unwrap()), clear, "{text}");
         }
     }
 }

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use axum::body::Body;
 use axum::http::Uri;
 use broker::access::Rule;
-use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::jwk::{Jwk, JwkSet, KeyAlgorithm, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::{Map, Value};
 
-use super::callout::{HttpClient, client, uri};
+use super::callout::{HttpClient, client, in_the_clear, shown, uri};
 use super::limits::{
     CLOCK_SKEW_S, KEY_SET_BYTES_MAX, KEY_SET_KEYS_MAX, KEY_SET_REST, KEY_SET_TIMEOUT,
     TOKEN_BYTES_MAX,
@@ -116,6 +116,16 @@ impl Jwt {
                     .to_owned(),
             );
         }
+        if settings
+            .require
+            .values()
+            .any(|text| broker::access::has_two(text))
+        {
+            return Err(
+                "require: a value has two placeholders, and who chooses the names could move what is of one into the other"
+                    .to_owned(),
+            );
+        }
         let keys = match &settings.keys {
             JwtKeys::Secret(source) => {
                 let secret = Secret::read(source)?;
@@ -177,7 +187,7 @@ impl Jwt {
         let key = match &self.keys {
             Keys::One(key) => key,
             Keys::Set(set) => {
-                found = set.find(header.kid.as_deref()).await?;
+                found = set.find(header.kid.as_deref(), header.alg).await?;
                 &found
             }
         };
@@ -239,9 +249,7 @@ impl Jwt {
             return Err(Refused::Wrong("it has expired"));
         }
         for (claim, wanted) in &settings.require {
-            let wanted = wanted
-                .replace("${clientid}", client_id)
-                .replace("${username}", username);
+            let wanted = broker::access::fill(wanted, client_id, username);
             let holds = match claims.get(claim) {
                 Some(Value::String(text)) => *text == wanted,
                 Some(Value::Number(number)) => number.to_string() == wanted,
@@ -303,7 +311,14 @@ impl KeySet {
         let remote = from.starts_with("http://") || from.starts_with("https://");
         let mut known = JwkSet { keys: Vec::new() };
         let from = if remote {
-            Place::Url(uri(from)?, Box::new(client(ca)?))
+            let uri = uri(from)?;
+            if in_the_clear(&uri) {
+                tracing::warn!(
+                    from = shown(&uri),
+                    "keys come in the clear from another machine"
+                );
+            }
+            Place::Url(uri, Box::new(client(ca)?))
         } else {
             let path = std::path::PathBuf::from(from);
             known = parse(&read_file(&path)?)?;
@@ -318,7 +333,7 @@ impl KeySet {
     }
 
     /// The key with that id, or the only one.
-    async fn find(&self, kid: Option<&str>) -> Result<DecodingKey, Refused> {
+    async fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<DecodingKey, Refused> {
         for again in [false, true] {
             let known = self.known();
             let found = match kid {
@@ -326,6 +341,9 @@ impl KeySet {
                 None => known.keys.first().filter(|_| known.keys.len() == 1),
             };
             if let Some(key) = found {
+                if !verifies(key, algorithm) {
+                    return Err(Refused::Wrong("its key is for something else"));
+                }
                 return DecodingKey::from_jwk(key)
                     .map_err(|_| Refused::Wrong("its key cannot be used"));
             }
@@ -387,9 +405,20 @@ impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::File(path) => write!(f, "{}", path.display()),
-            Self::Url(uri, _) => write!(f, "{uri}"),
+            Self::Url(uri, _) => f.write_str(&shown(uri)),
         }
     }
+}
+
+/// Whether a key of a set is for signatures of that algorithm, as far as it says (RFC 7517, 4.2 to 4.4).
+fn verifies(key: &Jwk, algorithm: Algorithm) -> bool {
+    let said = &key.common;
+    let of_use = |used: &PublicKeyUse| *used == PublicKeyUse::Signature;
+    let of_operations = |all: &Vec<KeyOperations>| all.contains(&KeyOperations::Verify);
+    let of_algorithm = |own: &KeyAlgorithm| own.to_string() == format!("{algorithm:?}");
+    said.public_key_use.as_ref().is_none_or(of_use)
+        && said.key_operations.as_ref().is_none_or(of_operations)
+        && said.key_algorithm.as_ref().is_none_or(of_algorithm)
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, String> {

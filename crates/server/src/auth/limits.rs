@@ -127,6 +127,19 @@ pub const ADMISSION_MAX: Duration = Duration::from_secs(90);
 /// further one is not let in. Listeners have room for more, so that a dead callout stops nobody else.
 pub const CALLOUT_WAITING_MAX: usize = 1_024;
 
+/// Requests to a callout without an answer, one behind the other, after which nobody waits for it any
+/// more but one who finds out each [`CALLOUT_REST`]; the others get their no at once.
+pub const CALLOUT_FAILURES_MAX: u32 = 8;
+
+/// See [`CALLOUT_FAILURES_MAX`].
+pub const CALLOUT_REST: Duration = Duration::from_secs(1);
+
+/// Least time between two lines of the log about one callout that fails.
+pub const CALLOUT_TELL_EVERY: Duration = Duration::from_secs(10);
+
+/// Questions about one client that a callout is asked at one time.
+pub const ASKED_AT_ONCE: usize = 16;
+
 /// Iterations of an imported PBKDF2 hash: who logs in with it makes the node compute them.
 pub const IMPORTED_ITERATIONS_MAX: u32 = 1_000_000;
 

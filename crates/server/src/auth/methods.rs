@@ -135,6 +135,10 @@ impl Authenticator {
             Kind::Http(callout) => by_callout(callout, users, knock, connect).await,
             Kind::Certificate(settings) => by_certificate(settings, knock),
         };
+        let outcome = match outcome {
+            Outcome::Known(known) => self.bind(known, knock, connect),
+            other => other,
+        };
         match &outcome {
             Outcome::Known(_) => self.counts.accepted.fetch_add(1, Ordering::Relaxed),
             Outcome::No(_) => self.counts.refused.fetch_add(1, Ordering::Relaxed),
@@ -152,11 +156,34 @@ impl Authenticator {
         exchange: &mut dyn Exchange,
     ) -> Result<Box<Known>, No> {
         let scram = by_scram(users, knock, connect, exchange).await;
+        let scram = scram.and_then(|known| match self.bind(known, knock, connect) {
+            Outcome::Known(known) => Ok(known),
+            Outcome::No(no) => Err(no),
+            Outcome::Ignored => Err(No::ClientId),
+        });
         match &scram {
             Ok(_) => self.counts.accepted.fetch_add(1, Ordering::Relaxed),
             Err(_) => self.counts.refused.fetch_add(1, Ordering::Relaxed),
         };
         scram
+    }
+
+    /// Holds the client id against the ones that its user may have, where that is configured.
+    fn bind(&self, mut known: Box<Known>, knock: &Knock<'_>, connect: &Connect<'_>) -> Outcome {
+        let Some(wanted) = &self.settings.client_ids else {
+            return Outcome::Known(known);
+        };
+        let client_id = known.client_id.as_deref().unwrap_or(knock.client_id);
+        let user = known.user_name.as_deref().or(connect.username);
+        let user = user.filter(|_| !known.unproved).unwrap_or("");
+        if !wanted.admits(client_id, user) {
+            return Outcome::No(No::ClientId);
+        }
+        if wanted.names_user() {
+            // It is this user's and nobody else's.
+            known.client_id = Some(client_id.to_owned());
+        }
+        Outcome::Known(known)
     }
 }
 
@@ -244,7 +271,7 @@ async fn by_token(jwt: &Jwt, knock: &Knock<'_>, connect: &Connect<'_>) -> Outcom
         Err(Refused::NoToken) => Outcome::Ignored,
         Err(Refused::NoKeys) => Outcome::No(No::Unanswered),
         Err(Refused::Wrong(why)) => {
-            tracing::info!(peer = %knock.peer, why, "a token was refused");
+            tracing::debug!(peer = %knock.peer, why, "a token was refused");
             Outcome::No(No::WrongCredentials)
         }
     }
@@ -262,11 +289,12 @@ async fn by_callout(
         Some(Ok(password)) => Some(password),
         None => None,
     };
+    let peerhost = knock.peer.ip().to_canonical().to_string();
     let asked = Asked {
         clientid: knock.client_id,
         username: connect.username.unwrap_or(""),
         password,
-        peerhost: knock.peer.ip().to_canonical().to_string(),
+        peerhost: &peerhost,
         action: None,
         topic: None,
     };

@@ -18,7 +18,7 @@ pub struct Counts {
 
 impl Counts {
     /// Why a client did not come in.
-    pub const WORDS: [&'static str; 9] = [
+    pub const WORDS: [&'static str; 10] = [
         "overload",
         "banned",
         "no_credentials",
@@ -28,6 +28,7 @@ impl Counts {
         "method",
         "flapping",
         "busy",
+        "client_id",
     ];
 
     /// One more did not.
@@ -76,6 +77,7 @@ pub(super) enum No {
     Method,
     Flapping,
     Busy,
+    ClientId,
 }
 
 impl No {
@@ -97,6 +99,7 @@ impl No {
             Self::Unanswered => ReasonCode::ServerUnavailable,
             Self::Method => ReasonCode::BadAuthenticationMethod,
             Self::Busy => ReasonCode::ServerBusy,
+            Self::ClientId => ReasonCode::ClientIdentifierNotValid,
         }
     }
 }

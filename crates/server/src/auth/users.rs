@@ -110,7 +110,7 @@ pub struct Users {
     /// Hashes under way and waiting.
     places: Arc<Semaphore>,
     /// Those of each address that has any.
-    hashing_by_address: Mutex<HashMap<IpAddr, usize>>,
+    hashing_by_address: Mutex<HashMap<IpAddr, AddressHashes>>,
     verified: Mutex<Verified>,
     attempts: Mutex<Attempts>,
     /// Users whose connections are to end, at most all there were.
@@ -318,11 +318,21 @@ impl Users {
             return Err(Denied::Wrong);
         }
         let text = password.to_owned();
-        let Some(_own) = HashPlace::of(self, address) else {
+        let Some(own) = HashPlace::of(self, address) else {
             attempt.decided = true;
             return Err(Denied::Busy);
         };
-        let matches = match self.hash(move || user.matches(&text)).await {
+        // One of each address stands in the common queue: who comes with many waits for itself.
+        let Ok(_first) = own.turns.acquire().await else {
+            return Err(Denied::Busy);
+        };
+        let nobody = self.nobody();
+        let matches = move || {
+            // Another broker's hash may take no time, which would tell that there is such a user.
+            let beside = user.argon2id.is_some() || !nobody.matches(&text);
+            user.matches(&text) && beside
+        };
+        let matches = match self.hash(matches).await {
             Ok(matches) => matches,
             Err(denied) => {
                 // It was not looked at, for which this client is not to blame.
@@ -526,10 +536,18 @@ impl<U: Deref<Target = Users>> Drop for Attempt<U> {
     }
 }
 
+/// The passwords of one address that are hashed or wait for it.
+struct AddressHashes {
+    count: usize,
+    /// As many as are hashed at one time.
+    turns: Arc<Semaphore>,
+}
+
 /// One of an address's places among the passwords that are hashed or wait for it.
 struct HashPlace<'a> {
     users: &'a Users,
     address: IpAddr,
+    turns: Arc<Semaphore>,
 }
 
 impl<'a> HashPlace<'a> {
@@ -537,12 +555,20 @@ impl<'a> HashPlace<'a> {
     fn of(users: &'a Users, address: IpAddr) -> Option<Self> {
         let address = counted_as(address);
         let mut hashing = lock(&users.hashing_by_address);
-        let own = hashing.entry(address).or_default();
-        if *own >= limits::HASHING_WAITING_MAX_PER_ADDRESS {
+        let own = hashing.entry(address).or_insert_with(|| AddressHashes {
+            count: 0,
+            turns: Arc::new(Semaphore::new(limits::hashing_max())),
+        });
+        if own.count >= limits::HASHING_WAITING_MAX_PER_ADDRESS {
             return None;
         }
-        *own += 1;
-        Some(Self { users, address })
+        own.count += 1;
+        let turns = Arc::clone(&own.turns);
+        Some(Self {
+            users,
+            address,
+            turns,
+        })
     }
 }
 
@@ -550,8 +576,8 @@ impl Drop for HashPlace<'_> {
     fn drop(&mut self) {
         let mut hashing = lock(&self.users.hashing_by_address);
         if let Some(own) = hashing.get_mut(&self.address) {
-            *own -= 1;
-            if *own == 0 {
+            own.count -= 1;
+            if own.count == 0 {
                 hashing.remove(&self.address);
             }
         }

@@ -112,6 +112,19 @@ pub enum Ask {
         /// Whether there was such a connection.
         answer: oneshot::Sender<bool>,
     },
+    /// A client is about to resume its session.
+    Return {
+        /// Its client id.
+        client_id: String,
+        /// Its user name, `""` where it has none.
+        username: String,
+        /// Where it comes from.
+        address: std::net::IpAddr,
+        /// What it may do.
+        access: Arc<broker::access::Access>,
+        /// Where it goes what only a callout knows of the session's subscriptions.
+        answer: oneshot::Sender<Vec<broker::access::Question>>,
+    },
     /// Other rules hold for clients.
     Judging {
         /// The rules.

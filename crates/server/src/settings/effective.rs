@@ -17,6 +17,9 @@ const SECRET_NAMES: [&str; 4] = ["password", "secret", "token", "passphrase"];
 /// file lies is none.
 const SECRET_PROPERTIES: [&str; 3] = ["key", "pem", "oauthbearer.config"];
 
+/// Keys whose values are URLs, of which the part behind `?` could be a key.
+const URL_NAMES: [&str; 2] = ["url", "jwks"];
+
 /// Stands in a value that holds a private key, whatever its name.
 const PRIVATE_KEY: &str = "PRIVATE KEY";
 
@@ -76,6 +79,13 @@ fn mask_within(value: &mut Value) {
                     }
                     other => mask_within(other),
                 }
+                if URL_NAMES.contains(&&*name)
+                    && let Value::String(url) = value
+                    && let Some(at) = url.find('?')
+                {
+                    url.truncate(at + 1);
+                    url.push_str(MASK);
+                }
             }
         }
         Value::Array(values) => values.iter_mut().for_each(mask_within),
@@ -111,7 +121,7 @@ mod tests {
                     \"ssl.key.location\" = \"/etc/mirror.key\"\n\
                     \"linger.ms\" = \"5\"\n\"ssl.keystore.password\" = 987654\n\
                     [[authenticator]]\nkind = \"jwt\"\n\
-                    jwks = \"https://joe:hunter6@keys.example/jwks?at=a@b\"\n";
+                    jwks = \"https://joe:hunter6@keys.example/jwks?at=hunter@7\"\n";
         let (said, _) = crate::config::read("t", text);
         let told = shown(&said.file, &Flags::default());
         assert!(
@@ -123,7 +133,7 @@ mod tests {
             "env:KEY",
             "/etc/mirror.key",
             "linger.ms",
-            "\"https://***@keys.example/jwks?at=a@b\"",
+            "\"https://***@keys.example/jwks?***\"",
         ] {
             assert!(told.contains(shown), "{shown}: {told}");
         }

@@ -44,6 +44,60 @@ pub struct AuthenticatorSettings {
     pub name: String,
     /// What it does.
     pub kind: AuthenticatorKind,
+    /// Client ids that its clients may have; `None`: any.
+    pub client_ids: Option<ClientIds>,
+}
+
+/// Client ids: a name, or the beginning of names, in which `${username}` stands for the user's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientIds {
+    text: String,
+    /// More may follow.
+    begins: bool,
+}
+
+impl ClientIds {
+    /// Reads `${username}`, `${username}-*` or `kiosk-*`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn read(text: &str) -> Result<Self, &'static str> {
+        let bare = text.strip_suffix('*');
+        let own = bare.unwrap_or(text);
+        let plain = own.replacen("${username}", "", 1);
+        if plain.contains("${") || plain.contains('*') {
+            return Err("knows ${username}, once, and one * at the end");
+        }
+        if bare.is_some() && own.ends_with("${username}") {
+            return Err(
+                "would let the user \"a\" have the client ids of \"ab\": put something between ${username} and *, such as \"${username}/*\"",
+            );
+        }
+        if own.is_empty() {
+            return Err("admits any; leave it out");
+        }
+        Ok(Self {
+            text: own.to_owned(),
+            begins: bare.is_some(),
+        })
+    }
+
+    /// Whether a client id says whose it is.
+    pub fn names_user(&self) -> bool {
+        self.text.contains("${username}")
+    }
+
+    /// Whether a client of that user may have that id.
+    pub fn admits(&self, client_id: &str, username: &str) -> bool {
+        if self.names_user() && username.is_empty() {
+            return false;
+        }
+        let wanted = self.text.replacen("${username}", username, 1);
+        match client_id.strip_prefix(&*wanted) {
+            Some(rest) => self.begins || rest.is_empty(),
+            None => false,
+        }
+    }
 }
 
 /// What an authenticator does.
@@ -80,6 +134,16 @@ pub struct JwtSettings {
     pub acl_claim: String,
     /// Claims that must have a value, in which `${clientid}` and `${username}` stand for the client's.
     pub require: BTreeMap<String, String>,
+}
+
+impl JwtSettings {
+    /// Whether a token says nothing of the client that shows it.
+    fn names_nobody(&self) -> bool {
+        let names = |text: &String| text.contains("${clientid}") || text.contains("${username}");
+        self.user_name_claim.is_none()
+            && self.client_id_claim.is_none()
+            && !self.require.values().any(names)
+    }
 }
 
 /// Where the keys for signatures come from.
@@ -304,7 +368,28 @@ impl Builder {
         if name.is_empty() || name.len() > 64 {
             self.fault(&format!("{path}.name"), "has 1 to 64 bytes");
         }
-        Some(AuthenticatorSettings { name, kind })
+        let client_ids = table.client_ids.as_deref().map(ClientIds::read);
+        let client_ids = match client_ids.transpose() {
+            Ok(client_ids) => client_ids,
+            Err(what) => {
+                self.fault(&format!("{path}.client_ids"), what);
+                None
+            }
+        };
+        if let AuthenticatorKind::Jwt(jwt) = &kind
+            && jwt.names_nobody()
+            && client_ids.is_none()
+        {
+            self.fault(
+                path,
+                "any token would let its bearer take any client id, and the session that another opened under it: write `client_id_claim` or `user_name_claim`, or `require` a claim that is \"${clientid}\" or \"${username}\"",
+            );
+        }
+        Some(AuthenticatorSettings {
+            name,
+            kind,
+            client_ids,
+        })
     }
 
     /// Keys that say nothing to another kind are mistakes there.
@@ -424,7 +509,13 @@ impl Builder {
     fn callout(&mut self, path: &str, said: &CalloutSaid<'_>) -> Option<CalloutSettings> {
         let url = said.url?.clone();
         let timeout = said.timeout.unwrap_or(Span::Millis(CALLOUT_TIMEOUT_MS));
-        let timeout_ms = self.millis(&format!("{path}.timeout"), Some(timeout), 10, MINUTE);
+        // While a packet waits for its answer, nothing of its client is read, not even a PINGREQ.
+        let most = if path == "authorization" {
+            10 * SECOND
+        } else {
+            MINUTE
+        };
+        let timeout_ms = self.millis(&format!("{path}.timeout"), Some(timeout), 10, most);
         let requests_max = self.integer(
             &format!("{path}.requests_max"),
             Some(said.requests_max.unwrap_or(i64::from(CALLOUT_REQUESTS_MAX))),

@@ -272,6 +272,12 @@ impl Builder {
             listener.origins.push(origin.clone());
         }
         listener.proxy = self.proxy(path, table);
+        if listener.proxy.as_ref().is_some_and(Vec::is_empty) && !listener.local() {
+            self.fault(
+                &key("proxy_protocol"),
+                "lets everybody who reaches this listener claim any address, past bans and rules: name the proxies in `proxy_from`, or write proxy_from = [\"0.0.0.0/0\", \"::/0\"] if nobody else can reach it",
+            );
+        }
         let most = i64::from(u32::MAX);
         let count = |builder: &mut Self, name: &str, said: Option<i64>| {
             let said = said?;

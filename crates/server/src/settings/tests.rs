@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::super::keys::ClientIds;
 use super::super::listeners::{address, host_port};
 use super::*;
 use crate::config;
@@ -270,6 +271,79 @@ fn a_kafka_listener_that_asks_may_stand_anywhere() {
     );
     let told = nobody.unwrap_err();
     assert!(told[0].contains("nobody may do anything"), "{told:?}");
+}
+
+#[test]
+fn what_would_let_strangers_be_somebody_else_is_refused() {
+    let token = "[[authenticator]]\nkind = \"jwt\"\nsecret_env = \"PATH\"\n";
+    for (text, told) in [
+        (token.to_owned(), "f:1: any token would let its bearer"),
+        (
+            format!("{token}require = {{ sub = \"${{clientid}}-${{username}}\" }}\n"),
+            "f:1: require: a value has two placeholders",
+        ),
+        (
+            "[[authenticator]]\nkind = \"users\"\nclient_ids = \"${username}*\"\n".to_owned(),
+            "f:3: client_ids: would let the user",
+        ),
+        (
+            "[[authenticator]]\nkind = \"users\"\nclient_ids = \"${clientid}\"\n".to_owned(),
+            "f:3: client_ids: knows ${username}, once",
+        ),
+        (
+            "[[authenticator]]\nkind = \"http\"\nurl = \"http://a:geheim@b/\"\n".to_owned(),
+            "f:3: url: the URL has a user name or password in it",
+        ),
+        (
+            "[authorization]\nurl = \"http://127.0.0.1/\"\ntimeout = \"11s\"\n".to_owned(),
+            "f:3: timeout: ",
+        ),
+        (
+            "[[listener]]\nkind = \"mqtt\"\nbind = \"0.0.0.0:1883\"\nanonymous = true\nproxy_protocol = true\n"
+                .to_owned(),
+            "f:5: proxy_protocol: lets everybody who reaches this listener claim any address",
+        ),
+    ] {
+        let faults = settings(&text).expect_err(&text);
+        assert_eq!(faults.len(), 1, "{text}: {faults:?}");
+        assert!(faults[0].starts_with(told), "{text}: {faults:?}");
+        assert!(!faults[0].contains("geheim"), "{faults:?}");
+    }
+    for more in [
+        "user_name_claim = \"sub\"",
+        "client_id_claim = \"sub\"",
+        "require = { sub = \"${clientid}\" }",
+    ] {
+        assert!(settings(&format!("{token}{more}\n")).is_ok(), "{more}");
+    }
+    let proxy = "[[listener]]\nkind = \"mqtt\"\nanonymous = true\nproxy_protocol = true\n";
+    for more in [
+        "bind = \"127.0.0.1:1\"",
+        "bind = \"0.0.0.0:1\"\nproxy_from = [\"0.0.0.0/0\"]",
+    ] {
+        assert!(settings(&format!("{proxy}{more}\n")).is_ok(), "{more}");
+    }
+}
+
+#[test]
+fn client_ids_are_held_against_their_user() {
+    let own = ClientIds::read("${username}/*").unwrap();
+    for (client_id, username, may) in [
+        ("joe/lock", "joe", true),
+        ("joe/", "joe", true),
+        ("joe", "joe", false),
+        ("ann/joe/lock", "joe", false),
+        ("/x", "", false),
+    ] {
+        assert_eq!(own.admits(client_id, username), may, "{client_id}");
+    }
+    let exact = ClientIds::read("${username}").unwrap();
+    assert!(exact.admits("joe", "joe") && !exact.admits("joe2", "joe") && exact.names_user());
+    let kiosk = ClientIds::read("kiosk-*").unwrap();
+    assert!(kiosk.admits("kiosk-1", "") && !kiosk.admits("x", "") && !kiosk.names_user());
+    for bad in ["", "*", "a*b", "${username}${username}", "${user}"] {
+        assert!(ClientIds::read(bad).is_err(), "{bad}");
+    }
 }
 
 #[test]

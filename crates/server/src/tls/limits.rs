@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-/// TLS handshakes under way at the same time, of all listeners together; further connections wait
-/// for their turn, within their own deadline.
-pub const HANDSHAKES_MAX: usize = 256;
+/// TLS handshakes under way at the same time, of all listeners of a kind together; further connections
+/// wait for their turn, within their own deadline. On listeners for MQTT one is under way only while
+/// it is computed, elsewhere from the whole ClientHello on.
+pub const HANDSHAKES_MAX: usize = 1024;
 
 /// Of these, those of one address: it cannot keep all others out.
 pub const HANDSHAKES_MAX_PER_ADDRESS: usize = 32;

@@ -17,10 +17,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 pub use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
 pub use self::names::{NameOf, name_of};
 
@@ -127,28 +127,46 @@ impl Handshakes {
         )
     }
 
-    /// Runs a handshake with a client at `peer` once it is its turn, within the time for one.
+    /// A turn for one step of a handshake with a client at `peer`, over when it is dropped.
+    pub async fn step(&self, peer: IpAddr) -> Turn<'_> {
+        let own = self.of(peer);
+        let places = Arc::clone(&own.places);
+        let own_place = places.acquire_owned().await;
+        Turn {
+            _place: self.places.acquire().await,
+            _own_place: own_place,
+            _own: own,
+        }
+    }
+
+    /// A handshake is over.
+    pub fn count(&self, done: bool) {
+        let count = if done { &self.done } else { &self.failed };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Runs a handshake with a client at `peer` within the time for one: `hello` waits for the client
+    /// to say something, `shake` goes on from there once it is its turn.
     ///
     /// # Errors
     /// It failed or took too long.
-    pub async fn run<T>(
+    pub async fn run<H, T, F>(
         &self,
         peer: IpAddr,
-        shake: impl Future<Output = Result<T, HandshakeError>>,
-    ) -> Result<T, HandshakeError> {
+        hello: impl Future<Output = Result<H, HandshakeError>>,
+        shake: impl FnOnce(H) -> F,
+    ) -> Result<T, HandshakeError>
+    where
+        F: Future<Output = Result<T, HandshakeError>>,
+    {
         let placed = async {
-            let own = self.of(peer);
-            let _own_place = own.places.acquire().await;
-            let _place = self.places.acquire().await;
-            shake.await
+            let hello = hello.await?;
+            let _turn = self.step(peer).await;
+            shake(hello).await
         };
         let shaken = timeout(limits::HANDSHAKE_MAX, placed).await;
         let shaken = shaken.unwrap_or(Err(HandshakeError::TimedOut));
-        let count = match &shaken {
-            Ok(_) => &self.done,
-            Err(_) => &self.failed,
-        };
-        count.fetch_add(1, Ordering::Relaxed);
+        self.count(shaken.is_ok());
         shaken
     }
 
@@ -172,6 +190,13 @@ impl Handshakes {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A place among the handshakes that are under way.
+pub struct Turn<'a> {
+    _place: Result<SemaphorePermit<'a>, AcquireError>,
+    _own_place: Result<OwnedSemaphorePermit, AcquireError>,
+    _own: AddressPlaces<'a>,
 }
 
 /// The places of an address, forgotten with the last of its connections that needs them.
@@ -217,7 +242,12 @@ impl Tls {
         peer: IpAddr,
         handshakes: &Handshakes,
     ) -> Result<(TlsStream<TcpStream>, Option<String>), HandshakeError> {
-        handshakes.run(peer, self.shake(stream)).await
+        let hello = async {
+            // A whole ClientHello first: who does not even send that takes nobody's place.
+            let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream);
+            hello.await.map_err(HandshakeError::Failed)
+        };
+        handshakes.run(peer, hello, |hello| self.shake(hello)).await
     }
 
     /// What connections that come now are offered.
@@ -227,10 +257,10 @@ impl Tls {
 
     async fn shake(
         &self,
-        stream: TcpStream,
+        hello: StartHandshake<TcpStream>,
     ) -> Result<(TlsStream<TcpStream>, Option<String>), HandshakeError> {
-        let stream = TlsAcceptor::from(self.config())
-            .accept(stream)
+        let stream = hello
+            .into_stream(self.config())
             .await
             .map_err(HandshakeError::Failed)?;
         let (_, session) = stream.get_ref();

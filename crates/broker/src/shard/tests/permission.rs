@@ -408,3 +408,99 @@ fn very_many_filters_are_asked_about_within_a_bound_and_once() {
     );
     assert_eq!(count("quota_exceeded"), 150_000 - SUBSCRIBE_FILTERS_MAX);
 }
+
+/// A session with two subscriptions that a callout allowed, offline, owed a message by each.
+fn owed_by_two(world: &mut World) {
+    let mut hello = limited(lasting(1_000), Otherwise::Ask);
+    hello.username = Some("joe");
+    let conn = world.connect("c", &hello);
+    for filter in ["kept/#", "lost/#"] {
+        let permits = vec![permit(Action::Subscribe, filter, true, 0)];
+        world.each(|| Input::Permitted {
+            conn,
+            permits: permits.clone(),
+        });
+        world.subscribe(conn, filter, QoS::AtLeastOnce);
+        world.each(|| Input::PermitsSettled { conn });
+    }
+    world.lose(conn);
+    let all = world.connect("all", &v5());
+    for topic in ["lost/x", "kept/x"] {
+        world.publish(all, topic, QoS::AtLeastOnce, topic);
+    }
+    world.got(all);
+}
+
+#[test]
+fn what_a_callout_allowed_is_asked_again_when_the_session_comes_back() {
+    let mut world = World::with_hooks(&[DROPS]);
+    owed_by_two(&mut world);
+    let mut hello = limited(lasting(1_000), Otherwise::Ask);
+    hello.username = Some("joe");
+    let access = hello.admitted.access.clone().unwrap();
+    let asked = |username| {
+        let subject = crate::access::Subject {
+            client_id: "c",
+            username,
+            address: None,
+        };
+        let questions = world.shards[0].asked_on_return(&subject, &access);
+        let topics = questions.iter().map(|question| question.topic.to_string());
+        topics.collect::<Vec<_>>()
+    };
+    assert_eq!(asked("joe"), ["kept/#", "lost/#"]);
+    assert!(
+        asked("ann").is_empty(),
+        "it is not hers, and she is refused"
+    );
+    hello.admitted.permits = vec![
+        permit(Action::Subscribe, "kept/#", true, 0),
+        permit(Action::Subscribe, "lost/#", false, 0),
+    ];
+    let conn = world.connect("c", &hello);
+    // What it was owed by the subscription that it lost is not delivered, and told.
+    assert_eq!(world.got(conn), ["kept/x kept/x q1 #1"]);
+    let dropped = drops(&mut world);
+    assert_eq!(dropped.len(), 1, "{dropped:?}");
+    assert!(dropped[0].contains("\"reason\":\"not_authorized\""));
+    assert!(dropped[0].contains("\"topic\":\"lost/x\""));
+    let all = world.connect("all", &v5());
+    world.publish(all, "lost/y", QoS::AtMostOnce, "1");
+    world.publish(all, "kept/y", QoS::AtMostOnce, "2");
+    assert_eq!(world.got(conn), ["kept/y 2 q0"]);
+    // The answers counted for the CONNECT alone.
+    let again = publish("other", QoS::AtLeastOnce, "x");
+    assert!(world.shards[0].inquiry(conn, &again, world.now).is_some());
+}
+
+#[test]
+fn a_session_that_was_opened_under_the_id_of_another_gives_way() {
+    let mut world = World::new();
+    let mut thief = limited(lasting(1_000), Otherwise::Deny);
+    thief.username = Some("mallory");
+    let squatting = world.connect("lock", &thief);
+    world.subscribe(squatting, "news/x", QoS::AtLeastOnce);
+    let mut device = limited(lasting(1_000), Otherwise::Deny);
+    device.username = Some("joe");
+    let refused = world.open("lock", &device);
+    assert_eq!(world.got(refused), ["CONNACK not_authorized"]);
+    // Somebody has found that the id is joe's.
+    device.admitted.client_id = Some("lock".into());
+    let conn = world.open("lock", &device);
+    assert_eq!(
+        world.got(conn),
+        ["CONNACK success"],
+        "and the session is a new one"
+    );
+    assert!(world.is_closed(squatting));
+    let all = world.connect("all", &v5());
+    world.publish(all, "news/x", QoS::AtMostOnce, "1");
+    assert!(world.got(conn).is_empty());
+    world.lose(conn);
+    let conn = world.open("lock", &device);
+    assert_eq!(
+        world.got(conn),
+        ["CONNACK success present"],
+        "it is joe's from now on"
+    );
+}

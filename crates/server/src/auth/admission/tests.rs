@@ -92,6 +92,7 @@ fn with(kinds: Vec<AuthenticatorKind>) -> KeySettings {
         .map(|(number, kind)| AuthenticatorSettings {
             name: format!("a{number}"),
             kind,
+            client_ids: None,
         });
     KeySettings {
         authenticators: authenticators.collect(),

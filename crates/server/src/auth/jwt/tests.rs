@@ -125,6 +125,13 @@ async fn required_claims_are_held_against_the_client() {
     let good = json!({"id": "lock", "iss": "me", "aud": ["x", "sluice"]});
     let bearer = verify(&jwt, &sign(&good)).await.unwrap();
     assert!(!bearer.proved && bearer.expires_s.is_none());
+    // What a client calls itself is never read as a placeholder.
+    let named = json!({"id": "joe", "iss": "me", "aud": "sluice"});
+    let asked = jwt.verify(&sign(&named), ("${username}", "joe"), NOW).await;
+    assert!(asked.is_err());
+    let mut two = settings.clone();
+    two.require = [("id".to_owned(), "${clientid}-${username}".to_owned())].into();
+    assert!(check(&two).unwrap_err().contains("two placeholders"));
     for bad in [
         json!({"id": "other", "iss": "me", "aud": "sluice"}),
         json!({"iss": "me", "aud": "sluice"}),
@@ -184,6 +191,26 @@ async fn a_set_of_keys_is_read_again_where_one_is_not_known() {
         verify(&jwt, &token("new")).await.is_ok(),
         "read again at once"
     );
+    for other in [
+        r#""use": "enc""#,
+        r#""key_ops": ["sign"]"#,
+        r#""alg": "ES256""#,
+    ] {
+        let said = set("other").replace(r#""alg":"EdDSA""#, other);
+        let path = files.write("others", &said);
+        let jwt = Jwt::new(&settings(JwtKeys::Set {
+            from: path.display().to_string(),
+            refresh_ms: 60_000,
+            ca: None,
+        }))
+        .unwrap();
+        let refused = verify(&jwt, &token("other")).await;
+        assert_eq!(
+            refused,
+            Err(Refused::Wrong("its key is for something else")),
+            "{other}"
+        );
+    }
     files.write("set", "damaged");
     let unknown = verify(&jwt, &token("newer")).await;
     assert_eq!(unknown, Err(Refused::Wrong("its key is not known")));

@@ -191,6 +191,60 @@ async fn who_never_proves_what_it_claims_has_failed() {
     assert!(wait() > Some(Duration::ZERO));
 }
 
+#[tokio::test]
+async fn who_comes_with_many_passwords_waits_for_itself() {
+    const CROWD: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 9));
+    let users = Arc::new(users().1);
+    users.add("joe", password("pencil")).await.unwrap();
+    let done = Arc::new(AtomicU64::new(0));
+    let many = 16 * limits::hashing_max() as u64;
+    for number in 0..many {
+        let (users, done) = (Arc::clone(&users), Arc::clone(&done));
+        tokio::spawn(async move {
+            let name = format!("guessed{number}");
+            let _ = users.verify_password(&name, "guess", CROWD).await;
+            done.fetch_add(1, Ordering::Relaxed);
+        });
+    }
+    // All of them wait for their hash by now.
+    while lock(&users.hashing_by_address)
+        .get(&CROWD)
+        .map(|own| own.count as u64)
+        != Some(many)
+    {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(users.verify_password("joe", "pencil", HERE).await, Ok(()));
+    let before = done.load(Ordering::Relaxed);
+    assert!(before < many / 2, "{before} of {many} came first");
+}
+
+#[tokio::test]
+async fn a_hash_that_takes_no_time_does_not_tell_that_there_is_a_user() {
+    let (_, users) = users();
+    let hash = Imported::Digest {
+        function: crate::auth::imported::Function::Sha256,
+        salt_position: crate::auth::imported::SaltPosition::Disable,
+        salt: Vec::new(),
+        hash: vec![0; 32],
+    };
+    users.import("ann", hash, false).await.unwrap();
+    let users = &users;
+    let took = |name: &'static str| async move {
+        let mut best = Duration::MAX;
+        for _ in 0..3 {
+            users.succeeded(name, HERE);
+            let begun = Instant::now();
+            let denied = users.verify_password(name, "guess", HERE).await;
+            assert_eq!(denied, Err(Denied::Wrong));
+            best = best.min(begun.elapsed());
+        }
+        best
+    };
+    let (unknown, known) = (took("nobody").await, took("ann").await);
+    assert!(known > unknown / 4, "{known:?} {unknown:?}");
+}
+
 #[test]
 fn the_salt_of_nobody_outlives_the_process() {
     let salt = |users: &Users, name| users.scram_keys(name, Hash::Sha256).salt;

@@ -58,9 +58,22 @@ pub async fn admit(
         certificate: caller.certificate,
         client_id: caller.client_id,
     };
+    let method = connect.properties.authentication_method;
+    if method.is_none() {
+        // Nothing is read meanwhile; but who gives up and comes again must not be let in here, where
+        // it would end its own new connection.
+        let mut nothing = Nothing;
+        return tokio::select! {
+            judged = auth.admit(&knock, connect, &mut nothing) => match judged {
+                Ok(entry) => Admission::Accepted(Box::new(entry)),
+                Err(reason) => Admission::Refused(reason),
+            },
+            () = opening.gone() => Admission::Gone,
+        };
+    }
     let mut talk = Talk {
         opening,
-        method: connect.properties.authentication_method,
+        method,
         patience: caller.patience,
         gone: false,
     };
@@ -68,6 +81,18 @@ pub async fn admit(
         Ok(entry) => Admission::Accepted(Box::new(entry)),
         Err(_) if talk.gone => Admission::Gone,
         Err(reason) => Admission::Refused(reason),
+    }
+}
+
+/// A client that is asked nothing more.
+struct Nothing;
+
+impl Exchange for Nothing {
+    fn exchange(
+        &mut self,
+        _packet: Vec<u8>,
+    ) -> Pin<Box<dyn Future<Output = Option<Vec<u8>>> + Send + '_>> {
+        Box::pin(std::future::ready(None))
     }
 }
 

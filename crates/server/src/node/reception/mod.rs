@@ -12,10 +12,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use broker::access::{Access, Otherwise, Subject};
 use door::{Bucket, Source};
-use mqtt::{Connack, ConnackProperties, DecodeError, Packet, ReasonCode, Version};
+use mqtt::{Connack, ConnackProperties, Connect, DecodeError, Packet, ReasonCode, Version};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
@@ -25,13 +26,13 @@ pub use self::listener::{ListenerFacts, ListenerRow, Place, give_back};
 use self::opening::{Opening, Stopped};
 use self::waiting::Seat;
 use super::counters::Counters;
-use super::mailbox::Mailbox;
+use super::mailbox::{Ask, Mailbox};
 use super::random;
 use super::trace::Traces;
 use super::transport::Wrapping;
 use crate::auth::{Auth, Entry};
 use crate::descriptors::{self, Visitor};
-use crate::tls::{HandshakeError, Handshakes};
+use crate::tls::Handshakes;
 
 /// A connection on its way to its home worker.
 pub struct Arrival {
@@ -220,13 +221,11 @@ impl Reception {
         }
         if let Some(tls) = &facts.tls {
             let config = tls.config();
-            let shake = async {
-                opening
-                    .secure(config)
-                    .await
-                    .map_err(|stopped| io_error(&stopped))
-            };
-            match self.handshakes.run(from.ip(), shake).await {
+            let secured = opening
+                .secure(config, || self.handshakes.step(from.ip()))
+                .await;
+            self.handshakes.count(secured.is_ok());
+            match secured {
                 Ok(()) => facts.counters.handshakes.add(1),
                 Err(_) => return Err(Stopped::Tls),
             }
@@ -306,7 +305,9 @@ impl Reception {
             client_id,
             patience: self.patience(&place),
         };
-        let admitted = match admission::admit(&self.auth, &mut opening, caller, &connect).await {
+        let admitted = admission::admit(&self.auth, &mut opening, caller, &connect).await;
+        let admitted = self.remember(admitted, &connect, client_id, peer).await;
+        let admitted = match admitted {
             Admission::Accepted(entry) => entry,
             Admission::Refused(reason) => {
                 place.counters.refused_admission.add(1);
@@ -337,6 +338,53 @@ impl Reception {
             admitted,
         };
         self.mailboxes[worker].put(|letters| letters.arrivals.push(arrival));
+    }
+
+    /// Finds out what only a callout knows of the subscriptions that a client is about to resume.
+    async fn remember(
+        &self,
+        admission: Admission,
+        connect: &Connect<'_>,
+        client_id: &str,
+        peer: SocketAddr,
+    ) -> Admission {
+        let Admission::Accepted(mut entry) = admission else {
+            return admission;
+        };
+        let admitted = &mut entry.admitted;
+        let asked = |access: &&Arc<Access>| {
+            access.otherwise == Otherwise::Ask && !access.super_user && !connect.clean_start
+        };
+        let Some(access) = admitted.access.as_ref().filter(asked) else {
+            return Admission::Accepted(entry);
+        };
+        let own = connect.username.filter(|_| !admitted.unnamed);
+        let subject = Subject {
+            client_id: admitted.client_id.as_deref().unwrap_or(client_id),
+            username: admitted.username.as_deref().or(own).unwrap_or(""),
+            address: Some(peer.ip()),
+        };
+        let (answer, questions) = oneshot::channel();
+        let ask = Ask::Return {
+            client_id: subject.client_id.to_owned(),
+            username: subject.username.to_owned(),
+            address: peer.ip(),
+            access: Arc::clone(access),
+            answer,
+        };
+        let home = usize::from(broker::home_of(subject.client_id)) % self.mailboxes.len();
+        self.mailboxes[home].put(|letters| letters.asks.push(ask));
+        let questions = questions.await.unwrap_or_default();
+        if questions.is_empty() {
+            return Admission::Accepted(entry);
+        }
+        match self.auth.permits_on_return(&subject, questions).await {
+            Some(permits) => {
+                admitted.permits.extend(permits);
+                Admission::Accepted(entry)
+            }
+            None => Admission::Refused(ReasonCode::ServerUnavailable),
+        }
     }
 
     /// Whether the node or the listener has more connections than it may; the one that asks counts,
@@ -371,10 +419,6 @@ fn tell(stopped: &Stopped, peer: SocketAddr, facts: &ListenerFacts) {
     };
     count.add(1);
     debug!(%peer, why, listener = facts.name, "a connection did not come in");
-}
-
-fn io_error(stopped: &Stopped) -> HandshakeError {
-    HandshakeError::Failed(std::io::Error::other(format!("{stopped:?}")))
 }
 
 fn refusal(version: Version, reason: ReasonCode) -> Vec<u8> {

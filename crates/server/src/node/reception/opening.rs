@@ -80,23 +80,41 @@ impl Opening {
         }
     }
 
-    /// Shakes hands. What was read already is the beginning of it.
+    /// Shakes hands; `turn` is waited for before each step, and held for as long as the step takes
+    /// here: never while the peer is waited for. What was read already is the beginning of it.
     ///
     /// # Errors
     /// The peers do not agree; the client was told.
-    pub async fn secure(&mut self, config: Arc<ServerConfig>) -> Result<(), Stopped> {
+    pub async fn secure<F, P>(
+        &mut self,
+        config: Arc<ServerConfig>,
+        turn: impl Fn() -> F,
+    ) -> Result<(), Stopped>
+    where
+        F: Future<Output = P>,
+    {
         self.wrapping.secure(config).map_err(|_| Stopped::Tls)?;
-        let mut early = std::mem::take(&mut self.bytes);
-        let mut flow = self.wrapping.receive(&mut early, &mut self.bytes);
+        let mut raw = std::mem::take(&mut self.bytes);
         loop {
-            self.flush().await?;
-            if flow != Flow::Open {
-                return Err(Stopped::Tls);
+            if !raw.is_empty() {
+                let flow = {
+                    let _held = turn().await;
+                    self.wrapping.receive(&mut raw, &mut self.bytes)
+                };
+                self.flush().await?;
+                if flow != Flow::Open {
+                    return Err(Stopped::Tls);
+                }
+                if !self.wrapping.is_handshaking() {
+                    return Ok(());
+                }
             }
-            if !self.wrapping.is_handshaking() {
-                return Ok(());
+            raw.resize(READ_BYTES, 0);
+            let read = self.stream.read(&mut raw).await?;
+            if read == 0 {
+                return Err(Stopped::Gone);
             }
-            flow = self.read().await?;
+            raw.truncate(read);
         }
     }
 
@@ -135,8 +153,9 @@ impl Opening {
         while self.bytes.len() == before {
             let flow = self.read().await?;
             if flow != Flow::Open && self.bytes.len() > before {
-                // What came before the end may still be handled; the worker sees the end again.
-                return Ok(());
+                // What came before the end may still be handled; the worker sees the end again, but
+                // not the good-bye of a layer, which is answered here.
+                return self.flush().await;
             }
             self.judge(flow).await?;
         }
@@ -216,6 +235,14 @@ impl Opening {
     /// The peer's address.
     pub fn peer(&self) -> io::Result<SocketAddr> {
         self.stream.peer_addr()
+    }
+
+    /// Returns once the peer has closed, as far as that can be seen without reading: what it sent
+    /// before hides it.
+    pub async fn gone(&self) {
+        if matches!(self.stream.peek(&mut [0; 1]).await, Ok(1..)) {
+            std::future::pending::<()>().await;
+        }
     }
 
     async fn judge(&mut self, flow: Flow) -> Result<(), Stopped> {

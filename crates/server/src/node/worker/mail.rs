@@ -166,6 +166,20 @@ impl Worker {
                 self.input(Input::Downlink(&parcel));
                 self.cut_turn_if_large();
             }
+            Ask::Return {
+                client_id,
+                username,
+                address,
+                access,
+                answer,
+            } => {
+                let subject = broker::access::Subject {
+                    client_id: &client_id,
+                    username: &username,
+                    address: Some(address),
+                };
+                let _ = answer.send(self.parts.shard.asked_on_return(&subject, &access));
+            }
             Ask::Judging { judging, answer } => {
                 self.input(Input::Judging(judging));
                 self.cut_turn_if_large();
