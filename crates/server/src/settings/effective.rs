@@ -65,6 +65,13 @@ fn mask_within(value: &mut Value) {
         Value::Table(table) => {
             for (name, value) in table.iter_mut() {
                 let name = name.to_lowercase();
+                if URL_NAMES.contains(&&*name)
+                    && let Value::String(url) = value
+                    && let Some(at) = url.find('?')
+                {
+                    url.truncate(at + 1);
+                    url.push_str(MASK);
+                }
                 let secret = SECRET_NAMES.iter().any(|part| name.contains(part));
                 match value {
                     // Where a secret is to be found is none.
@@ -78,13 +85,6 @@ fn mask_within(value: &mut Value) {
                         *value = Value::String(MASK.to_owned());
                     }
                     other => mask_within(other),
-                }
-                if URL_NAMES.contains(&&*name)
-                    && let Value::String(url) = value
-                    && let Some(at) = url.find('?')
-                {
-                    url.truncate(at + 1);
-                    url.push_str(MASK);
                 }
             }
         }
