@@ -402,6 +402,49 @@ def test_users_come_and_go(secured):
         topics(config("two"))
 
 
+def framed(api, version, body):
+    frame = struct.pack(">hhih", api, version, 7, 3) + b"raw" + body
+    return struct.pack(">i", len(frame)) + frame
+
+
+def answered(raw):
+    size = raw.recv(4, socket.MSG_WAITALL)
+    assert len(size) == 4, "the connection was closed"
+    return raw.recv(struct.unpack(">i", size)[0], socket.MSG_WAITALL)
+
+
+def logged_in(bootstrap, name, password):
+    """A connection that has logged in by PLAIN and waits for nothing."""
+    host, port = bootstrap.split(":")
+    raw = socket.create_connection((host, int(port)), 30)
+    raw.sendall(framed(17, 1, struct.pack(">h", 5) + b"PLAIN"))
+    assert answered(raw)[4:6] == b"\0\0"
+    token = b"\0" + name.encode() + b"\0" + password.encode()
+    raw.sendall(framed(36, 0, struct.pack(">i", len(token)) + token))
+    assert answered(raw)[4:6] == b"\0\0"
+    return raw
+
+
+@pytest.mark.parametrize("change", [["passwd"], ["delete"]])
+def test_open_connections_of_a_user_end_with_a_change(secured, change):
+    leaver, stayer = (f"{name}-{change[0]}" for name in ("leaver", "stayer"))
+    secured.user("add", leaver, password="one\n")
+    secured.user("add", stayer, password="one\n")
+    idle, other = (logged_in(secured.sasl, name, "one") for name in (leaver, stayer))
+    # One that has asked for something before.
+    waiting = logged_in(secured.sasl, leaver, "one")
+    waiting.sendall(framed(18, 0, b""))
+    assert answered(waiting)
+    secured.user(*change, leaver, password="two\n" if change == ["passwd"] else None)
+    assert idle.recv(1) == waiting.recv(1) == b"", "both are closed"
+    # Who was not meant is still served.
+    other.sendall(framed(18, 0, b""))
+    assert answered(other)[4:6] == b"\0\0"
+    for name in (stayer,) if change == ["delete"] else (stayer, leaver):
+        secured.user("delete", name)
+    assert other.recv(1) == b""
+
+
 def test_users_survive_a_kill(tmp_path, certs):
     node = Secured(tmp_path, CONFIG.replace("CERTS", str(certs))).start()
     node.user("add", "root", password="x\n")

@@ -35,7 +35,7 @@ pub use tokens::{Role, Token, TokenError, TokenRow, Tokens};
 pub use user::{User, UserRow, bad_name};
 #[cfg(test)]
 pub(crate) use users::tests::{in_memory, tokens_in_memory};
-pub use users::{Attempt, ChangeError, Denied, Ledger, Users};
+pub use users::{Attempt, ChangeError, Denied, Ledger, Revocations, Users};
 
 use std::net::{IpAddr, Ipv6Addr};
 

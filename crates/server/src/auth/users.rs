@@ -7,7 +7,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Instant;
 
 use tokio::sync::{Notify, Semaphore};
@@ -100,6 +100,29 @@ impl Ledger for Nowhere {
     }
 }
 
+/// Users whose connections are to end: see [`Users::revocations`].
+pub struct Revocations(Arc<Revoked>);
+
+#[derive(Default)]
+struct Revoked {
+    /// At most all users there were.
+    names: Mutex<BTreeSet<String>>,
+    more: Notify,
+}
+
+impl Revocations {
+    /// Waits until there are some.
+    pub async fn next(&self) -> BTreeSet<String> {
+        loop {
+            let told = std::mem::take(&mut *lock(&self.0.names));
+            if !told.is_empty() {
+                return told;
+            }
+            self.0.more.notified().await;
+        }
+    }
+}
+
 /// All users.
 pub struct Users {
     rows: RwLock<BTreeMap<String, Arc<User>>>,
@@ -113,9 +136,8 @@ pub struct Users {
     hashing_by_address: Mutex<HashMap<IpAddr, AddressHashes>>,
     verified: Mutex<Verified>,
     attempts: Mutex<Attempts>,
-    /// Users whose connections are to end, at most all there were.
-    revoked: Mutex<BTreeSet<String>>,
-    revoking: Notify,
+    /// Who is told whose connections are to end.
+    revocations: Mutex<Vec<Weak<Revoked>>>,
     /// For what must look random and be the same each time, also after a restart: a salt that
     /// changes with the process would tell that there is no such user.
     secret: [u8; 32],
@@ -138,8 +160,7 @@ impl Users {
             hashing_by_address: Mutex::default(),
             verified: Mutex::default(),
             attempts: Mutex::default(),
-            revoked: Mutex::default(),
-            revoking: Notify::new(),
+            revocations: Mutex::default(),
             nobody: std::sync::OnceLock::new(),
         }
     }
@@ -242,7 +263,7 @@ impl Users {
         Ok(())
     }
 
-    /// Gives a user another password; from now on only that one counts, and [`Users::revoked`] tells.
+    /// Gives a user another password; from now on only that one counts, and [`Users::revocations`] tell.
     ///
     /// # Errors
     /// There is no such user, or the table cannot be written.
@@ -258,7 +279,7 @@ impl Users {
         .await
     }
 
-    /// Deletes a user; [`Users::revoked`] tells.
+    /// Deletes a user; [`Users::revocations`] tell.
     ///
     /// # Errors
     /// There is no such user, or the table cannot be written.
@@ -276,21 +297,23 @@ impl Users {
         Ok(())
     }
 
-    /// Waits until there are users whose password is another now or who are there no more; each is
-    /// told once.
-    pub async fn revoked(&self) -> BTreeSet<String> {
-        loop {
-            let told = std::mem::take(&mut *lock(&self.revoked));
-            if !told.is_empty() {
-                return told;
-            }
-            self.revoking.notified().await;
-        }
+    /// Tells from now on of users whose password is another or who are there no more, each once: for
+    /// one door.
+    pub fn revocations(&self) -> Revocations {
+        let revoked = Arc::new(Revoked::default());
+        lock(&self.revocations).push(Arc::downgrade(&revoked));
+        Revocations(revoked)
     }
 
     fn revoke(&self, name: &str) {
-        lock(&self.revoked).insert(name.to_owned());
-        self.revoking.notify_one();
+        lock(&self.revocations).retain(|told| {
+            let Some(told) = told.upgrade() else {
+                return false;
+            };
+            lock(&told.names).insert(name.to_owned());
+            told.more.notify_one();
+            true
+        });
     }
 
     /// Whether that is the user's password. Waits where attempts of that address failed before,

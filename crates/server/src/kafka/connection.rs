@@ -33,6 +33,8 @@ enum End {
     Closed,
     /// The node stops.
     Stopping,
+    /// The user's password is another now, or the user is there no more.
+    Revoked,
     /// The peer was silent or did not read for too long.
     TimedOut,
     /// The peer sent what is no request.
@@ -83,6 +85,10 @@ pub(super) async fn serve(
     let (counters, peer) = (&connection.door.counters, connection.caller.peer);
     match end {
         End::Closed | End::Stopping => {}
+        End::Revoked => {
+            let user = connection.caller.principal.name();
+            tracing::info!(%peer, user, "a Kafka connection ends: its user was changed or deleted");
+        }
         End::TimedOut => counters.timed_out.add(1),
         End::Malformed(error) => {
             counters.malformed.add(1);
@@ -192,12 +198,16 @@ impl Share {
 impl Connection {
     async fn run(&mut self, stop: watch::Receiver<bool>) -> End {
         let mut stop = std::pin::pin!(stopping(stop));
+        let mut revoked = std::pin::pin!(self.place.revoked());
         let mut alarm = std::pin::pin!(sleep_until(self.since + limits::FIRST_REQUEST_MAX));
         loop {
-            let mut stopped = stop.as_mut();
+            let (mut stopped, mut revoked) = (stop.as_mut(), revoked.as_mut());
             let turn = poll_fn(|cx| {
                 if stopped.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Err(End::Stopping));
+                }
+                if revoked.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Err(End::Revoked));
                 }
                 self.poll_turn(cx, alarm.as_mut())
             });
@@ -413,11 +423,12 @@ impl Connection {
     fn stepped(&mut self) {
         self.logging_in = false;
         self.refused = self.login.failed();
-        if let Some(principal) = self.login.principal()
-            && principal != self.caller.principal
-        {
+        if let Some(principal) = self.login.principal() {
+            // Deleted while it logged in, when the roster did not know it yet.
+            let name = principal.name().to_owned();
             Arc::make_mut(&mut self.caller).principal = principal;
-            self.place.is_now(&self.caller);
+            self.place.is_user(&self.caller);
+            self.refused |= !self.door.users.exists(&name);
         }
     }
 

@@ -37,13 +37,13 @@ pub use roster::ConnectionRow;
 pub use source::{Source, Stream, Watermarks};
 pub use transactions::{TRANSACTIONS, TransactionValues, Transactions};
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ::kafka::Frame;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::auth::Users;
+use crate::auth::{Revocations, Users};
 use crate::node::Node;
 use crate::settings::KafkaSettings;
 use crate::tls::Handshakes;
@@ -115,6 +115,8 @@ impl FrontDoor {
             source.clone(),
             Arc::downgrade(&parking),
         ));
+        let roster: Arc<Roster> = Arc::default();
+        tokio::spawn(end_revoked(users.revocations(), Arc::downgrade(&roster)));
         let groups = Groups::new(source.clone(), settings);
         let transactions = Transactions::new(source.clone(), groups.clone(), settings);
         Arc::new(Self {
@@ -131,7 +133,7 @@ impl FrontDoor {
             fetch_memory: Arc::new(Semaphore::new(limits::FETCH_MEMORY_KIB_MAX as usize)),
             request_memory: Arc::new(Semaphore::new(limits::REQUEST_MEMORY_KIB_MAX as usize)),
             request_elder: Arc::new(Semaphore::new(1)),
-            roster: Arc::default(),
+            roster,
         })
     }
 
@@ -165,6 +167,17 @@ impl FrontDoor {
     /// How long a connection may be idle.
     fn idle_max(&self) -> Duration {
         Duration::from_millis(self.settings.idle_ms_max)
+    }
+}
+
+/// Ends the connections of users whose password has changed or who were deleted, as it happens.
+async fn end_revoked(revocations: Revocations, roster: Weak<Roster>) {
+    loop {
+        let names = revocations.next().await;
+        let Some(roster) = roster.upgrade() else {
+            return;
+        };
+        roster.revoke(&names);
     }
 }
 

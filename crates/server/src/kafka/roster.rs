@@ -1,11 +1,12 @@
 //! Who is connected: the bounds on connections, whole and per address, and what is shown of each.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
+use tokio::sync::Notify;
 
 use super::caller::Caller;
 use crate::auth::counted_as;
@@ -53,6 +54,10 @@ struct Inside {
 
 struct Row {
     caller: Mutex<Arc<Caller>>,
+    /// The caller is a user who has logged in.
+    is_user: AtomicBool,
+    /// Told when that user's password is another or the user is there no more.
+    revoked: Notify,
     connected_ms: u64,
     requests: AtomicU64,
     outstanding: AtomicU64,
@@ -84,6 +89,8 @@ impl Roster {
         *next += 1;
         let row = Arc::new(Row {
             caller: Mutex::new(caller.clone()),
+            is_user: AtomicBool::new(false),
+            revoked: Notify::new(),
             connected_ms: wall_ms(),
             requests: AtomicU64::new(0),
             outstanding: AtomicU64::new(0),
@@ -102,6 +109,16 @@ impl Roster {
         let inside = self.lock();
         let rows = inside.rows.range(after.saturating_add(1)..).take(limit);
         rows.map(|(&id, row)| row.shown(id)).collect()
+    }
+
+    /// Ends the connections of users who logged in by these names.
+    pub fn revoke(&self, names: &BTreeSet<String>) {
+        for row in self.lock().rows.values() {
+            let caller = row.caller.lock().unwrap_or_else(PoisonError::into_inner);
+            if row.is_user.load(Ordering::Relaxed) && names.contains(caller.principal.name()) {
+                row.revoked.notify_one();
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inside> {
@@ -148,6 +165,18 @@ impl Place {
             .caller
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = caller.clone();
+    }
+
+    /// A user has logged in: `caller`.
+    pub fn is_user(&self, caller: &Arc<Caller>) {
+        self.is_now(caller);
+        self.row.is_user.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns when the user who logged in is to leave.
+    pub fn revoked(&self) -> impl Future<Output = ()> + Send + 'static {
+        let row = self.row.clone();
+        async move { row.revoked.notified().await }
     }
 
     /// A request was begun.

@@ -43,9 +43,10 @@ impl Node {
     /// happens, until the node stops.
     pub(super) async fn end_revoked(self: Arc<Self>) {
         let mut stop = self.stop.subscribe();
+        let revocations = self.users.revocations();
         loop {
             let revoked = tokio::select! {
-                revoked = self.users.revoked() => revoked,
+                revoked = revocations.next() => revoked,
                 _ = stop.wait_for(|stop| *stop) => return,
             };
             self.kick_users(&revoked).await;
