@@ -178,6 +178,78 @@ def test_a_kill_inside_a_transaction(node):
     assert door.committed(group, source) == [3]
 
 
+@pytest.mark.parametrize("end", ["kill", "stop"])
+def test_what_was_aborted_is_left_out_of_what_is_sent_from_files(node, end):
+    """After a restart nothing is in the tail cache: every batch leaves from the file in which it lies."""
+    door = at(node)
+    topic = door.topic("stored", 2, segment_bytes=32 << 10)
+    writers = [transactional(door, unique("t")) for _ in range(2)]
+    plain = Producer(door.config(linger_ms=0))
+    everything, aborted = {}, set()
+
+    def put(producer, value, partition, fate=None):
+        def placed(error, message):
+            assert error is None, error
+            place = message.partition(), message.offset()
+            everything[place] = value
+            if fate is False:
+                aborted.add(place)
+
+        producer.produce(topic, value, partition=partition, on_delivery=placed)
+
+    for number in range(12):
+        fates = number % 2 == 0, number % 3 == 0
+        for writer in writers:
+            writer.begin_transaction()
+        # Open at the same time, in the same partitions, batch by batch.
+        for step in range(6):
+            for at_, (writer, fate) in enumerate(zip(writers, fates)):
+                for partition in range(2):
+                    value = b"%d-%d-%d-%d " % (number, step, at_, partition)
+                    put(writer, value + b"x" * 700, partition, fate)
+                assert writer.flush(30) == 0
+            put(plain, b"plain %d-%d" % (number, step), step % 2)
+            assert plain.flush(30) == 0
+        for writer, fate in zip(writers, fates):
+            writer.commit_transaction(30) if fate else writer.abort_transaction(30)
+    kept = {place: value for place, value in everything.items() if place not in aborted}
+    assert len(aborted) > 100 and len(kept) > 100
+
+    def seen(isolation):
+        rows = [((partition, offset), value) for partition, offset, _, value in door.read(topic, isolation)]
+        for partition in range(2):
+            offsets = [offset for (of, offset), _ in rows if of == partition]
+            assert offsets == sorted(set(offsets)), "in order, each once"
+        return dict(rows)
+
+    for _ in range(2):
+        assert seen("read_committed") == kept
+        assert seen("read_uncommitted") == everything
+        getattr(node, end)()
+        node.start()
+        door = at(node)
+    assert seen("read_uncommitted") == everything
+    # From the middle of what was aborted on, too.
+    for partition, first in sorted(aborted)[:: len(aborted) // 8]:
+        behind = {place: value for place, value in kept.items() if place >= (partition, first) and place[0] == partition}
+        assert from_offset(door, topic, partition, first, len(behind)) == behind
+
+
+def from_offset(door, topic, partition, offset, count):
+    """So many committed records from there on."""
+    consumer = Consumer(door.config(group_id=unique("reader"), enable_auto_commit=False))
+    try:
+        consumer.assign([TopicPartition(topic, partition, offset)])
+        found = {}
+        while len(found) < count:
+            message = consumer.poll(30)
+            assert message is not None, f"{len(found)} of {count}"
+            found[message.partition(), message.offset()] = message.value()
+        return found
+    finally:
+        consumer.close()
+
+
 def from_source(producer, door, group, source, offset):
     """The group's place, as part of the transaction."""
     consumer = Consumer(door.config(group_id=group))
