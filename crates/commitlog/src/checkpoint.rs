@@ -117,7 +117,7 @@ impl Log {
     /// sessions have taken into their own durable state; the journal behind it is kept.
     ///
     /// None while another is under way, while staged entries wait to be written, when nothing was
-    /// written since the last one, or when the log is latched.
+    /// written since the last one, or when the log is latched, now or before.
     pub fn checkpoint(&mut self, shards_at: Lsn) -> Option<Checkpoint> {
         self.durable.shards_at = self.durable.shards_at.max(shards_at);
         let busy = self.durable.running || self.is_staged() || self.shared.latch.check().is_err();
@@ -132,7 +132,12 @@ impl Log {
                 .partitions
                 .values()
                 .any(|owned| owned.cleaning.installed);
-        news.then(|| self.begin_checkpoint(false))
+        if news {
+            // A failure has latched the log, which says why.
+            self.begin_checkpoint(false).ok()
+        } else {
+            None
+        }
     }
 
     /// Takes back a finished checkpoint: recycles parts of the journal, removes what retention and
@@ -180,19 +185,20 @@ impl Log {
     pub fn close(mut self, shards_at: Lsn) -> Result<(), Error> {
         self.write()?;
         self.durable.shards_at = self.durable.shards_at.max(shards_at);
-        let mut checkpoint = self.begin_checkpoint(true);
+        let mut checkpoint = self.begin_checkpoint(true)?;
         while !checkpoint.step()? {}
         self.checkpointed(checkpoint)
     }
 
     /// Carries out a whole checkpoint on this thread; for starts.
     pub(crate) fn checkpoint_now(&mut self) -> Result<(), Error> {
-        let mut checkpoint = self.begin_checkpoint(false);
+        let mut checkpoint = self.begin_checkpoint(false)?;
         while !checkpoint.step()? {}
         self.checkpointed(checkpoint)
     }
 
-    fn begin_checkpoint(&mut self, clean: bool) -> Checkpoint {
+    fn begin_checkpoint(&mut self, clean: bool) -> Result<Checkpoint, Error> {
+        self.settle()?;
         self.durable.running = true;
         let mark = self.journal.mark();
         let kept_from = mark
@@ -216,7 +222,7 @@ impl Log {
             }
         }
         let catalogue = self.catalogue(mark, kept_from, clean, &marks).encode();
-        Checkpoint {
+        Ok(Checkpoint {
             shared: Arc::clone(&self.shared),
             parts: self.journal.dirty().to_vec(),
             files,
@@ -229,7 +235,7 @@ impl Log {
             ends: self.unflushed_ends(),
             flushed_parts: Vec::new(),
             stage: Stage::Journal,
-        }
+        })
     }
 
     fn catalogue(

@@ -104,6 +104,13 @@ pub const BATCHES_A_PRODUCER: usize = 5;
 /// unless it is configured.
 pub const PRODUCER_EXPIRY_MS_DEFAULT: u64 = 24 * 3600 * 1000;
 
+/// Bytes of a partition that gather in memory before they are written to its segment, unless it is
+/// configured. They are in the journal and in the tail cache.
+pub const GATHERED_BYTES_DEFAULT: u64 = 256 << 10;
+
+/// Partitions whose gathered bytes are written in one call of [`crate::Log::write_gathered`].
+pub const GATHERED_WRITES_MAX: usize = 64;
+
 /// Batches up to this size are copied beside their entry's header instead of being gathered.
 pub const GATHER_BYTES_MIN: usize = 2048;
 
@@ -112,5 +119,6 @@ const _: () = assert!(CATALOGUE_BYTES_MAX <= CATALOGUE_READ_BYTES_MAX);
 const _: () = assert!(PRODUCERS_A_PARTITION_MAX <= PRODUCERS_MAX);
 const _: () = assert!(SEGMENT_BYTES_DEFAULT <= SEGMENT_BYTES_MAX);
 const _: () = assert!(JOURNAL_PART_BYTES_DEFAULT <= JOURNAL_PART_BYTES_MAX);
+const _: () = assert!(GATHERED_BYTES_DEFAULT * 4 <= TAIL_BYTES_DEFAULT);
 const _: () = assert!(JOURNAL_BYTES_DEFAULT >= 2 * JOURNAL_PART_BYTES_DEFAULT);
 const _: () = assert!(PROBE_BYTES * 4 <= RESERVE_BYTES_DEFAULT);

@@ -2,6 +2,7 @@
 //! are. It belongs to one thread; flushes and checkpoints are handed out as work for others.
 
 mod census;
+mod gathered;
 mod ops;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -45,6 +46,9 @@ pub struct LogConfig {
     pub journal_bytes_max: u64,
     /// Bound of the tail cache, in bytes.
     pub tail_bytes_max: u64,
+    /// Bytes of a partition that gather in memory, besides in the journal, before they are written
+    /// to its segment; 0: each turn is written at once.
+    pub gathered_bytes_max: u64,
     /// Free space that appends leave alone, in bytes; 0 does not look.
     pub reserve_bytes: u64,
     /// Go on where flushed entries are damaged, without what followed them.
@@ -64,6 +68,7 @@ impl Default for LogConfig {
             journal_part_bytes: limits::JOURNAL_PART_BYTES_DEFAULT,
             journal_bytes_max: limits::JOURNAL_BYTES_DEFAULT,
             tail_bytes_max: limits::TAIL_BYTES_DEFAULT,
+            gathered_bytes_max: limits::GATHERED_BYTES_DEFAULT,
             reserve_bytes: limits::RESERVE_BYTES_DEFAULT,
             accept_loss: false,
             skip_entries: Vec::new(),
@@ -135,6 +140,9 @@ pub struct Log {
     touched: Vec<PartitionId>,
     unflushed: Vec<PartitionId>,
     directory_changed: bool,
+    gathering: gathered::Gathering,
+    /// Calls of [`Log::write_gathered`].
+    gathering_round: u64,
 }
 
 pub(crate) struct OwnedStream {
@@ -150,6 +158,8 @@ pub(crate) struct OwnedPartition {
     staged: Vec<StagedBatch>,
     touched: bool,
     unflushed: bool,
+    /// The round in which the batches began to gather that are in no segment yet.
+    gathers_since: Option<u64>,
     /// Transactions began or ended in what is staged.
     transactions: bool,
 }
@@ -229,6 +239,7 @@ impl OwnedPartition {
             staged: Vec::new(),
             touched: false,
             unflushed: false,
+            gathers_since: None,
             transactions: false,
         }
     }
@@ -333,6 +344,8 @@ impl Log {
             touched: Vec::new(),
             unflushed: Vec::new(),
             directory_changed: false,
+            gathering: gathered::Gathering::default(),
+            gathering_round: 0,
         };
         for partition in log.partitions.values() {
             // Replay went on behind what the states were made with.
@@ -431,19 +444,15 @@ impl Log {
     }
 
     /// Writes all that was staged: one write to each part of the journal it touches, one to each
-    /// segment; then publishes it as appended. Returns the last entry appended.
+    /// segment for which enough has gathered; then publishes it as appended. Returns the last entry
+    /// appended.
     pub fn write(&mut self) -> Result<Lsn, Error> {
         self.shared.latch.check()?;
         if !self.anything_staged {
             return Ok(self.staged_lsn);
         }
         self.journal.write().map_err(|e| self.shared.failed(e))?;
-        for id in &self.touched {
-            // A partition deleted in the same turn is gone from the map.
-            if let Some(partition) = self.partitions.get_mut(id) {
-                partition.store.write().map_err(|e| self.shared.failed(e))?;
-            }
-        }
+        self.write_segments()?;
         self.anything_staged = false;
         if self.directory_changed {
             self.publish_directory();
@@ -639,7 +648,9 @@ impl Log {
         }
         let creates = entry.ops.iter().any(ops::takes_space);
         if batch_bytes > 0 || creates {
-            self.space.claim(&*self.disk, batch_bytes, now_ms)?;
+            let gathered = || gathered::gathered_bytes(&self.gathering, &self.partitions);
+            self.space
+                .claim(&*self.disk, batch_bytes, gathered, now_ms)?;
         }
         Ok(())
     }

@@ -121,6 +121,9 @@ pub struct Partition {
     unindexed: IndexBytes,
     log_start: u64,
     staged: Vec<Staged>,
+    staged_bytes: u64,
+    /// Something staged is to be found in a file as soon as readers see it.
+    urgent: bool,
     /// Where the writer will be when all that is staged is written.
     plan: Plan,
     /// Latest leader epoch that appended.
@@ -223,6 +226,9 @@ impl Partition {
             self.epochs_changed |= self.shared.add_epoch(epoch, base_offset);
         }
         let bytes = Bytes::from(batch);
+        self.staged_bytes += size as u64;
+        self.urgent |= aborts.is_some();
+        self.shared.staged(self.staged_bytes);
         self.staged.push(Staged {
             head,
             bytes: bytes.clone(),
@@ -248,7 +254,7 @@ impl Partition {
         let written = self.write_staged(&staged);
         self.latch(written)?;
         self.staged = staged;
-        self.staged.clear();
+        self.forget_staged();
         self.shared
             .next_offset
             .store(self.tail.next_offset, Ordering::Release);
@@ -257,10 +263,19 @@ impl Partition {
 
     /// Bytes that wait for [`write`](Self::write).
     pub fn staged_bytes(&self) -> u64 {
-        self.staged
-            .iter()
-            .map(|staged| staged.bytes.len() as u64)
-            .sum()
+        self.staged_bytes
+    }
+
+    /// Whether a staged batch is a marker that aborts: readers look for those in files only.
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.urgent
+    }
+
+    fn forget_staged(&mut self) {
+        self.staged.clear();
+        self.staged_bytes = 0;
+        self.urgent = false;
+        self.shared.staged(0);
     }
 
     /// Leaves a gap: the next record gets `offset`, which must not be before the next offset.
@@ -318,6 +333,9 @@ impl Partition {
     /// Raises the first offset that may be read; the files stay. A lower offset changes nothing.
     pub fn set_log_start(&mut self, offset: u64) -> Result<(), Error> {
         if offset > self.tail.next_offset {
+            self.write()?;
+        }
+        if offset > self.tail.next_offset {
             return Err(self.out_of_range(offset));
         }
         self.log_start = self.log_start.max(offset);
@@ -349,7 +367,7 @@ impl Partition {
     /// next offset. For recovery: readers that are at work meanwhile may see errors.
     pub fn truncate_to(&mut self, offset: u64) -> Result<u64, Error> {
         self.check_latch()?;
-        self.staged.clear();
+        self.forget_staged();
         if offset < self.log_start || offset > self.tail.next_offset {
             return Err(self.out_of_range(offset));
         }

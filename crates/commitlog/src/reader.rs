@@ -7,9 +7,10 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use crate::aborted::AbortedRange;
+use crate::batch::{BatchHead, BatchView};
 use crate::error::{Error, ReadError};
 use crate::producers::ProducerState;
-use crate::segment::StoredRange;
+use crate::segment::{StoredRange, first_as_new};
 use crate::stream::{Lsn, PartitionId};
 use crate::watermark::{PartitionMeta, PartitionState, Shared, StreamMeta, Watermarks};
 
@@ -201,7 +202,17 @@ impl LogReader {
         let state = self
             .state(id)
             .ok_or(ReadError::UnknownPartition { partition: id })?;
-        state.reader.offset_for_time(timestamp_ms)
+        loop {
+            let written_to = state.reader.next_offset();
+            if let Some(found) = state.reader.offset_for_time(timestamp_ms)? {
+                return Ok(Some(found));
+            }
+            if let Some(gathered) = gathered(&state, written_to) {
+                let marks = state.watermarks();
+                let found = find_time(&gathered, timestamp_ms, marks.log_start)?;
+                return Ok(found.filter(|(offset, _)| *offset < marks.appended));
+            }
+        }
     }
 
     /// The record with the largest timestamp: offset and timestamp.
@@ -209,7 +220,20 @@ impl LogReader {
         let state = self
             .state(id)
             .ok_or(ReadError::UnknownPartition { partition: id })?;
-        state.reader.newest()
+        loop {
+            let written_to = state.reader.next_offset();
+            let written = state.reader.newest()?;
+            if let Some(gathered) = gathered(&state, written_to) {
+                let newest_ms = written.map_or(-1, |(_, timestamp_ms)| timestamp_ms);
+                let newer = batches_of(&gathered).map(|batch| batch.head().max_timestamp());
+                let newer_ms = newer.max().filter(|&newer_ms| newer_ms > newest_ms);
+                let Some(newer_ms) = newer_ms else {
+                    return Ok(written);
+                };
+                let found = find_time(&gathered, newer_ms, state.watermarks().log_start)?;
+                return Ok(found.or(written));
+            }
+        }
     }
 
     /// Aborted transactions that have to do with the offsets from `from` up to `to` (exclusive), by
@@ -299,4 +323,41 @@ impl LogReader {
     fn state(&self, id: PartitionId) -> Option<Arc<PartitionState>> {
         self.shared.directory().partitions.get(&id).cloned()
     }
+}
+
+/// The batches that no file of the partition has, which had those before `written_to`; `None` where
+/// there are others by now.
+fn gathered(state: &PartitionState, written_to: u64) -> Option<Vec<Bytes>> {
+    let (gathered, all) = state.tail().behind(written_to);
+    (all || state.reader.next_offset() == written_to).then_some(gathered)
+}
+
+fn batches_of(slices: &[Bytes]) -> impl Iterator<Item = BatchView<'_>> {
+    slices
+        .iter()
+        .filter_map(|slice| BatchView::parse(slice).ok().map(|(batch, _)| batch))
+}
+
+/// Offset and timestamp of the first record as new as `timestamp_ms` that is not before `from`.
+fn find_time(
+    batches: &[Bytes],
+    timestamp_ms: i64,
+    from: u64,
+) -> Result<Option<(u64, i64)>, ReadError> {
+    let newer = |bytes: &&Bytes| {
+        let head = BatchHead::read(bytes);
+        head.is_ok_and(|head| head.max_timestamp() >= timestamp_ms)
+    };
+    for bytes in batches.iter().filter(newer) {
+        let found =
+            first_as_new(bytes, timestamp_ms, from).map_err(|error| ReadError::Corrupt {
+                path: "the tail cache".into(),
+                position: 0,
+                what: error.to_string().into(),
+            })?;
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
 }

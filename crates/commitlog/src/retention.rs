@@ -52,6 +52,7 @@ impl Log {
     /// it is still there. Staged entries are written first.
     pub fn overdue(&mut self, now_ms: u64) -> Result<Vec<Dropped>, Error> {
         self.write()?;
+        self.settle()?;
         let expiry_ms = self.config.producer_expiry_ms;
         let mut dropped = Vec::new();
         for (id, owned) in &mut self.partitions {

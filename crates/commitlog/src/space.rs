@@ -10,6 +10,8 @@ pub(crate) struct SpaceGuard {
     reserve_bytes: u64,
     free_bytes: u64,
     spent_bytes: u64,
+    /// Claimed before the probe, and not on the disk then.
+    gathered_bytes: u64,
     probed_ms: Option<u64>,
 }
 
@@ -19,23 +21,32 @@ impl SpaceGuard {
             reserve_bytes,
             free_bytes: 0,
             spent_bytes: 0,
+            gathered_bytes: 0,
             probed_ms: None,
         }
     }
 
-    /// Counts `bytes` as about to be written, or refuses them.
-    pub(crate) fn claim(&mut self, disk: &dyn Disk, bytes: u64, now_ms: u64) -> Result<(), Error> {
+    /// Counts `bytes` as about to be written, or refuses them; `gathered()` were counted before and
+    /// have not come to the disk yet.
+    pub(crate) fn claim(
+        &mut self,
+        disk: &dyn Disk,
+        bytes: u64,
+        gathered: impl FnOnce() -> u64,
+        now_ms: u64,
+    ) -> Result<(), Error> {
         if self.reserve_bytes == 0 {
             return Ok(());
         }
         if self.is_stale(bytes, now_ms) {
             self.free_bytes = disk.free_bytes().map_err(|e| Error::disk("", "probe", e))?;
+            self.gathered_bytes = gathered();
             self.spent_bytes = 0;
             self.probed_ms = Some(now_ms);
         }
         if self.left().saturating_sub(bytes) < self.reserve_bytes {
             return Err(Error::Full {
-                free_bytes: self.left(),
+                free_bytes: self.free_bytes.saturating_sub(self.spent_bytes),
                 reserve_bytes: self.reserve_bytes,
             });
         }
@@ -49,7 +60,8 @@ impl SpaceGuard {
     }
 
     fn left(&self) -> u64 {
-        self.free_bytes.saturating_sub(self.spent_bytes)
+        self.free_bytes
+            .saturating_sub(self.gathered_bytes + self.spent_bytes)
     }
 
     fn is_stale(&self, bytes: u64, now_ms: u64) -> bool {
@@ -89,17 +101,17 @@ mod tests {
         let disk = MemoryDisk::new();
         disk.set_free_bytes(1 << 30);
         let mut guard = SpaceGuard::new(64 << 20);
-        guard.claim(&disk, 1000, 0).unwrap();
+        guard.claim(&disk, 1000, || 0, 0).unwrap();
         disk.set_free_bytes(10 << 20);
-        guard.claim(&disk, 1000, 500).unwrap();
-        let error = guard.claim(&disk, 1000, 1000).unwrap_err();
+        guard.claim(&disk, 1000, || 0, 500).unwrap();
+        let error = guard.claim(&disk, 1000, || 0, 1000).unwrap_err();
         assert!(
             error.to_string().contains("10485760 bytes are free"),
             "{error}"
         );
         disk.set_free_bytes(1 << 30);
-        guard.claim(&disk, 1000, 1050).unwrap_err();
-        guard.claim(&disk, 1000, 1100).unwrap();
+        guard.claim(&disk, 1000, || 0, 1050).unwrap_err();
+        guard.claim(&disk, 1000, || 0, 1100).unwrap();
     }
 
     #[test]
@@ -107,8 +119,8 @@ mod tests {
         let disk = MemoryDisk::new();
         disk.set_free_bytes(1 << 30);
         let mut guard = SpaceGuard::new(64 << 20);
-        guard.claim(&disk, PROBE_BYTES, 0).unwrap();
+        guard.claim(&disk, PROBE_BYTES, || 0, 0).unwrap();
         disk.set_free_bytes(0);
-        guard.claim(&disk, 1, 0).unwrap_err();
+        guard.claim(&disk, 1, || 0, 0).unwrap_err();
     }
 }

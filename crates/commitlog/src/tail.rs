@@ -42,6 +42,21 @@ impl Tail {
             .is_some_and(|first| offset >= first.base_offset)
     }
 
+    /// The batches that end behind `offset`, as far as they are here, and whether those are all that
+    /// were appended from there on.
+    pub(crate) fn behind(&self, offset: u64) -> (Vec<Bytes>, bool) {
+        let start = self
+            .batches
+            .partition_point(|batch| batch.next_offset <= offset);
+        let found = self.batches.range(start..).map(|batch| batch.bytes.clone());
+        (found.collect(), self.reaches(offset))
+    }
+
+    /// Offset at which the oldest batch begins.
+    pub(crate) fn first_offset(&self) -> Option<u64> {
+        self.batches.front().map(|first| first.base_offset)
+    }
+
     /// Whole batches from the one that contains `offset`, at most `bytes_max` of them but at least
     /// one, none at or beyond `up_to`. No answer: the tail does not reach back so far.
     pub(crate) fn read(&self, offset: u64, bytes_max: usize, up_to: u64) -> Option<Vec<Bytes>> {
@@ -90,12 +105,33 @@ impl TailBudget {
         next_offset: u64,
         batch: Bytes,
     ) {
-        let cost = batch.len() as u64 + TAIL_BATCH_OVERHEAD_BYTES;
+        let cost = Self::cost(&batch);
         partition.tail().push(base_offset, next_offset, batch);
         self.oldest.push_back((Arc::clone(partition), cost));
         self.bytes += cost;
-        while self.bytes > self.bytes_max {
-            let (partition, cost) = self.oldest.pop_front().expect("bytes are counted");
+        while self.lacks(0) {
+            self.drop_oldest();
+        }
+    }
+
+    /// What a batch costs here.
+    pub(crate) fn cost(batch: &Bytes) -> u64 {
+        batch.len() as u64 + TAIL_BATCH_OVERHEAD_BYTES
+    }
+
+    /// Whether so much more would be beyond the bound.
+    pub(crate) fn lacks(&self, cost: u64) -> bool {
+        self.bytes + cost > self.bytes_max
+    }
+
+    /// Whose batch goes next.
+    pub(crate) fn oldest(&self) -> Option<&Arc<PartitionState>> {
+        self.oldest.front().map(|(partition, _)| partition)
+    }
+
+    /// Forgets the oldest batch; a reader who wants it must find it in its segment.
+    pub(crate) fn drop_oldest(&mut self) {
+        if let Some((partition, cost)) = self.oldest.pop_front() {
             partition.tail().batches.pop_front();
             self.bytes -= cost;
         }

@@ -194,8 +194,8 @@ impl PartPreparation {
         };
         if self.done_bytes < self.part_bytes {
             let count = (self.part_bytes - self.done_bytes).min(STEP_BYTES);
-            let zeros = vec![0; count as usize];
-            file.write_at(&[&zeros], self.done_bytes)
+            let slices = zeros(count as usize);
+            file.write_at(&slices, self.done_bytes)
                 .map_err(|e| Error::disk_at(&*self.path, "write", self.done_bytes, e))?;
             // Piece by piece: a flush of the journal then waits for one of them, not for the part.
             // Durable only at the end: each sync of a file that grows is a commit of the filesystem,
@@ -232,6 +232,15 @@ impl PartPreparation {
 }
 
 const STEP_BYTES: u64 = 256 << 10;
+
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+/// So many zeros, in slices.
+fn zeros(count: usize) -> Vec<&'static [u8]> {
+    let whole = std::iter::repeat_n(&ZEROS[..], count / ZEROS.len());
+    let rest = &ZEROS[..count % ZEROS.len()];
+    whole.chain((!rest.is_empty()).then_some(rest)).collect()
+}
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,6 @@
 //! The log as its owner uses it: staging, writing, flushing, reading, checkpoints.
 
+mod gathered;
 mod producers;
 
 use std::sync::Arc;

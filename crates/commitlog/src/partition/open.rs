@@ -168,6 +168,8 @@ impl Partition {
             tail,
             unindexed: IndexBytes::default(),
             staged: Vec::new(),
+            staged_bytes: 0,
+            urgent: false,
             epochs_changed: false,
             dirty_segments: Vec::new(),
             dirty: Dirty::default(),

@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     /// Rising base offsets, never empty until the partition is destroyed.
     segments: RwLock<VecDeque<Arc<Segment>>>,
     pub next_offset: AtomicU64,
+    /// Bytes of batches that are not written yet.
+    staged_bytes: AtomicU64,
     pub log_start: AtomicU64,
     epochs: RwLock<Epochs>,
 }
@@ -140,10 +142,12 @@ impl PartitionReader {
         }
     }
 
-    /// Bytes of all batches.
+    /// Bytes of all batches, also of those that are not in a file yet.
     pub fn size_bytes(&self) -> u64 {
         match &self.source {
-            Source::Disk(shared) => shared.size_bytes(),
+            Source::Disk(shared) => {
+                shared.size_bytes() + shared.staged_bytes.load(Ordering::Relaxed)
+            }
             Source::Memory(shared) => shared.size_bytes(),
         }
     }
@@ -161,6 +165,7 @@ impl Shared {
             dir: dir.to_owned(),
             segments: RwLock::new(segments),
             next_offset: AtomicU64::new(next_offset),
+            staged_bytes: AtomicU64::new(0),
             log_start: AtomicU64::new(log_start),
             epochs: RwLock::new(epochs),
         }
@@ -195,6 +200,11 @@ impl Shared {
             .iter()
             .map(|segment| segment.size_bytes())
             .sum()
+    }
+
+    /// So many bytes are not written yet.
+    pub fn staged(&self, bytes: u64) {
+        self.staged_bytes.store(bytes, Ordering::Relaxed);
     }
 
     pub fn add_epoch(&self, epoch: i32, offset: u64) -> bool {

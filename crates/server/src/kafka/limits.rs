@@ -72,7 +72,7 @@ pub(super) const TOPIC_PARTITIONS_MAX: i32 = 1024;
 pub(super) const DESCRIBED_PARTITIONS_MAX: i32 = 2000;
 
 /// What of a file is sent at once, in bytes: in between others have their turn.
-pub(super) const SEND_BYTES: usize = 256 * 1024;
+pub(super) const SEND_BYTES: usize = 1024 * 1024;
 
 /// Slices of a response that are handed to the system at once.
 pub(super) const WRITE_SLICES: usize = 64;

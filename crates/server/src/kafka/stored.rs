@@ -52,8 +52,10 @@ impl StoredFile {
                 let _ = std::os::unix::fs::FileExt::read_at(&*self.file, &mut byte, at);
             }
         }
+        // Of that the two ends tell enough; behind the end of the file nothing is missing.
         let behind = end + self.size_bytes as u64;
-        if !self.is_ready(end, behind) {
+        let first = behind.min(end + READ_AHEAD_BYTES);
+        if !self.is_ready(end, first) || !self.is_ready(behind.saturating_sub(1), behind) {
             self.read_ahead(end, behind);
         }
     }

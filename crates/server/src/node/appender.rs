@@ -55,8 +55,7 @@ impl Appender {
     /// Hands in an entry behind all that this caller handed in before.
     pub fn submit(&self, entry: Entry) -> Submitted {
         let (answer, result) = oneshot::channel();
-        // A log thread that has ended drops the sender, which tells the same.
-        self.door.send(Request::Append { entry, answer });
+        self.door.append(entry, answer);
         Submitted(result)
     }
 

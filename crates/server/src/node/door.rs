@@ -11,6 +11,7 @@ use serde::Serialize;
 use tokio::sync::{oneshot, watch};
 
 use super::bell::Bell;
+use super::desk::Desk;
 use super::rings::Wake;
 
 /// Why an append that came through the door was not made.
@@ -88,15 +89,34 @@ pub struct LogDoor {
     requests: Sender<Request>,
     standing: Arc<Standing>,
     wake: Arc<Wake>,
+    desk: Arc<Desk>,
 }
 
 impl LogDoor {
-    /// Of the log thread that receives from `requests`' other end and waits on `wake`.
-    pub fn new(requests: Sender<Request>, standing: Arc<Standing>, wake: Arc<Wake>) -> Self {
+    /// Of the log's owner, who sits at `desk` and receives from `requests`' other end; its thread
+    /// waits on `wake`.
+    pub fn new(
+        requests: Sender<Request>,
+        standing: Arc<Standing>,
+        wake: Arc<Wake>,
+        desk: Arc<Desk>,
+    ) -> Self {
         Self {
             requests,
             standing,
             wake,
+            desk,
+        }
+    }
+
+    /// Sends an append and sees to it that it is done: by the caller itself, if the log's owner has
+    /// nothing else to do.
+    pub fn append(&self, entry: Entry, answer: oneshot::Sender<Result<Appended, AppendError>>) {
+        self.standing.requests.fetch_add(1, Ordering::Relaxed);
+        // A log thread that has ended drops the answer, which tells the same.
+        let _ = self.requests.send(Request::Append { entry, answer });
+        if !self.desk.help(&self.standing) {
+            self.wake.rouse();
         }
     }
 

@@ -1,4 +1,4 @@
-//! The one thread that owns the log: it takes the turns of all workers and what comes through the
+//! The log's owner, mostly a thread: it takes the turns of all workers and what comes through the
 //! door, stages them, writes once, and tells everyone. It never waits for a reader, and for a flush
 //! only where nobody waits for anything else; it knows nothing of sessions or sockets.
 
@@ -33,8 +33,14 @@ const LAG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const BRAKE_PERCENT: u64 = 75;
 const RELEASE_PERCENT: u64 = 65;
 
+/// Half of the longest time for which an appended batch is in no segment yet.
+const GATHER_US: u64 = 25_000;
+
 /// How long the log thread rests while it must not take turns.
-const LAG_REST: Duration = Duration::from_millis(1);
+const LAG_REST_US: u64 = 1000;
+
+/// Bytes that somebody else appends in the place of the log thread at one time.
+const HELP_BYTES: usize = 1024 * 1024;
 
 /// After so many flushes in which nobody waited for anything sooner, this thread flushes by itself:
 /// handing over and waking up would cost more than the flush. The next who does wait loses at most
@@ -75,9 +81,13 @@ pub struct Parts {
     pub counters: Arc<Counters>,
 }
 
-/// The running log thread.
+/// The log's owner. It sits at a [`Desk`](super::desk::Desk).
 pub struct LogThread {
     parts: Parts,
+    /// Taken from the door, and to be done before all that still stands there.
+    next: Option<Request>,
+    /// When its thread, which sleeps, will look by itself; 0 while it does not sleep.
+    sleeps_until_us: u64,
     /// The ring that is asked first, so that no worker is always last.
     first: usize,
     /// The last refused turn of each worker.
@@ -93,6 +103,18 @@ pub struct LogThread {
     told: bool,
     /// The last entry was refused for want of room, and that was told.
     no_room: bool,
+    /// When what has gathered for segments is looked at; none while nothing has.
+    gathered_us: Option<u64>,
+}
+
+/// How the log thread may sleep.
+pub struct Rest {
+    /// For how long.
+    pub timeout: Option<Duration>,
+    /// Only urgent work wakes it.
+    pub dozing: bool,
+    /// Turns of workers are taken.
+    takes_turns: bool,
 }
 
 enum Source {
@@ -106,6 +128,8 @@ impl LogThread {
         Self {
             refused: vec![0; parts.rings.len()],
             parts,
+            next: None,
+            sleeps_until_us: 0,
             first: 0,
             staged: Vec::new(),
             stop: None,
@@ -115,50 +139,116 @@ impl LogThread {
             calm_flushes: 0,
             told: false,
             no_room: false,
+            gathered_us: None,
         }
     }
 
-    /// Runs until stopped through the door.
-    pub fn run(mut self) {
-        self.parts.wake.belong_to_this_thread();
-        while self.stop.is_none() {
-            let worked = self.turn();
-            if !worked && self.stop.is_none() {
-                self.rest();
-            }
-        }
-        self.end();
+    /// Whether it was stopped through the door: nothing is to be done any more but to end.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.is_some()
     }
 
-    fn rest(&mut self) {
+    /// When something is to be done although nothing comes; 0: now.
+    fn due_us(&self, now_us: u64) -> u64 {
+        let flush_us = match self.parts.policy.advice(now_us) {
+            FlushAdvice::Now => 0,
+            FlushAdvice::At(at_us) => at_us,
+            FlushAdvice::Idle => u64::MAX,
+        };
+        flush_us.min(self.gathered_us.unwrap_or(u64::MAX))
+    }
+
+    /// How its thread may sleep now; none: it has something to do.
+    pub fn rest(&mut self) -> Option<Rest> {
         let now_us = self.now_us();
         let lagging = self.is_lagging();
-        let mut timeout = match self.parts.policy.advice(now_us) {
-            FlushAdvice::Now => return,
-            FlushAdvice::At(at_us) => Some(Duration::from_micros(at_us - now_us)),
-            FlushAdvice::Idle => None,
-        };
+        let mut until_us = self.due_us(now_us);
+        if until_us <= now_us {
+            return None;
+        }
         // While one flush runs, or until the next may start, what only waits for a flush stays in
         // the rings: one write then takes it all.
         let next_us = self.flush_from_us();
         let dozing = self.flushing || next_us > now_us;
         if dozing && !self.flushing {
-            let until_next = Duration::from_micros(next_us - now_us);
-            timeout = Some(timeout.map_or(until_next, |timeout| timeout.min(until_next)));
+            until_us = until_us.min(next_us);
         }
         if lagging {
-            timeout = Some(LAG_REST);
+            until_us = until_us.min(now_us + LAG_REST_US);
         }
-        let Parts {
-            wake,
-            rings,
-            standing,
-            ..
-        } = &self.parts;
-        wake.wait(timeout, dozing, || {
-            let takes = !lagging && !dozing;
-            standing.has_requests() || (takes && rings.iter().any(|ring| !ring.is_empty()))
-        });
+        self.sleeps_until_us = until_us;
+        let sleeps = until_us < u64::MAX;
+        Some(Rest {
+            timeout: sleeps.then(|| Duration::from_micros(until_us - now_us)),
+            dozing,
+            takes_turns: !lagging && !dozing,
+        })
+    }
+
+    /// Whether there is something to do for a thread that is about to rest so.
+    pub fn found_work(&self, rest: &Rest) -> bool {
+        let rings = &self.parts.rings;
+        self.parts.standing.has_requests()
+            || (rest.takes_turns && rings.iter().any(|ring| !ring.is_empty()))
+            || self.is_overslept()
+    }
+
+    /// Whether something is due before its thread will look.
+    fn is_overslept(&self) -> bool {
+        self.due_us(self.now_us()) < self.sleeps_until_us
+    }
+
+    /// Its thread sleeps no more.
+    pub fn is_up(&mut self) {
+        self.sleeps_until_us = 0;
+    }
+
+    /// Does the appends that stand first at the door, for whoever brought one; true where its thread
+    /// has to go on.
+    pub fn help(&mut self) -> bool {
+        let (mut taken, mut count) = (0, 0);
+        let mut more = false;
+        while let Some(request) = self.next_request() {
+            let Request::Append { entry, answer } = request else {
+                self.next = Some(request);
+                more = true;
+                break;
+            };
+            taken += entry.appends.iter().map(|it| it.batch.len()).sum::<usize>();
+            self.append(entry, answer);
+            count += 1;
+            if taken >= HELP_BYTES || count == TAKE_REQUESTS {
+                more = self.parts.standing.has_requests();
+                break;
+            }
+        }
+        self.write();
+        self.notice_gathering();
+        more || self.is_overslept()
+    }
+
+    fn next_request(&mut self) -> Option<Request> {
+        self.next
+            .take()
+            .or_else(|| self.parts.requests.try_recv().ok())
+    }
+
+    fn append(
+        &mut self,
+        entry: Entry,
+        answer: tokio::sync::oneshot::Sender<Result<Appended, AppendError>>,
+    ) {
+        self.parts.standing.request_taken();
+        match self.parts.log.stage_foreign(entry, super::clock::wall_ms()) {
+            Ok(staged) => {
+                self.tell_room(None);
+                self.staged.push((staged, Source::Door(answer)));
+            }
+            Err(failure) => {
+                self.tell_room(Some(&failure));
+                let _ = answer.send(Err(refusal(&failure)));
+            }
+        }
     }
 
     /// When the next flush that somebody waits for may start.
@@ -179,36 +269,63 @@ impl LogThread {
         u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    fn turn(&mut self) -> bool {
+    /// One round of all that there is to do; whether there was something.
+    pub fn turn(&mut self) -> bool {
         let mut worked = self.take_requests();
         worked |= self.take_turns();
         if !self.staged.is_empty() {
             self.write();
         }
+        worked |= self.write_gathered();
         worked | self.flush_if_due()
+    }
+
+    /// From when on something gathers for segments counts the time until it is written.
+    fn notice_gathering(&mut self) {
+        if !self.parts.log.gathers() {
+            self.gathered_us = None;
+        } else if self.gathered_us.is_none() {
+            self.gathered_us = Some(self.now_us() + GATHER_US);
+        }
+    }
+
+    /// Writes to segments what has gathered for so long.
+    fn write_gathered(&mut self) -> bool {
+        self.notice_gathering();
+        let now_us = self.now_us();
+        if self.gathered_us.is_none_or(|due_us| due_us > now_us) {
+            return false;
+        }
+        match self.parts.log.write_gathered() {
+            Ok(false) => {}
+            Ok(true) => self.gathered_us = Some(now_us + GATHER_US),
+            Err(failure) => {
+                // Nothing more will be written.
+                self.gathered_us = None;
+                self.latched(&failure);
+                return false;
+            }
+        }
+        true
     }
 
     fn take_requests(&mut self) -> bool {
         let mut worked = false;
         for _ in 0..TAKE_REQUESTS {
-            let Ok(request) = self.parts.requests.try_recv() else {
+            let Some(request) = self.next_request() else {
                 break;
             };
-            self.parts.standing.request_taken();
             worked = true;
-            match request {
+            let request = match request {
                 Request::Append { entry, answer } => {
-                    match self.parts.log.stage_foreign(entry, super::clock::wall_ms()) {
-                        Ok(staged) => {
-                            self.tell_room(None);
-                            self.staged.push((staged, Source::Door(answer)));
-                        }
-                        Err(failure) => {
-                            self.tell_room(Some(&failure));
-                            let _ = answer.send(Err(refusal(&failure)));
-                        }
-                    }
+                    self.append(entry, answer);
+                    continue;
                 }
+                request => request,
+            };
+            self.parts.standing.request_taken();
+            match request {
+                Request::Append { .. } => unreachable!("appends were just sorted out"),
                 Request::Call(call) => {
                     // What was staged before is written before: calls see the log as it is.
                     self.write();
@@ -388,6 +505,9 @@ impl LogThread {
                     commits.push(Arc::new(commit(&staged, worker, order)));
                 }
                 Source::Door(answer) => {
+                    if staged.journal_bytes > 0 && staged.ack < Ack::Flush {
+                        self.calm_flushes = 0;
+                    }
                     let Staged {
                         lsn,
                         base_offsets,
@@ -505,7 +625,7 @@ impl LogThread {
     }
 
     /// The last flush and the clean mark.
-    fn end(mut self) {
+    pub fn end(mut self) {
         self.write();
         if self.flushing
             && let Some(Request::Flushed(result)) = self

@@ -9,6 +9,7 @@ mod checkpoint;
 mod clock;
 pub mod counters;
 mod deposit;
+mod desk;
 mod disk;
 mod door;
 mod flush_thread;

@@ -21,6 +21,7 @@ use super::backup;
 use super::checkpoint;
 use super::clock::{Clock, wall_ms};
 use super::counters::Counters;
+use super::desk::Desk;
 use super::disk::{DirectoryLock, FileDisk, lock_directory};
 use super::door::{LogDoor, Standing};
 use super::flush_thread::Flusher;
@@ -410,7 +411,13 @@ impl Running {
         let standing = Arc::new(Standing::new(reader.appended_to()));
         let wake = Arc::new(Wake::default());
         let (requests, door_end) = channel();
-        let door = LogDoor::new(requests, Arc::clone(&standing), Arc::clone(&wake));
+        let desk = Arc::new(Desk::default());
+        let door = LogDoor::new(
+            requests,
+            Arc::clone(&standing),
+            Arc::clone(&wake),
+            Arc::clone(&desk),
+        );
         let brake = Arc::new(Brake::default());
         let credit_bytes = rings::credit_bytes(shards.len(), settings.log.journal_bytes);
         let (mailboxes, ends, rings) = connect_workers(shards.len(), || {
@@ -437,7 +444,7 @@ impl Running {
                 settings.log.flush_ms_max,
             ),
             flush_interval_us: 1_000_000 / u64::from(settings.log.commits_per_s_max.max(1)),
-            wake,
+            wake: Arc::clone(&wake),
             // Twice: records and their heads take more than the turns weigh.
             room_bytes: 2 * (credit_bytes * mailboxes.len()) as u64,
             brake: Arc::clone(&brake),
@@ -472,7 +479,7 @@ impl Running {
             }));
         }
         // All posts of `Started` lie in the mailboxes now, before the first commit.
-        let log_thread = spawn("log", move || log_thread.run())?;
+        let log_thread = spawn("log", move || desk.run(log_thread, &wake))?;
         let mut threads = Vec::with_capacity(workers.len());
         for (index, worker) in workers.into_iter().enumerate() {
             threads.push(spawn(&format!("worker-{index}"), move || worker.run())?);

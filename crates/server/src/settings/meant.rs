@@ -48,6 +48,7 @@ impl LogSettings {
                 .min(self.journal_bytes / 2),
             journal_bytes_max: self.journal_bytes,
             tail_bytes_max: self.tail_bytes_max,
+            gathered_bytes_max: commitlog::limits::GATHERED_BYTES_DEFAULT,
             reserve_bytes: self.disk_reserve_bytes,
             accept_loss: self.accept_loss,
             skip_entries: self.skip_entry.clone(),

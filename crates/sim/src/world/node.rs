@@ -83,6 +83,10 @@ impl Node {
             }
             return;
         }
+        if self.log.appended_to().is_multiple_of(7) {
+            // A failure has latched the log, which the next turns are told.
+            let _ = self.log.write_gathered();
+        }
         for commit in commits {
             self.retained.apply(&commit);
             for worker in &mut self.workers {

@@ -173,9 +173,14 @@ fn failed_write_of_the_journal() {
 #[test]
 fn failed_write_of_a_segment() {
     let disk = MemoryDisk::new();
-    let mut log = written(&disk, &["one"]);
+    drop(written(&disk, &["one"]));
+    let at_once = LogConfig {
+        gathered_bytes_max: 0,
+        ..small()
+    };
+    let mut log = Log::open(Arc::new(disk.clone()), at_once, 1000).unwrap();
     log.stage(append(1, &["two"]), 1000).unwrap();
-    disk.fail(Operation::Write, "streams/s-0", 1);
+    disk.fail(Operation::Write, "streams/s-0/0", 1);
     let error = log.write().unwrap_err().to_string();
     assert!(
         error.contains("cannot write streams/s-0/00000000000000000000.log at byte "),
@@ -185,6 +190,30 @@ fn failed_write_of_a_segment() {
     assert_eq!(log.reader().watermarks(1).unwrap().appended, 1);
     drop(log);
     // The journal has it, so that is where it comes from.
+    assert_eq!(texts(&open(&disk)), ["one", "two"]);
+}
+
+#[test]
+fn failed_write_of_what_has_gathered() {
+    let disk = MemoryDisk::new();
+    let mut log = written(&disk, &["one"]);
+    log.stage(append(1, &["two"]), 1000).unwrap();
+    disk.fail(Operation::Write, "streams/s-0/0", 1);
+    log.write().unwrap();
+    let error = loop {
+        if let Err(error) = log.write_gathered() {
+            break error.to_string();
+        }
+    };
+    assert!(
+        error.contains("cannot write streams/s-0/00000000000000000000.log at byte "),
+        "{error}"
+    );
+    assert!(log.latched().is_some() && !log.gathers());
+    log.stage(append(1, &["three"]), 1000).unwrap_err();
+    // It was told to be appended, and is there: in memory, then from the journal.
+    assert_eq!(texts(&log), ["one", "two"]);
+    drop(log);
     assert_eq!(texts(&open(&disk)), ["one", "two"]);
 }
 
