@@ -591,6 +591,8 @@ mod tests {
             hooks: &open.hooks,
             places: open.places,
             interest: &Arc::new(Interest::new()),
+            accept_loss: false,
+            skip_entries: &[],
         };
         restore::shards(&mut open.log, 2, &restoring).unwrap();
         assert_eq!(open.log.pinned(sessions), Some(0));
