@@ -99,26 +99,24 @@ impl Partition {
             }
         }
         check_metadata(&*disk, dir, &settings, &mut notices)?;
-        let (active, tail) =
-            match bases.pop_if(|base| mark.is_none_or(|mark| mark.segment_base == *base)) {
-                Some(base) => {
-                    let end = mark.map(|mark| (mark.position, mark.next_offset));
-                    let opened = match open_active(&disk, dir, base, end) {
-                        Err(error @ Error::Corrupt { .. }) if expected.accept_loss => {
-                            open_cut(&disk, dir, base, end, error, &mut lost)?
-                        }
-                        other => other?,
-                    };
-                    let (segment, tail, mended) = opened;
-                    notices.extend(mended);
-                    (segment, tail)
+        let (active, tail) = if let Some(base) =
+            bases.pop_if(|base| mark.is_none_or(|mark| mark.segment_base == *base))
+        {
+            let end = mark.map(|mark| (mark.position, mark.next_offset));
+            let opened = match open_active(&disk, dir, base, end) {
+                Err(error @ Error::Corrupt { .. }) if expected.accept_loss => {
+                    open_cut(&disk, dir, base, end, error, &mut lost)?
                 }
-                None => {
-                    let next_offset = mark.map_or(0, |mark| mark.next_offset);
-                    let segment = Segment::create(&disk, dir, next_offset)?;
-                    (segment, Tail::empty(next_offset))
-                }
+                other => other?,
             };
+            let (segment, tail, mended) = opened;
+            notices.extend(mended);
+            (segment, tail)
+        } else {
+            let next_offset = mark.map_or(0, |mark| mark.next_offset);
+            let segment = Segment::create(&disk, dir, next_offset)?;
+            (segment, Tail::empty(next_offset))
+        };
         let mut segments = VecDeque::with_capacity(bases.len() + 1);
         for (at, &base) in bases.iter().enumerate() {
             let next_base = bases.get(at + 1).copied().unwrap_or(active.base());
