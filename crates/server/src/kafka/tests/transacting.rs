@@ -105,36 +105,43 @@ impl Client {
         self.produce(9, &request).await
     }
 
-    /// The offsets that a reader of committed records gets, as a client filters them.
+    /// The offsets that a reader of committed records gets, as a client filters them: it fetches on
+    /// until nothing comes.
     async fn read_committed(&mut self, topic: &str) -> Vec<u64> {
-        let request = FetchRequest {
-            isolation_level: 1,
-            ..fetch(topic, 0)
-        };
-        let answer = self.ask(Api::Fetch, 12, &request).await;
-        let answer: FetchResponse<'_> = decode_response(Api::Fetch, 12, &answer).unwrap();
-        let row = &answer.topics[0].partitions[0];
-        assert_eq!(row.error_code, 0);
-        let mut aborted = row.aborted_transactions.clone().expect("it was asked for");
-        let mut leaving_out = Vec::new();
-        let mut offsets = Vec::new();
-        for batch in batches(row.records.received()) {
-            let head = batch.unwrap().head();
-            assert!(head.next_offset() as i64 <= row.last_stable_offset);
-            aborted.retain(|range| {
-                let begins = range.first_offset as u64 <= head.last_offset();
-                leaving_out.extend(begins.then_some(range.producer_id));
-                !begins
-            });
-            if head.is_control() {
-                let marker = batch.unwrap().marker().unwrap();
-                assert!(!marker.commit || !leaving_out.contains(&head.producer_id()));
-                leaving_out.retain(|&producer| producer != head.producer_id());
-            } else if !head.is_transactional() || !leaving_out.contains(&head.producer_id()) {
-                offsets.extend(head.base_offset()..head.next_offset());
+        let (mut offsets, mut next) = (Vec::new(), 0);
+        loop {
+            let from = next;
+            let request = FetchRequest {
+                isolation_level: 1,
+                ..fetch(topic, from)
+            };
+            let answer = self.ask(Api::Fetch, 12, &request).await;
+            let answer: FetchResponse<'_> = decode_response(Api::Fetch, 12, &answer).unwrap();
+            let row = &answer.topics[0].partitions[0];
+            assert_eq!(row.error_code, 0);
+            let mut aborted = row.aborted_transactions.clone().expect("it was asked for");
+            let mut leaving_out = Vec::new();
+            for batch in batches(row.records.received()) {
+                let head = batch.unwrap().head();
+                assert!(head.next_offset() as i64 <= row.last_stable_offset);
+                next = head.next_offset() as i64;
+                aborted.retain(|range| {
+                    let begins = range.first_offset as u64 <= head.last_offset();
+                    leaving_out.extend(begins.then_some(range.producer_id));
+                    !begins
+                });
+                if head.is_control() {
+                    let marker = batch.unwrap().marker().unwrap();
+                    assert!(!marker.commit || !leaving_out.contains(&head.producer_id()));
+                    leaving_out.retain(|&producer| producer != head.producer_id());
+                } else if !head.is_transactional() || !leaving_out.contains(&head.producer_id()) {
+                    offsets.extend(head.base_offset()..head.next_offset());
+                }
+            }
+            if next == from {
+                return offsets;
             }
         }
-        offsets
     }
 
     /// Error and offset that group `g` has committed for `door`.
