@@ -220,7 +220,7 @@ pub const METRICS: &[Metric] = &[
     counter("sluice_log_written_bytes", "Bytes of journal entries written.", |s| s.counters.log.bytes),
     counter("sluice_log_flushes", "Flushes (fdatasync) of the journal.", |s| s.counters.log.flushes),
     Metric { name: "sluice_log_flush_seconds", kind: Kind::Histogram, help: "Time of a flush.", read: Read::FlushTimes },
-    counter("sluice_log_refused_entries", "Entries refused because the disk was full or the log latched.", |s| s.counters.log.refused),
+    counter("sluice_log_refused_entries", "Entries refused: the disk or the journal was full, the entry too large or behind a refused one that it needs, or the log latched.", |s| s.counters.log.refused),
     counter("sluice_log_checkpoints", "Checkpoints completed.", |s| s.counters.log.checkpoints),
     counter("sluice_log_waits", "Times the log thread took nothing because a worker lagged or the journal was full.", |s| s.counters.log.waits),
     gauge("sluice_log_appended_lsn", "Number of the last journal entry that is readable.", |s| s.status.appended_lsn),
