@@ -21,6 +21,7 @@ impl Desk {
     /// Runs on the log thread until it is stopped through the door.
     pub fn run(&self, owner: LogThread, wake: &Wake) {
         wake.belong_to_this_thread();
+        let standing = owner.standing();
         *self.lock() = Some(owner);
         loop {
             let mut seat = self.lock();
@@ -38,7 +39,11 @@ impl Desk {
             if let Some(rest) = rest {
                 wake.wait(rest.timeout, rest.dozing, || {
                     let seat = self.lock();
-                    seat.as_ref().is_none_or(|owner| owner.found_work(&rest))
+                    let found = seat.as_ref().is_none_or(|owner| owner.found_work(&rest));
+                    drop(seat);
+                    // Who found the desk taken by this very look relies on a second one.
+                    fence(Ordering::SeqCst);
+                    found || standing.has_requests()
                 });
             }
         }

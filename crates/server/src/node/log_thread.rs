@@ -143,6 +143,11 @@ impl LogThread {
         }
     }
 
+    /// What it tells others about the log.
+    pub fn standing(&self) -> Arc<Standing> {
+        Arc::clone(&self.parts.standing)
+    }
+
     /// Whether it was stopped through the door: nothing is to be done any more but to end.
     pub fn is_stopped(&self) -> bool {
         self.stop.is_some()
