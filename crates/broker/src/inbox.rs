@@ -38,6 +38,24 @@ pub(crate) struct Owed {
     pub quiet: bool,
 }
 
+impl Owed {
+    /// What is owed at `position` and was never sent; without identifiers and flags, and its journal
+    /// entry is not known.
+    pub(crate) const fn new(position: Position, qos: QoS) -> Self {
+        Self {
+            position,
+            lsn: 0,
+            index: 0,
+            ids: IdList::NONE,
+            qos,
+            retain: false,
+            shared: false,
+            sent: false,
+            quiet: false,
+        }
+    }
+}
+
 /// Subscription identifiers of a delivery: none, one, or a list kept with the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub(crate) struct IdList(u32);
@@ -424,20 +442,13 @@ mod tests {
     use super::*;
 
     fn owed(offset: u64) -> Owed {
-        Owed {
-            position: Position {
+        Owed::new(
+            Position {
                 partition: 0,
                 offset,
             },
-            lsn: 0,
-            index: 0,
-            ids: IdList::NONE,
-            qos: QoS::AtLeastOnce,
-            retain: false,
-            shared: false,
-            sent: false,
-            quiet: false,
-        }
+            QoS::AtLeastOnce,
+        )
     }
 
     /// What a table of chunks holds after `save`.

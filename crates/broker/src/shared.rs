@@ -171,7 +171,6 @@ impl Group {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inbox::IdList;
     use mqtt::QoS;
 
     fn join(group: &mut Group, client_id: &str, online: bool, window: u16, holds: Vec<Position>) {
@@ -189,18 +188,14 @@ mod tests {
 
     fn owed(offset: u64) -> Owed {
         Owed {
-            position: Position {
-                partition: 1,
-                offset,
-            },
-            lsn: 0,
-            index: 0,
-            ids: IdList::NONE,
-            qos: QoS::AtLeastOnce,
-            retain: false,
             shared: true,
-            sent: false,
-            quiet: false,
+            ..Owed::new(
+                Position {
+                    partition: 1,
+                    offset,
+                },
+                QoS::AtLeastOnce,
+            )
         }
     }
 

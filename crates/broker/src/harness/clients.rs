@@ -33,6 +33,14 @@ pub(crate) struct Hello<'a> {
     pub admitted: Admitted,
 }
 
+impl Hello<'_> {
+    /// Takes at most so many unacknowledged messages.
+    pub(crate) fn with_window(mut self, receive_maximum: u16) -> Self {
+        self.properties.receive_maximum = Some(receive_maximum);
+        self
+    }
+}
+
 /// MQTT 5, clean start, no expiry.
 pub(crate) fn v5<'a>() -> Hello<'a> {
     Hello {

@@ -324,18 +324,17 @@ mod tests {
         for number in 0..100_u32 {
             // Each in another partition, far away, with other identifiers and all flags.
             packer.push(&Owed {
-                position: Position {
-                    partition: u32::MAX - number,
-                    offset: u64::MAX - u64::from(number),
-                },
-                lsn: 0,
-                index: 0,
                 ids: IdList(u32::MAX - number),
-                qos: QoS::ExactlyOnce,
                 retain: true,
                 shared: true,
                 sent: true,
-                quiet: false,
+                ..Owed::new(
+                    Position {
+                        partition: u32::MAX - number,
+                        offset: u64::MAX - u64::from(number),
+                    },
+                    QoS::ExactlyOnce,
+                )
             });
         }
         let limit = 100 * crate::limits::OWED_BYTES as usize;
@@ -347,20 +346,13 @@ mod tests {
     fn a_message_of_an_ordinary_stream_takes_two_bytes() {
         let mut packer = Packer::default();
         for number in 0..64 {
-            packer.push(&Owed {
-                position: Position {
+            packer.push(&Owed::new(
+                Position {
                     partition: (number % 4) as u32,
                     offset: 5_000_000 + number,
                 },
-                lsn: 0,
-                index: 0,
-                ids: IdList::NONE,
-                qos: QoS::AtLeastOnce,
-                retain: false,
-                shared: false,
-                sent: false,
-                quiet: false,
-            });
+                QoS::AtLeastOnce,
+            ));
         }
         assert!(
             packer.bytes().len() <= 64 * 2 + 4 * 5,

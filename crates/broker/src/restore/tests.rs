@@ -1,7 +1,7 @@
 //! Records of the session table that this version cannot read are named, each kind of them.
 
 use super::*;
-use crate::inbox::{IdList, Owed};
+use crate::inbox::Owed;
 use crate::message::Position;
 use crate::shard::table::{
     write_chunk, write_inflight, write_number, write_positions, write_presence, write_subscription,
@@ -11,20 +11,13 @@ use commitlog::batch::BatchBuilder;
 use mqtt::{QoS, SubscribeOptions};
 
 fn owed() -> Owed {
-    Owed {
-        position: Position {
+    Owed::new(
+        Position {
             partition: 3,
             offset: 4,
         },
-        lsn: 0,
-        index: 0,
-        ids: IdList::NONE,
-        qos: QoS::AtLeastOnce,
-        retain: false,
-        shared: false,
-        sent: false,
-        quiet: false,
-    }
+        QoS::AtLeastOnce,
+    )
 }
 
 /// A record of each kind, as this version writes it: key and value.

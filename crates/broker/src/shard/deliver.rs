@@ -143,17 +143,7 @@ impl Shard {
                     dropped_event(session, live, qos, reason, now, out);
                 }
             } else if let Some(position) = live.position {
-                let owed = Owed {
-                    position,
-                    lsn: 0,
-                    index: 0,
-                    ids: IdList::NONE,
-                    qos,
-                    retain: false,
-                    shared: false,
-                    sent: false,
-                    quiet: false,
-                };
+                let owed = Owed::new(position, qos);
                 self.drop_owed(slot, &owed, Some(live), reason, now, out);
             }
         }
@@ -194,15 +184,11 @@ impl Shard {
                 .commit
                 .map_or((0, 0), |(commit, index)| (commit.lsn, index));
             let owed = Owed {
-                position,
                 lsn,
                 index,
                 ids,
-                qos,
                 retain,
-                shared: false,
-                sent: false,
-                quiet: false,
+                ..Owed::new(position, qos)
             };
             self.owe(target.session, owed, live, now, out);
         }
@@ -411,15 +397,9 @@ impl Shard {
             return;
         }
         let owed = Owed {
-            position,
-            lsn: 0,
-            index: 0,
             ids: IdList::one(id),
-            qos,
             retain: true,
-            shared: false,
-            sent: false,
-            quiet: false,
+            ..Owed::new(position, qos)
         };
         let before = self.sessions[slot].backlog.inbox.len();
         self.owe(slot, owed, live, now, out);

@@ -183,15 +183,11 @@ impl Shard {
             group.pick(strategy).cloned()
         };
         let owed = live.position.map(|position| Owed {
-            position,
             lsn: commit.lsn,
             index,
-            ids: IdList::NONE,
-            qos: message.qos,
             retain: message.retain,
             shared: true,
-            sent: false,
-            quiet: false,
+            ..Owed::new(position, message.qos)
         });
         let Some(member) = picked else {
             match owed {
@@ -332,15 +328,12 @@ impl Shard {
             .as_ref()
             .map_or((0, 0), |m| (m.lsn(), m.index()));
         let owed = Owed {
-            position,
             lsn,
             index,
             ids: IdList::one(loan.subscription_id),
-            qos: loan.qos,
             retain: loan.retain,
             shared: true,
-            sent: false,
-            quiet: false,
+            ..Owed::new(position, loan.qos)
         };
         if let Some(message) = &loan.message {
             let view = message.view();

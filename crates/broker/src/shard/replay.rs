@@ -544,15 +544,10 @@ impl Shard {
 
 fn owed(position: Position, qos: QoS, retain: bool, ids: IdList, shared: bool) -> Owed {
     Owed {
-        position,
-        lsn: 0,
-        index: 0,
         ids,
-        qos,
         retain,
         shared,
-        sent: false,
-        quiet: false,
+        ..Owed::new(position, qos)
     }
 }
 

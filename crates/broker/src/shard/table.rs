@@ -490,15 +490,9 @@ impl<'a> Fields<'a> {
             ids.push(self.u32()?);
         }
         let owed = Owed {
-            position,
-            lsn: 0,
-            index: 0,
-            ids: IdList::NONE,
-            qos: QoS::from_u8(flags & 3)?,
             retain: flags & RETAIN != 0,
             shared: flags & SHARED != 0,
-            sent: false,
-            quiet: false,
+            ..Owed::new(position, QoS::from_u8(flags & 3)?)
         };
         Some((owed, ids))
     }
@@ -571,18 +565,16 @@ mod tests {
         );
 
         let owed = Owed {
-            position: Position {
-                partition: 3,
-                offset: 4,
-            },
-            lsn: 0,
-            index: 0,
             ids: IdList::listed(0),
-            qos: QoS::ExactlyOnce,
             retain: true,
             shared: true,
-            sent: false,
-            quiet: false,
+            ..Owed::new(
+                Position {
+                    partition: 3,
+                    offset: 4,
+                },
+                QoS::ExactlyOnce,
+            )
         };
         let lists = [vec![5, 6].into_boxed_slice()];
         write_inflight(&mut value, &owed, true, &lists, Some("g"));

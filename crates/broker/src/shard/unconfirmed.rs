@@ -275,7 +275,7 @@ fn is_note(kind: Kind) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inbox::{IdList, Owed};
+    use crate::inbox::Owed;
     use crate::shard::table::write_inflight;
     use mqtt::QoS;
 
@@ -290,15 +290,8 @@ mod tests {
     fn in_flight(offset: u64) -> Vec<u8> {
         let partition = 7;
         let owed = Owed {
-            position: Position { partition, offset },
-            lsn: 0,
-            index: 0,
-            ids: IdList::NONE,
-            qos: QoS::AtLeastOnce,
-            retain: false,
-            shared: false,
             sent: true,
-            quiet: false,
+            ..Owed::new(Position { partition, offset }, QoS::AtLeastOnce)
         };
         let mut value = Vec::new();
         write_inflight(&mut value, &owed, false, &[], None);

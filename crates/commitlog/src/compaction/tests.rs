@@ -61,6 +61,24 @@ fn fill(log: &mut Log, rounds: u32) {
     }
 }
 
+/// A table of 100 records, most of them superseded, durable.
+fn filled(disk: &MemoryDisk) -> Log {
+    let mut log = table_log(disk);
+    fill(&mut log, 20);
+    checkpoint(&mut log, u64::MAX);
+    log
+}
+
+/// A table from which the key `gone` was deleted between other records; not durable yet.
+fn with_deleted(disk: &MemoryDisk) -> Log {
+    let mut log = table_log(disk);
+    put(&mut log, 0, &[("gone", Some(1))]);
+    fill(&mut log, 10);
+    put(&mut log, 0, &[("gone", None)]);
+    fill(&mut log, 10);
+    log
+}
+
 fn loaded(log: &Log, up_to: Option<u64>) -> BTreeMap<String, u32> {
     let mut rows = BTreeMap::new();
     table::load(&log.reader(), 1, up_to, |row| {
@@ -84,6 +102,16 @@ fn compact(log: &mut Log, now_ms: u64) -> Option<u64> {
     let mut run = log.compaction(now_ms)?;
     while !run.step().unwrap() {}
     Some(log.compacted(run, now_ms).unwrap())
+}
+
+/// Goes on until a step fails, which one must.
+fn failure(run: &mut Compaction) -> Error {
+    loop {
+        match run.step() {
+            Ok(done) => assert!(!done, "no step failed"),
+            Err(error) => return error,
+        }
+    }
 }
 
 #[test]
@@ -118,9 +146,7 @@ fn only_the_latest_of_each_key_stays_and_offsets_too() {
 #[test]
 fn a_pin_is_never_passed() {
     let disk = MemoryDisk::new();
-    let mut log = table_log(&disk);
-    fill(&mut log, 20);
-    checkpoint(&mut log, u64::MAX);
+    let mut log = filled(&disk);
     log.pin(1, 1, Some(43));
     let before = loaded(&log, Some(43));
     compact(&mut log, 0).unwrap();
@@ -134,11 +160,7 @@ fn a_pin_is_never_passed() {
 #[test]
 fn tombstones_go_a_day_later_and_never_before_what_they_delete() {
     let disk = MemoryDisk::new();
-    let mut log = table_log(&disk);
-    put(&mut log, 0, &[("gone", Some(1))]);
-    fill(&mut log, 10);
-    put(&mut log, 0, &[("gone", None)]);
-    fill(&mut log, 10);
+    let mut log = with_deleted(&disk);
     let tombstones = |disk: &MemoryDisk| {
         let log = open(disk);
         let mut found = 0;
@@ -167,9 +189,7 @@ fn tombstones_go_a_day_later_and_never_before_what_they_delete() {
 #[test]
 fn a_small_map_cleans_in_several_runs() {
     let disk = MemoryDisk::new();
-    let mut log = table_log(&disk);
-    fill(&mut log, 20);
-    checkpoint(&mut log, u64::MAX);
+    let mut log = filled(&disk);
     let before = loaded(&log, None);
     let mut runs = 0;
     while let Some(mut run) = log.compaction(0) {
@@ -202,18 +222,11 @@ fn checkpoint_if_any(log: &mut Log) {
 #[test]
 fn a_run_that_fails_leaves_everything_as_it_was() {
     let disk = MemoryDisk::new();
-    let mut log = table_log(&disk);
-    fill(&mut log, 20);
-    checkpoint(&mut log, u64::MAX);
+    let mut log = filled(&disk);
     let before = loaded(&log, None);
     disk.fail(crate::disk::Operation::Write, "cleaned", 2);
     let mut run = log.compaction(0).unwrap();
-    let error = loop {
-        match run.step() {
-            Ok(done) => assert!(!done),
-            Err(error) => break error,
-        }
-    };
+    let error = failure(&mut run);
     assert!(error.to_string().contains("streams/t-0"), "{error}");
     log.compacted(run, 0).unwrap();
     assert!(log.latched().is_none());
@@ -236,10 +249,7 @@ fn a_run_that_fails_leaves_everything_as_it_was() {
 fn fail(log: &mut Log, disk: &MemoryDisk, now_ms: u64) {
     disk.fail(crate::disk::Operation::Write, "cleaned", 1);
     let mut run = log.compaction(now_ms).unwrap();
-    while run.step().is_ok_and(|done| {
-        assert!(!done);
-        true
-    }) {}
+    failure(&mut run);
     log.compacted(run, now_ms).unwrap();
 }
 
@@ -252,11 +262,7 @@ fn leftovers(disk: &MemoryDisk) -> Vec<String> {
 #[test]
 fn what_was_deleted_does_not_come_back_after_a_run_that_failed() {
     let disk = MemoryDisk::new();
-    let mut log = table_log(&disk);
-    put(&mut log, 0, &[("gone", Some(1))]);
-    fill(&mut log, 10);
-    put(&mut log, 0, &[("gone", None)]);
-    fill(&mut log, 10);
+    let mut log = with_deleted(&disk);
     checkpoint(&mut log, u64::MAX);
     fail(&mut log, &disk, 0);
     fill(&mut log, 40);
@@ -271,9 +277,7 @@ fn what_was_deleted_does_not_come_back_after_a_run_that_failed() {
 #[test]
 fn a_run_that_failed_is_tried_again_after_a_while() {
     let disk = MemoryDisk::new();
-    let mut log = table_log(&disk);
-    fill(&mut log, 20);
-    checkpoint(&mut log, u64::MAX);
+    let mut log = filled(&disk);
     fail(&mut log, &disk, 0);
     assert_eq!(leftovers(&disk), Vec::<String>::new());
     assert!(compact(&mut log, 0).is_none(), "not at once");
@@ -283,9 +287,7 @@ fn a_run_that_failed_is_tried_again_after_a_while() {
 #[test]
 fn a_run_that_retention_overtook_leaves_no_files() {
     let disk = MemoryDisk::new();
-    let mut log = table_log(&disk);
-    fill(&mut log, 20);
-    checkpoint(&mut log, u64::MAX);
+    let mut log = filled(&disk);
     let mut run = log.compaction(0).unwrap();
     while !run.step().unwrap() {}
     assert!(!leftovers(&disk).is_empty());
@@ -310,18 +312,11 @@ fn a_run_that_retention_overtook_leaves_no_files() {
 #[test]
 fn a_run_leaves_the_reserve_alone() {
     let disk = MemoryDisk::new();
-    let mut log = table_log(&disk);
-    fill(&mut log, 20);
-    checkpoint(&mut log, u64::MAX);
+    let mut log = filled(&disk);
     let before = loaded(&log, None);
     disk.set_free_bytes(crate::limits::RESERVE_BYTES_DEFAULT + 1000);
     let mut run = log.compaction(0).unwrap();
-    let error = loop {
-        match run.step() {
-            Ok(done) => assert!(!done, "it filled the reserve"),
-            Err(error) => break error,
-        }
-    };
+    let error = failure(&mut run);
     assert!(matches!(error, Error::Full { .. }), "{error}");
     log.compacted(run, 0).unwrap();
     assert_eq!(leftovers(&disk), Vec::<String>::new());

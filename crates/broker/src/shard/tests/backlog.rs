@@ -50,8 +50,7 @@ fn reads_of_a_backlog(recent_bytes_max: u64, qos: QoS) -> (usize, usize) {
         world.pubrel(from, 10);
     }
     world.restart(1, 0);
-    let mut hello = lasting(60);
-    hello.properties.receive_maximum = Some(2);
+    let hello = lasting(60).with_window(2);
     let to = world.open("to", &hello);
     let at_first = world.reads;
     let mut got = world.got(to).split_off(1);
@@ -105,8 +104,7 @@ fn what_was_read_ahead_goes_with_the_connection_and_comes_again_in_order() {
         world.publish(from, "t", Q1, payload);
     }
     world.restart(1, 0);
-    let mut hello = lasting(60);
-    hello.properties.receive_maximum = Some(1);
+    let hello = lasting(60).with_window(1);
     let to = world.open("to", &hello);
     assert_eq!(world.got(to)[1..], ["t 1 q1 #1"]);
     world.puback(to, 1);
@@ -138,8 +136,7 @@ fn what_expires_while_it_waits_read_ahead_is_not_sent() {
         world.send(from, &publish_with("t", Q1, false, payload, properties));
     }
     world.restart(1, 0);
-    let mut hello = lasting(60);
-    hello.properties.receive_maximum = Some(1);
+    let hello = lasting(60).with_window(1);
     let to = world.open("to", &hello);
     assert!(world.got(to)[1].starts_with("t 1 q1 #1"));
     world.pass(10_000);
@@ -247,8 +244,7 @@ fn what_inboxes_take_is_known_after_their_oldest_messages_were_looked_for() {
     for _ in 0..200 {
         world.publish(from[0], "state", Q1, "x");
     }
-    let mut hello = lasting(600);
-    hello.properties.receive_maximum = Some(10);
+    let hello = lasting(600).with_window(10);
     let to = world.open("to", &hello);
     for packet_id in 1..=150 {
         world.puback(to, packet_id);

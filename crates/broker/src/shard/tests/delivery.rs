@@ -114,8 +114,7 @@ fn no_local_keeps_own_messages_away_but_not_through_other_subscriptions() {
 fn the_window_bounds_what_is_in_flight_and_the_rest_follows_in_order() {
     let mut world = World::new();
     let from = world.connect("from", &v5());
-    let mut hello = v5();
-    hello.properties.receive_maximum = Some(2);
+    let hello = v5().with_window(2);
     let to = world.connect("to", &hello);
     world.subscribe(to, "t", Q1);
     for payload in ["1", "2", "3", "4"] {
@@ -379,8 +378,7 @@ fn a_smaller_window_after_a_reconnect_bounds_what_is_sent_again() {
         }
         assert_eq!(world.got(to).len(), 3);
         world.lose(to);
-        let mut hello = lasting(60);
-        hello.properties.receive_maximum = Some(1);
+        let hello = lasting(60).with_window(1);
         let to = world.open("to", &hello);
         assert_eq!(world.got(to), ["CONNACK success present", "t 1 q1 #1 dup"]);
         world.puback(to, 1);

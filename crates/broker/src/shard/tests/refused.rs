@@ -303,8 +303,7 @@ fn a_repeated_message_is_not_refused_with_others_that_come_beside_it() {
 fn what_was_sent_and_acknowledged_while_nothing_was_written_is_not_owed_again() {
     let mut world = World::new();
     let from = world.connect("from", &v5());
-    let mut hello = lasting(600);
-    hello.properties.receive_maximum = Some(1);
+    let hello = lasting(600).with_window(1);
     let to = world.connect("to", &hello);
     world.subscribe(to, "t", Q1);
     for payload in ["1", "2", "3"] {

@@ -53,8 +53,7 @@ fn subscriptions_and_owed_messages_survive() {
 fn a_subscription_made_again_behind_a_snapshot_matches_what_came_between() {
     let mut world = World::new();
     let from = world.connect("from", &v5());
-    let mut hello = lasting(600);
-    hello.properties.receive_maximum = Some(1);
+    let hello = lasting(600).with_window(1);
     let to = world.connect("to", &hello);
     world.subscribe(to, "t", Q1);
     world.each(|| Input::Snapshot);

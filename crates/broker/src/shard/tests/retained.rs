@@ -93,8 +93,7 @@ fn retained_messages_beyond_the_window_follow_and_are_owed() {
     for number in 0..5 {
         retain(&mut world, &format!("a/{number}"), "x");
     }
-    let mut hello = lasting(60);
-    hello.properties.receive_maximum = Some(2);
+    let hello = lasting(60).with_window(2);
     let conn = world.connect("c", &hello);
     world.subscribe(conn, "a/+", Q1);
     assert_eq!(

@@ -98,8 +98,7 @@ fn qos_1_of_a_member_that_dies_goes_to_another() {
 #[test]
 fn a_full_window_sends_the_next_message_elsewhere_and_then_to_the_queue() {
     let mut world = World::new();
-    let mut hello = v5();
-    hello.properties.receive_maximum = Some(1);
+    let hello = v5().with_window(1);
     let mut members = Vec::new();
     for client_id in ["a", "b"] {
         let conn = world.connect(client_id, &hello);
