@@ -1,8 +1,22 @@
 """mosquitto_pub and mosquitto_sub against the real program."""
 
+import itertools
+import json
 import subprocess
+import time
 
 from conftest import envelopes
+from sluice import BINARY
+
+# Formats of -F that print the same for the same message whenever it is read.
+FORMATS = [
+    "%t|%p|%l|%q|%r|%m|%%",
+    "%x|%X",
+    "%10t|%-10t|%.2t|%10.2t",
+    "%7p|%-7p|%5l|%05l|%-5l|%3m",
+    "%A|%5A|%C|%12C|%.4C|%D|%F|%03F|%P|%R|%S|%4S|%04S",
+    r"@@|@Y-@m-@d|\\|\n|\t|\a|\e|\r|\v|\0",
+]
 
 
 def pub(node, *arguments, version="311"):
@@ -72,3 +86,78 @@ def test_a_large_payload_passes(node):
 def test_dollar_sys_tells_the_version(node):
     reader = sub(node, "-t", "$SYS/broker/version", "-C", "1", "-W", "20")
     assert reader.communicate(timeout=25)[0].strip() != ""
+
+
+def both_subs(node, *arguments):
+    """What mosquitto_sub and `sluice sub` print with the same arguments, and how they end."""
+    common = ["-h", "127.0.0.1", "-p", str(node.mqtt), "-V", "5", *arguments]
+    programs = [["mosquitto_sub"], [BINARY, "sub"]]
+    return [
+        subprocess.run([*program, *common], capture_output=True, timeout=30, check=False)
+        for program in programs
+    ]
+
+
+def retained_with_properties(node, topic, payload):
+    properties = [
+        ["content-type", "text/plain"], ["user-property", "k", "v"], ["user-property", "k2", "v 2"],
+        ["response-topic", "r/t"], ["correlation-data", "cd"], ["payload-format-indicator", "1"],
+        ["message-expiry-interval", "3600"],
+    ]
+    words = [word for one in properties for word in ["-D", "publish", *one]]
+    pub(node, "-t", topic, "-m", payload, "-q", "1", "-r", *words, version="5")
+
+
+def test_our_sub_formats_as_mosquitto_sub(node):
+    retained_with_properties(node, "a/bc", "xyz")
+    pub(node, "-t", "plain", "-m", "123456", "-q", "0", "-r")
+    for topic, form in itertools.product(("a/bc", "plain"), FORMATS):
+        theirs, ours = both_subs(
+            node, "-t", topic, "-q", "1", "-C", "1", "-F", form,
+            "-D", "subscribe", "subscription-identifier", "9",
+        )
+        assert (theirs.returncode, ours.returncode) == (0, 0), ours.stderr
+        assert ours.stdout == theirs.stdout, form
+
+
+def test_our_sub_writes_json_as_mosquitto_sub(node):
+    retained_with_properties(node, "words", 'a "b" \u00e4')
+    retained_with_properties(node, "object", '{"a": [1, 2.5], "b": " c "}')
+    for topic, form in (("words", "%j"), ("object", "%j"), ("object", "%J")):
+        printed = both_subs(node, "-t", topic, "-q", "1", "-C", "1", "-F", form)
+        theirs, ours = (json.loads(done.stdout) for done in printed)
+        for message in (theirs, ours):
+            # The time of arrival, and seconds that go by.
+            assert message.pop("tst").startswith("20")
+            assert 3500 < message["properties"].pop("message-expiry-interval") <= 3600
+        assert ours == theirs
+    _, ours = both_subs(node, "-t", "words", "-C", "1", "-F", "%J")
+    assert (ours.returncode, ours.stdout) == (0, b"")
+    assert b"words" in ours.stderr and b"JSON" in ours.stderr
+
+
+def test_an_unknown_format_is_refused_by_both(node):
+    for form in ("%z", "%t %", r"\z", "%5"):
+        theirs, ours = both_subs(node, "-t", "t", "-F", form, "-W", "5")
+        assert theirs.returncode not in (0, 27) and ours.returncode not in (0, 27), form
+    assert b"%t topic" in both_subs(node, "-t", "t", "-F", "%z", "-W", "5")[1].stderr
+
+
+def test_sub_ends_after_its_time_though_messages_come(node):
+    busy = subprocess.Popen(
+        [BINARY, "pub", "-p", str(node.mqtt), "-t", "busy", "-m", "x", "--repeat", "100000",
+         "--repeat-delay", "0.02"]
+    )
+    try:
+        for command in (["mosquitto_sub"], [BINARY, "sub"]):
+            begun = time.monotonic()
+            ended = subprocess.run(
+                [*command, "-p", str(node.mqtt), "-t", "busy", "-W", "2"],
+                capture_output=True, timeout=30, check=False,
+            )
+            assert ended.returncode == 27, ended.stderr
+            assert b"x" in ended.stdout
+            assert 1.9 < time.monotonic() - begun < 10
+    finally:
+        busy.kill()
+        busy.wait()

@@ -219,10 +219,8 @@ fn dial(way: &Way) -> anyhow::Result<Wire<TcpStream>> {
             Err(error) => last = Some(error),
         }
     }
-    let error = last.unwrap_or_else(|| anyhow::anyhow!("it has no address"));
-    Err(error.context(format!(
-        "no connection to {host}:{port}; start a broker with `sluice serve`"
-    )))
+    let error = last.unwrap_or_else(|| anyhow::anyhow!("{host} has no address"));
+    Err(error.context("is a broker running there? `sluice serve` starts one"))
 }
 
 fn is_timeout(kind: ErrorKind) -> bool {

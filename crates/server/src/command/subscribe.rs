@@ -11,7 +11,7 @@ use mqtt::{
     SubscribeOptions, UserProperties, Version,
 };
 
-use crate::client::{ConnectArgs, Connection, OwnedProperties, qos};
+use crate::client::{ConnectArgs, Connection, Format, LocalTime, NotJson, OwnedProperties, qos};
 
 /// How long SUBACK may take.
 const SUBACK_TIMEOUT: Duration = Duration::from_mins(1);
@@ -33,15 +33,23 @@ pub struct SubscribeArgs {
     /// End after so many messages
     #[arg(short = 'C', long)]
     count: Option<u64>,
-    /// End after so many seconds without a message
-    #[arg(short = 'W', long)]
-    timeout: Option<f64>,
+    /// End so many seconds after the connection was made, with exit code 27
+    #[arg(short = 'W', long, value_name = "SECONDS", value_parser = seconds)]
+    timeout: Option<Duration>,
     /// Print the topic in front of the message
     #[arg(short, long)]
     verbose: bool,
-    /// Print with a format: %t topic, %p payload, %q QoS, %r retain flag, %l length, %% percent
-    #[arg(short = 'F', long)]
-    format: Option<String>,
+    /// Print with a format
+    ///
+    /// %t topic, %p payload, %x %X payload in hexadecimal, %l its length, %q QoS, %r retain flag, %m
+    /// packet identifier; of MQTT 5: %A topic alias, %C content type, %D correlation data, %E expiry,
+    /// %F payload format, %P user properties, %R response topic, %S subscription identifier. %j the
+    /// message as JSON with its payload as a string, %J with its payload as the JSON that it is. %I
+    /// local time, %U seconds since 1970, @X what strftime writes for %X, @N nanoseconds. %% @@ \\ the
+    /// characters, \0 \a \e \n \r \t \v those of C. Between % and the letter: 0 pads with zeros, - to
+    /// the right, then a width, and of texts a maximum: %-10.10t
+    #[arg(short = 'F', long, value_parser = Format::parse)]
+    format: Option<Format>,
     /// Print no line end after a message
     #[arg(short = 'N', long)]
     no_eol: bool,
@@ -85,29 +93,29 @@ pub fn run(args: &SubscribeArgs) -> anyhow::Result<ExitCode> {
             bail!("--topic {filter}: {error}");
         }
     }
-    let wait = args
-        .timeout
-        .map(Duration::try_from_secs_f64)
-        .transpose()
-        .context("--timeout")?;
     let properties = OwnedProperties::parse(&args.connect.properties)?;
     let mut connection = Connection::open(&args.connect, &properties)?;
+    let end = args
+        .timeout
+        .and_then(|timeout| Instant::now().checked_add(timeout));
     subscribe(args, &mut connection, &properties)?;
     let mut suback_due = Some(Instant::now() + SUBACK_TIMEOUT);
     let mut printed = 0_u64;
     let mut done = args.count == Some(0);
     // A resumed session may send what it owes before SUBACK; those messages count like all others.
     while !done {
-        let quiet = wait.map(|wait| Instant::now() + wait);
-        let arrived = connection.next(suback_due.or(quiet), |packet| look(args, packet))?;
+        // Messages that are there already do not keep it from ending in time.
+        if end.is_some_and(|end| end <= Instant::now()) {
+            leave(&mut connection)?;
+            return Ok(ExitCode::from(TIMED_OUT));
+        }
+        let deadline = suback_due.into_iter().chain(end).min();
+        let arrived = connection.next(deadline, |packet| look(args, packet))?;
         match arrived {
-            None if suback_due.is_some() => {
+            None if suback_due.is_some_and(|due| due <= Instant::now()) => {
                 bail!("no SUBACK within {} s", SUBACK_TIMEOUT.as_secs())
             }
-            None => {
-                leave(&mut connection)?;
-                return Ok(ExitCode::from(TIMED_OUT));
-            }
+            None | Some(Ok(Arrived::Other)) => {}
             Some(Err(error)) if error.kind() == ErrorKind::BrokenPipe => break,
             Some(Err(error)) => return Err(error).context("standard output"),
             Some(Ok(Arrived::Subscribed(reasons))) => {
@@ -129,7 +137,6 @@ pub fn run(args: &SubscribeArgs) -> anyhow::Result<ExitCode> {
                 let ack = Ack::new(packet_id, ReasonCode::Success);
                 connection.send(&Packet::Pubcomp(ack))?;
             }
-            Some(Ok(Arrived::Other)) => {}
         }
     }
     leave(&mut connection)?;
@@ -215,7 +222,10 @@ fn print(args: &SubscribeArgs, publish: &Publish<'_>) -> std::io::Result<Arrived
     }
     let mut line = Vec::with_capacity(publish.topic.len() + publish.payload.len() + 2);
     if let Some(format) = &args.format {
-        formatted(format, publish, &mut line);
+        if let Err(NotJson) = format.print(publish, &LocalTime::now(), &mut line) {
+            eprintln!("sluice: the message on {} is no JSON", publish.topic);
+            return Ok(message(true, false));
+        }
     } else {
         if args.verbose {
             line.extend_from_slice(publish.topic.as_bytes());
@@ -232,38 +242,10 @@ fn print(args: &SubscribeArgs, publish: &Publish<'_>) -> std::io::Result<Arrived
     Ok(message(true, false))
 }
 
-fn formatted(format: &str, publish: &Publish<'_>, line: &mut Vec<u8>) {
-    let mut characters = format.chars();
-    while let Some(character) = characters.next() {
-        if character != '%' {
-            line.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
-            continue;
-        }
-        match characters.next() {
-            Some('t') => line.extend_from_slice(publish.topic.as_bytes()),
-            Some('p') => line.extend_from_slice(publish.payload),
-            Some('q') => line.extend_from_slice((publish.qos as u8).to_string().as_bytes()),
-            Some('r') => line.push(if publish.retain { b'1' } else { b'0' }),
-            Some('l') => line.extend_from_slice(publish.payload.len().to_string().as_bytes()),
-            Some(other) => line.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
-            None => line.push(b'%'),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_format_knows_its_words() {
-        let publish = Publish {
-            topic: "a/b",
-            payload: b"xyz",
-            ..Publish::default()
-        };
-        let mut line = Vec::new();
-        formatted("%t|%p|%q%r|%l|%%|%", &publish, &mut line);
-        assert_eq!(line, b"a/b|xyz|00|3|%|%");
-    }
+/// Parses a time for clap: more than nothing.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok();
+    let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    time.filter(|time| !time.is_zero())
+        .ok_or_else(|| format!("{text}: a time is a number of seconds above 0"))
 }
