@@ -54,8 +54,13 @@ pub enum Action {
     Closed(String),
     /// `a drop`
     Drop(String),
-    /// `wait TIME`, in milliseconds
-    Wait(u64),
+    /// `wait TIME` or `wait TIME or TIME`
+    Wait {
+        /// Milliseconds that pass.
+        ms: u64,
+        /// Milliseconds that are enough where the clock cannot be turned.
+        enough_ms: u64,
+    },
     /// `restart`
     Restart,
     /// `stop`
@@ -112,11 +117,10 @@ impl Transcript {
         Ok(transcript)
     }
 
-    /// Time that passes in the transcript by its own words, in milliseconds: worlds that cannot turn
-    /// the clock may leave long ones out.
+    /// Time that the transcript takes where the clock cannot be turned, in milliseconds.
     pub fn waits_ms(&self) -> u64 {
         let wait = |step: &Step| match step.action {
-            Action::Wait(ms) => ms,
+            Action::Wait { enough_ms, .. } => enough_ms,
             _ => 0,
         };
         self.steps.iter().map(wait).sum()
@@ -178,7 +182,7 @@ fn parse_step(text: &str) -> Result<Action, String> {
         ("restart", "") => return Ok(Action::Restart),
         ("stop", "") => return Ok(Action::Stop),
         ("start", "") => return Ok(Action::Start),
-        ("wait", time) => return parse_time(time).map(Action::Wait),
+        ("wait", times) => return parse_wait(times),
         _ => {}
     }
     let clients: Vec<String> = first.split('|').map(str::to_owned).collect();
@@ -212,6 +216,15 @@ fn parse_step(text: &str) -> Result<Action, String> {
         ("drop", "") => Ok(Action::Drop(client)),
         _ => Err(format!("{verb} {rest} is no step")),
     }
+}
+
+fn parse_wait(text: &str) -> Result<Action, String> {
+    let (time, enough) = text.split_once(" or ").unwrap_or((text, text));
+    let (ms, enough_ms) = (parse_time(time)?, parse_time(enough)?);
+    if enough_ms > ms {
+        return Err(format!("{enough} is no shorter than {time}"));
+    }
+    Ok(Action::Wait { ms, enough_ms })
 }
 
 fn parse_time(text: &str) -> Result<u64, String> {

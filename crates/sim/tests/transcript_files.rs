@@ -34,6 +34,15 @@ fn there_are_at_least_150_and_all_are_parsed() {
     assert!(parsed().len() >= 150);
 }
 
+/// So that every one can be run against the program.
+#[test]
+fn none_waits_longer_than_a_test_may() {
+    for (name, transcript) in parsed() {
+        let ms = transcript.waits_ms();
+        assert!(ms <= 20_000, "{name} waits {ms} ms: shorten it, or `or`");
+    }
+}
+
 #[test]
 fn every_packet_that_is_sent_can_be_written() {
     for (name, transcript) in parsed() {

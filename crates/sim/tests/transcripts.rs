@@ -107,7 +107,7 @@ impl sim::transcript::World for Simulator {
         self.running().is_closed(conn)
     }
 
-    fn advance(&mut self, ms: u64) {
+    fn advance(&mut self, ms: u64, _: u64) {
         if !self.running().is_running() {
             self.running().sleep(ms);
             return;

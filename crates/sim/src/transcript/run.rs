@@ -25,8 +25,8 @@ pub trait World {
     /// Whether the broker has closed the client's connection; waits for it as [`World::read`] does
     /// if `expecting`.
     fn closed(&mut self, client: &str, expecting: bool) -> bool;
-    /// Lets this many milliseconds pass.
-    fn advance(&mut self, ms: u64);
+    /// Lets `ms` milliseconds pass; only `enough_ms`, at most as many, where the clock cannot be turned.
+    fn advance(&mut self, ms: u64, enough_ms: u64);
     /// Kills the broker and starts it again on what it had stored; all connections break.
     fn restart(&mut self) -> Result<(), String>;
     /// Asks the broker to stop, and waits until it has; what it sent can still be read.
@@ -115,8 +115,8 @@ impl<W: World> Run<'_, W> {
                 self.forget(name);
                 Ok(())
             }
-            Action::Wait(ms) => {
-                self.world.advance(*ms);
+            Action::Wait { ms, enough_ms } => {
+                self.world.advance(*ms, *enough_ms);
                 Ok(())
             }
             Action::Restart => {

@@ -27,7 +27,7 @@ fn a_transcript_is_parsed() {
         a|b <- PUBLISH t \"x\"\n\
         a closed\n\
         a raw 10 0c0 0\n\
-        wait 2m\n\
+        wait 2m or 30s\n\
         restart";
     let transcript = Transcript::parse(text).unwrap();
     assert_eq!(transcript.statements, ["MQTT-3.1.4-3", "MQTT3-3.1.4-2"]);
@@ -41,7 +41,14 @@ fn a_transcript_is_parsed() {
             setting("rule", "allow publish d/${clientid}/#")
         ]
     );
-    assert_eq!(transcript.waits_ms(), 120_000);
+    assert_eq!(transcript.waits_ms(), 30_000);
+    assert_eq!(
+        transcript.steps[4].action,
+        Action::Wait {
+            ms: 120_000,
+            enough_ms: 30_000
+        }
+    );
     let lines: Vec<usize> = transcript.steps.iter().map(|step| step.line).collect();
     assert_eq!(lines, [6, 7, 8, 9, 10, 11]);
     assert_eq!(
@@ -58,6 +65,7 @@ fn a_transcript_is_parsed() {
 fn mistakes_are_named_by_line() {
     for (text, line) in [
         ("no heading", 1),
+        ("# t\nwait 1s or 2s", 2),
         ("# MQTT-1.1.1-1\na drop", 1),
         ("# title", 1),
         ("# title\na jumps", 2),
@@ -233,7 +241,7 @@ impl World for Echo {
     fn closed(&mut self, client: &str, _: bool) -> bool {
         self.closed.contains(client)
     }
-    fn advance(&mut self, _: u64) {}
+    fn advance(&mut self, _: u64, _: u64) {}
     fn restart(&mut self) -> Result<(), String> {
         self.answers.clear();
         Ok(())
