@@ -18,6 +18,8 @@ mod tests {
         ("server", &["mqtt", "kafka", "commitlog", "broker", "door"]),
         ("sim", &["mqtt", "kafka", "commitlog", "broker", "door"]),
     ];
+    /// The crates that are bytes in, bytes out.
+    const PURE: &[&str] = &["mqtt", "kafka", "commitlog", "door", "broker"];
     /// Nothing that long has one purpose.
     const LINES_MAX: usize = 1000;
 
@@ -73,6 +75,25 @@ mod tests {
                     "crate {name} must not know {known}: a new edge is a decision record"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn every_pure_crate_refuses_the_same() {
+        let lints = |name: &str| {
+            let path = root().join(format!("crates/{name}/clippy.toml"));
+            fs::read_to_string(path).unwrap()
+        };
+        let first = lints(PURE[0]);
+        for path in [
+            "std::thread::Builder",
+            "std::fs::read",
+            "std::net::TcpStream",
+        ] {
+            assert!(first.contains(&format!("\"{path}\"")), "{path} is allowed");
+        }
+        for name in PURE {
+            assert!(lints(name) == first, "the lints of {name} differ");
         }
     }
 

@@ -529,6 +529,10 @@ fn a_memory_partition_keeps_the_newest() {
 }
 
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "readers of other threads are what is tested"
+)]
 fn readers_follow_a_writer_that_rolls_and_drops() {
     const RECORDS: u64 = 6000;
     let disk = MemoryDisk::new();
