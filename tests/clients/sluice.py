@@ -25,8 +25,9 @@ class Sluice:
         self.mqtts = self.wss = self.https = None
         self.process = None
         self.lines = []
-        # What the next start gets besides: environment variables, a limit of open files.
+        # What the next start gets besides: environment variables, options, a limit of open files.
         self.environment = {}
+        self.options = []
         self.open_files = None
 
     def start(self):
@@ -39,6 +40,7 @@ class Sluice:
             with open(path, "w", encoding="utf-8") as file:
                 file.write(self.config)
             command += ["--config", path]
+        command += self.options
         log = open(os.path.join(self.folder, "sluice.log"), "ab")
         self.process = subprocess.Popen(
             command,

@@ -1,11 +1,13 @@
 """kcat (the librdkafka of Debian, 2.0) against the Kafka front door."""
 
+import os
 import subprocess
 import time
 
 import pytest
 
-from door import unique
+from conftest import read_stream
+from door import Door, unique
 
 pytestmark = pytest.mark.kafka
 
@@ -62,3 +64,32 @@ def test_idempotent_and_transactional_produce(door):
     assert [value for *_, value in door.read(topic)] == [b"%d" % number for number in range(200)] * 2
     found = kcat(door, "-C", "-t", topic, "-o", "beginning", "-e", "-X", "isolation.level=read_committed")
     assert len(found.split()) == 400
+
+
+def test_readers_come_over_what_was_lost_at_the_end(fresh):
+    node = fresh('[log]\nsegment_bytes = "1MB"\n[[stream]]\nname = "s"\npartitions = 1\n').start()
+    lines = [f"{number:01000}" for number in range(3_000)]
+    kcat(Door(f"127.0.0.1:{node.kafka}", node), "-P", "-t", "s", "-X", "batch.num.messages=50",
+         stdin="\n".join(lines))
+    assert node.stop() == 0
+    folder = os.path.join(node.folder, "data/streams/s-0")
+    segments = sorted(name for name in os.listdir(folder) if name.endswith(".log"))
+    first_lost = int(segments[-1].removesuffix(".log"))
+    assert 1_000 < first_lost < 3_000
+    os.remove(os.path.join(folder, segments[-1]))
+    with pytest.raises(AssertionError, match="ended at start"):
+        node.start()
+    assert segments[-1] in node.log() and "--accept-loss" in node.log()
+    node.options = ["--accept-loss"]
+    node.start()
+    door = Door(f"127.0.0.1:{node.kafka}", node)
+    for more in ([], ["behind the gap"]):
+        kept = lines[:first_lost] + more
+        if more:
+            kcat(door, "-P", "-t", "s", stdin="behind the gap\n")
+        ours = node.run("consume", "s", "--from-beginning", "--exit", "--bootstrap", door.bootstrap)
+        assert (ours.returncode, ours.stdout.splitlines()) == (0, kept), ours.stderr
+        assert kcat(door, "-C", "-t", "s", "-o", "beginning", "-e").splitlines() == kept
+        # From within the gap, too.
+        assert kcat(door, "-C", "-t", "s", "-o", str(first_lost + 1), "-e").splitlines() == more
+        assert [value.decode() for *_, value in read_stream(node, "s")] == kept

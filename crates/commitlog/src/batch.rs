@@ -14,6 +14,7 @@ use std::fmt;
 use std::ops::Deref;
 
 pub use builder::BatchBuilder;
+pub(crate) use builder::gap_batch;
 pub use check::{BatchFault, Checked, Rules, check_batch, set_max_timestamp};
 pub use compress::compress;
 pub use control::{Marker, control_batch};

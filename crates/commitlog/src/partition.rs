@@ -212,7 +212,8 @@ impl Partition {
         let out_of_reach = last_offset - plan.segment_base >= i32::MAX as u64;
         let full = plan.position + size as u64 > segment_bytes;
         let rolls = out_of_reach || (plan.position > 0 && (old || full));
-        if rolls || plan.position == 0 {
+        // A gap at the front has no time.
+        if rolls || plan.position == 0 || plan.begun_ms.is_none() {
             self.plan.begun_ms = Some(now_ms);
         }
         if rolls {

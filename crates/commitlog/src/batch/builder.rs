@@ -1,7 +1,9 @@
 //! Builds record batches. The hottest loop of a publish: one growing buffer, nothing is allocated for
 //! a record, the checksum is made once a batch.
 
-use super::{CRC_START, HEADER_BYTES, MAGIC, PREFIX_BYTES, crc32c};
+use super::{
+    CRC_START, HEADER_BYTES, MAGIC, PREFIX_BYTES, crc32c, set_base_offset, set_leader_epoch,
+};
 use crate::limits::BATCH_BYTES_MAX;
 use crate::varint;
 
@@ -136,6 +138,29 @@ impl BatchBuilder {
         self.base_timestamp = timestamp_ms;
         self.max_timestamp = timestamp_ms;
     }
+}
+
+/// A batch without records that stands for the offsets from `from` to before `next`, as Apache Kafka's
+/// compaction leaves them: who reads it goes on at `next`.
+///
+/// # Panics
+/// When these are no offsets, or more than 31 bits can count.
+pub(crate) fn gap_batch(from: u64, next: u64, epoch: i32) -> Vec<u8> {
+    let delta = next.checked_sub(from + 1).map(i32::try_from);
+    let delta = delta
+        .expect("a gap has an offset")
+        .expect("it fits a segment");
+    let mut batch = vec![0; HEADER_BYTES];
+    set_base_offset(&mut batch, from);
+    set_leader_epoch(&mut batch, epoch);
+    batch[8..PREFIX_BYTES].copy_from_slice(&((HEADER_BYTES - PREFIX_BYTES) as i32).to_be_bytes());
+    batch[16] = MAGIC;
+    batch[23..27].copy_from_slice(&delta.to_be_bytes());
+    // No timestamps, and no producer's id, epoch and sequence: all -1.
+    batch[27..57].fill(0xff);
+    let crc = crc32c(&batch[CRC_START..]);
+    batch[17..CRC_START].copy_from_slice(&crc.to_be_bytes());
+    batch
 }
 
 #[inline]

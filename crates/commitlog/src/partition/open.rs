@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::batch::{BatchHead, gap_batch};
 use crate::disk::{Disk, DiskFile, Open, read_whole};
 use crate::error::Error;
 use crate::segment::{CLEANED, IndexBytes, Segment, TXNINDEX, Tail};
@@ -99,13 +100,17 @@ impl Partition {
             }
         }
         check_metadata(&*disk, dir, &settings, &mut notices)?;
+        let mut epochs = read_epochs(&*disk, dir, &mut notices)?;
         let (active, tail) = if let Some(base) =
             bases.pop_if(|base| mark.is_none_or(|mark| mark.segment_base == *base))
         {
             let end = mark.map(|mark| (mark.position, mark.next_offset));
             let opened = match open_active(&disk, dir, base, end) {
                 Err(error @ Error::Corrupt { .. }) if expected.accept_loss => {
-                    open_cut(&disk, dir, base, end, error, &mut lost)?
+                    let (segment, mut tail, mended) =
+                        open_cut(&disk, dir, base, end, error, &mut lost)?;
+                    fill_gap(&segment, &mut tail, end, &epochs)?;
+                    (segment, tail, mended)
                 }
                 other => other?,
             };
@@ -114,8 +119,14 @@ impl Partition {
             (segment, tail)
         } else {
             let next_offset = mark.map_or(0, |mark| mark.next_offset);
-            let segment = Segment::create(&disk, dir, next_offset)?;
-            (segment, Tail::empty(next_offset))
+            // Where something is left before it, readers must come over the gap.
+            let base = mark
+                .filter(|_| !bases.is_empty())
+                .map_or(next_offset, |mark| mark.segment_base);
+            let segment = Segment::create(&disk, dir, base)?;
+            let mut tail = Tail::empty(base);
+            fill_gap(&segment, &mut tail, Some((0, next_offset)), &epochs)?;
+            (segment, tail)
         };
         let mut segments = VecDeque::with_capacity(bases.len() + 1);
         for (at, &base) in bases.iter().enumerate() {
@@ -128,7 +139,6 @@ impl Partition {
         let log_start = mark
             .map_or(first, |mark| mark.log_start.max(first))
             .min(tail.next_offset);
-        let mut epochs = read_epochs(&*disk, dir, &mut notices)?;
         let epochs_changed = epochs.cut(tail.next_offset);
         let shared = Shared::new(dir, segments, log_start, tail.next_offset, epochs);
         let mut partition = Self::assemble(disk, settings, shared, tail);
@@ -214,11 +224,7 @@ pub(super) fn open_active(
     let (mut tail, damage) = match recovered {
         Ok(recovered) => recovered,
         Err(what) => {
-            let what = format!("{what}; both indexes were rebuilt from the log");
-            notices.push(Notice {
-                path: segment.path("index"),
-                what,
-            });
+            notices.push(rebuilt(&segment, what, position));
             segment.rebuild(position, end.is_none())?
         }
     };
@@ -266,13 +272,10 @@ fn open_closed(
     if let Err(what) = measured {
         segment.close_files();
         let log = Arc::clone(&segment.open_files(Open::Create)?.log);
-        let (tail, damage) = segment.rebuild_closed(segment.len_of("log", &*log)?)?;
+        let len = segment.len_of("log", &*log)?;
+        let (tail, damage) = segment.rebuild_closed(len)?;
         segment.publish_closed(&tail)?;
-        let what = format!("{what}; both indexes were rebuilt from the log");
-        notices.push(Notice {
-            path: segment.path("index"),
-            what,
-        });
+        notices.push(rebuilt(&segment, what, len));
         if let Some(damage) = damage {
             let what = format!("reading there will fail: {damage}");
             notices.push(Notice {
@@ -312,7 +315,7 @@ fn missing_segments(
 }
 
 /// Opens the active segment, which is damaged or shorter than it should be, up to its last whole
-/// batch; what is appended next gets the offset that it would have got.
+/// batch.
 fn open_cut(
     disk: &Arc<dyn Disk>,
     dir: &str,
@@ -324,7 +327,7 @@ fn open_cut(
     let Some((_, next_offset)) = end else {
         return Err(error);
     };
-    let (segment, mut tail, notices) = open_active(disk, dir, base, None)?;
+    let (segment, tail, notices) = open_active(disk, dir, base, None)?;
     if tail.next_offset > next_offset {
         return Err(error);
     }
@@ -337,8 +340,34 @@ fn open_cut(
         path: segment.path("log"),
         what,
     });
-    tail.next_offset = next_offset;
     Ok((segment, tail, notices))
+}
+
+/// Stands a batch without records for what is lost at the end, so that what is appended next gets the
+/// offset that it would have got, and readers come there without waiting for it.
+fn fill_gap(
+    segment: &Segment,
+    tail: &mut Tail,
+    end: Option<(u64, u64)>,
+    epochs: &Epochs,
+) -> Result<(), Error> {
+    let Some((_, next_offset)) = end.filter(|(_, next)| *next > tail.next_offset) else {
+        return Ok(());
+    };
+    let batch = gap_batch(tail.next_offset, next_offset, epochs.latest().unwrap_or(0));
+    let head = BatchHead::read(&batch).expect("it was just made");
+    let at = tail.position;
+    segment
+        .files()?
+        .log
+        .write_at(&[&batch], at)
+        .map_err(|source| Error::disk_at(segment.path("log"), "write", at, source))?;
+    let before = *tail;
+    let mut due = IndexBytes::default();
+    tail.add(segment.base(), &head, &mut due);
+    segment.write_indexes(&due, &before)?;
+    segment.publish(tail);
+    Ok(())
 }
 
 /// "offsets 3 to 7" for what begins at 3 and ends before 8.
@@ -394,6 +423,13 @@ fn base_of(name: &str, extension: &str) -> Option<u64> {
         return None;
     }
     stem.parse().ok()
+}
+
+fn rebuilt(segment: &Segment, what: &str, len: u64) -> Notice {
+    Notice {
+        path: segment.path("index"),
+        what: format!("{what}; both indexes were rebuilt from bytes 0 to {len} of the log"),
+    }
 }
 
 fn missing_index(disk: &dyn Disk, segment: &Segment) -> Option<&'static str> {

@@ -9,6 +9,7 @@ use crate::entry::{Entry, Op};
 use crate::error::Error;
 use crate::log::tests::{append, checkpoint, flush, open, small, values};
 use crate::log::{Log, LogConfig};
+use crate::partition::Notice;
 use crate::stream::StreamSettings;
 
 const PART: &str = "journal/0000000001.part";
@@ -301,21 +302,39 @@ fn zeros_behind_the_end() {
 
 #[test]
 fn missing_index() {
-    let disk = MemoryDisk::new();
-    let mut log = written(&disk, &["one", "two"]);
-    checkpoint(&mut log, u64::MAX);
-    drop(log);
-    for name in disk.list("streams/s-0").unwrap() {
-        if name.contains("index") {
-            disk.remove_file(&format!("streams/s-0/{name}")).unwrap();
-        }
+    for (gone, what) in [
+        ("index", "the index is missing"),
+        ("timeindex", "the time index is missing"),
+    ] {
+        let disk = MemoryDisk::new();
+        let mut log = written(&disk, &["one", "two"]);
+        checkpoint(&mut log, u64::MAX);
+        drop(log);
+        disk.remove_file(&format!("streams/s-0/00000000000000000000.{gone}"))
+            .unwrap();
+        let segment = disk.contents("streams/s-0/00000000000000000000.log");
+        let bytes = segment.unwrap().len();
+        let log = open(&disk);
+        assert_eq!(texts(&log), ["one", "two"]);
+        assert_eq!(
+            log.reader().offset_for_time(1, 500).unwrap(),
+            Some((0, 1000))
+        );
+        let notices = &log.recovery().notices;
+        let told = notices.iter().find(|notice| {
+            notice.path == "streams/s-0/00000000000000000000.index"
+                && notice.what
+                    == format!(
+                        "{what}; both indexes were rebuilt from bytes 0 to {bytes} of the log"
+                    )
+        });
+        assert!(told.is_some(), "{notices:?}");
+        assert!(!log.recovery().lossy);
+        drop(log);
+        let notices = &open(&disk).recovery().notices.clone();
+        let again = |notice: &&Notice| notice.path.ends_with("index");
+        assert_eq!(notices.iter().find(again), None, "it was rebuilt for good");
     }
-    let log = open(&disk);
-    assert_eq!(texts(&log), ["one", "two"]);
-    assert_eq!(
-        log.reader().offset_for_time(1, 500).unwrap(),
-        Some((0, 1000))
-    );
 }
 
 #[test]

@@ -41,6 +41,20 @@ fn told(log: &Log, part: &str) {
     assert!(log.recovery().lossy);
 }
 
+/// Whoever reads at `offset`, where what followed to the end is lost, comes to the end at once.
+fn passed(log: &Log, offset: u64) {
+    let end = log.reader().watermarks(1).unwrap().appended;
+    assert_eq!(end, 40);
+    for from in [offset, end - 1] {
+        let found = log.reader().read(1, from, 1, u64::MAX).unwrap();
+        let bytes = found.first().expect("something is told");
+        let (batch, _) = crate::batch::BatchView::parse(bytes).unwrap();
+        batch.verify_crc().unwrap();
+        assert_eq!((batch.count(), batch.next_offset()), (0, end));
+        assert_eq!(batch.records().count(), 0);
+    }
+}
+
 /// A log with one stream of several segments, all durable; answers the base offsets of its
 /// segments.
 fn segments(disk: &MemoryDisk, compact: bool) -> Vec<u64> {
@@ -121,11 +135,14 @@ fn a_missing_active_segment_is_missed() {
     assert!(error.contains(&log_of(last)), "{error}");
     let mut log = lenient(&disk).unwrap();
     told(&log, &format!("offsets {last} to 39"));
+    passed(&log, last);
     let staged = log.stage(append(1, &["next"]), 0).unwrap();
     assert_eq!(staged.base_offsets, [Ok(40)]);
     log.write().unwrap();
     log.close(u64::MAX).unwrap();
-    assert!(!open(&disk).recovery().lossy);
+    let log = open(&disk);
+    assert!(!log.recovery().lossy);
+    assert_eq!(values(&log, 1).last(), Some(&(40, "next".to_owned())));
 }
 
 #[test]
@@ -138,6 +155,7 @@ fn a_short_segment_is_opened_at_its_end_by_accept_loss() {
     assert!(refused(&disk).contains(&log_of(last)));
     let mut log = lenient(&disk).unwrap();
     told(&log, "offsets 39 to 39");
+    passed(&log, 39);
     log.stage(append(1, &["next"]), 0).unwrap();
     log.write().unwrap();
     log.close(u64::MAX).unwrap();
