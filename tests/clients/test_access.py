@@ -142,13 +142,8 @@ def service():
         one.stop()
 
 
-USERS = """
-[[authenticator]]
-kind = "users"
-
-[authorization]
-super_users = ["admin"]
-
+# What a client may do: its own device's topics, but no secrets, and its own user's.
+RULES = """
 [[authorization.rule]]
 effect = "deny"
 filter = ["devices/+/secret"]
@@ -163,6 +158,14 @@ effect = "allow"
 action = "subscribe"
 filter = ["users/${username}/#"]
 """
+
+USERS = """
+[[authenticator]]
+kind = "users"
+
+[authorization]
+super_users = ["admin"]
+""" + RULES
 
 
 def test_users_and_rules(fresh):
