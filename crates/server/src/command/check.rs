@@ -61,17 +61,22 @@ fn connect(settings: &Settings) -> ExitCode {
 
 /// All faults of a text, those of reading and those of meaning, in the order of the lines.
 pub fn check(source: &str, text: &str) -> Result<Settings, Vec<Fault>> {
-    let (said, mut faults) = config::read(source, text);
-    let built = settings::build(Some(said), &Flags::default());
+    let (said, faults) = config::read(source, text);
+    together(faults, settings::build(Some(said), &Flags::default()))
+}
+
+/// The faults found while reading and those of meaning, in the order of the lines.
+pub fn together(
+    mut faults: Vec<Fault>,
+    built: Result<Settings, Vec<Fault>>,
+) -> Result<Settings, Vec<Fault>> {
     match built {
-        Ok(settings) if faults.is_empty() => Ok(settings),
-        Ok(_) => Err(faults),
-        Err(more) => {
-            faults.extend(more);
-            faults.sort_by_key(|fault| fault.line);
-            Err(faults)
-        }
+        Ok(settings) if faults.is_empty() => return Ok(settings),
+        Ok(_) => {}
+        Err(more) => faults.extend(more),
     }
+    faults.sort_by_key(|fault| fault.line);
+    Err(faults)
 }
 
 /// What the settings come to, in a few lines.

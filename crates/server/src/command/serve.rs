@@ -75,7 +75,7 @@ pub struct ServeArgs {
     /// Run in the background: return once the node is ready, or with what keeps it from that
     #[arg(long)]
     daemon: bool,
-    /// Start although data that was once flushed is damaged; what follows the damage is lost
+    /// Start although data that was once flushed is damaged or gone; tells what is lost
     #[arg(long)]
     accept_loss: bool,
     /// Leave out a journal entry that recovery cannot handle; may be repeated
@@ -161,14 +161,10 @@ fn settings(args: &ServeArgs) -> anyhow::Result<Result<Settings, Vec<Fault>>> {
             Some(said)
         }
     };
-    Ok(match settings::build(said, &flags(args)) {
-        Ok(settings) if faults.is_empty() => Ok(settings),
-        Ok(_) => Err(faults),
-        Err(more) => {
-            faults.extend(more);
-            Err(faults)
-        }
-    })
+    Ok(super::check::together(
+        faults,
+        settings::build(said, &flags(args)),
+    ))
 }
 
 fn flags(args: &ServeArgs) -> Flags {
@@ -392,24 +388,10 @@ async fn bind(
     for listener in listeners.iter().filter(|listener| listener.kind == kind) {
         match TcpListener::bind(listener.bind).await {
             Ok(socket) => bound.push((listener.clone(), socket)),
-            Err(error) => bail!("{}", cannot_bind(listener, &error)),
+            Err(error) => bail!("{}", listener.cannot_bind(&error)),
         }
     }
     Ok(bound)
-}
-
-/// Why an address cannot be had, and what to change.
-pub fn cannot_bind(listener: &ListenerSettings, error: &std::io::Error) -> String {
-    let (kind, bind) = (listener.kind.word(), listener.bind);
-    let why = if error.kind() == std::io::ErrorKind::AddrInUse {
-        format!("another program listens on {bind}")
-    } else {
-        format!("{bind}: {error}")
-    };
-    format!(
-        "cannot listen for {kind}: {why}; {} changes the address",
-        listener.option
-    )
 }
 
 /// Everything printed at the start, the line `ready` last.
@@ -566,7 +548,7 @@ mod tests {
     fn a_taken_port_names_what_changes_it() {
         let (listener, _) = at(ListenerKind::Mqtt, "127.0.0.1:1883", false);
         let taken = std::io::Error::from(std::io::ErrorKind::AddrInUse);
-        let told = cannot_bind(&listener, &taken);
+        let told = listener.cannot_bind(&taken);
         assert!(
             told.contains("another program listens on 127.0.0.1:1883; --mqtt ADDR changes"),
             "{told}"

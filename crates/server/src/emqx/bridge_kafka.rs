@@ -59,7 +59,7 @@ const KNOWN: &[(&str, Kind, &str)] = &[
     (
         "servers",
         Kind::Text,
-        "Sluice keeps the records itself, in streams; consumers read them from Sluice's own Kafka listener (127.0.0.1:9092 unless a [[listener]] says otherwise) instead of these brokers.",
+        "Sluice keeps the records itself, in streams; consumers read them from Sluice's own Kafka listener (127.0.0.1:9092 unless a [[listener]] says otherwise) instead of these brokers. `brokers` in [mirror] has streams copied into them.",
     ),
     (
         "query_api_versions",

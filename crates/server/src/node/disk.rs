@@ -290,7 +290,7 @@ pub fn lock_directory(dir: &Path) -> anyhow::Result<DirectoryLock> {
             let holder = fs::read_to_string(&path).unwrap_or_default();
             bail!(
                 "the data directory {} is in use by another sluice process (pid {}); stop it, \
-                 or choose another directory with [node] data_dir",
+                 or choose another directory with --data-dir, or data_dir in [node]",
                 dir.display(),
                 holder.trim()
             );

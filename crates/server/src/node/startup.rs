@@ -80,13 +80,9 @@ async fn bind(
         .iter()
         .filter(|listener| listener.kind.speaks_mqtt())
     {
-        let address = listener.bind;
-        let socket = TcpListener::bind(address).await.with_context(|| {
-            format!(
-                "cannot listen for MQTT on {address}; change it with {}",
-                listener.option
-            )
-        })?;
+        let socket = TcpListener::bind(listener.bind)
+            .await
+            .map_err(|error| anyhow::Error::msg(listener.cannot_bind(&error)))?;
         let index = facts.len() as u16;
         let known = ListenerFacts::new(index, listener, socket.local_addr()?);
         facts.push(Arc::new(known.map_err(anyhow::Error::msg)?));

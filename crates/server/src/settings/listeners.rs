@@ -34,6 +34,20 @@ impl ListenerSettings {
             || self.tls.as_ref().is_some_and(certificate)
     }
 
+    /// Why its address cannot be had, and what to change.
+    pub fn cannot_bind(&self, error: &std::io::Error) -> String {
+        let (kind, bind) = (self.kind.word(), self.bind);
+        let why = if error.kind() == std::io::ErrorKind::AddrInUse {
+            format!("another program listens on {bind}")
+        } else {
+            format!("{bind}: {error}")
+        };
+        format!(
+            "cannot listen for {kind}: {why}; {} changes the address",
+            self.option
+        )
+    }
+
     /// Whether Kafka clients are asked who they are here, even if they need not say.
     pub(super) fn asks_kafka_clients(&self) -> bool {
         let certificate = |tls: &TlsSettings| tls.client_certificate != ClientCertificate::None;
