@@ -367,7 +367,7 @@ mod tests {
         let message = message();
         assert_eq!(
             shown("%t|%l|%q|%r|%m|%A|%C|%D|%E|%F|%P|%R|%S|%%", &message),
-            "a/bc|33|1|1|7||text/plain|cd|299|1|k:v k2:v2|r/t|5|%"
+            "a/bc|30|1|1|7||text/plain|cd|299|1|k:v k2:v2|r/t|5|%"
         );
         let bytes = Publish {
             payload: b"\xff\x0a",
@@ -386,7 +386,7 @@ mod tests {
         );
         assert_eq!(
             shown("%4l|%04l|%-4l|%-04l", &message),
-            "  33|0033|33  |33  "
+            "  30|0030|30  |30  "
         );
         assert_eq!(shown("%3A|%03A", &message), "   |000");
         assert_eq!(shown("%06t", &message), "  a/bc");
