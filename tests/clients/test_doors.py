@@ -455,6 +455,70 @@ def test_who_is_over_its_rate_is_read_more_slowly_and_not_cut(doors):
     assert doors.metric("sluice_listener_rate_waits_total", "slow") > 0
 
 
+def details(doors, client_id):
+    path = f"http://127.0.0.1:{doors.http}/api/v1/clients/{client_id}"
+    with urllib.request.urlopen(path, timeout=10) as answer:
+        return json.load(answer)
+
+
+def test_a_clients_details_tell_its_listener_and_its_rates(doors):
+    # Its session stays when it goes.
+    lasting = CONNECT.replace(b"\x04\x02", b"\x04\0").replace(b"ab", b"dt")
+    with doors.connect("slow", lasting) as stream:
+        assert stream.recv(4) == CONNACK
+        told = details(doors, "dt")
+        assert told["listener"] == "slow" and not told["slowed"]
+        assert (told["limits"]["messages_in_per_s"], told["limits"]["bytes_in_per_s"]) == (20, None)
+        nothing = told["traffic"]
+        assert set(nothing.values()) == {0}
+        # A subscriber to what it publishes itself; a second's worth at once, and more than it may.
+        stream.sendall(b"\x82\x06\0\x01\0\x01r\0")
+        assert stream.recv(5) == b"\x90\x03\0\x01\0"
+        sent = b"".join(publish(n, 100) for n in range(1, 61))
+        stream.sendall(sent)
+        deadline = time.monotonic() + 10
+        while not details(doors, "dt")["slowed"]:
+            assert time.monotonic() < deadline, "60 messages at 20 a second"
+        shown = doors.run("ctl", "clients", "show", "dt", "--http", f"127.0.0.1:{doors.http}",
+                          "--data-dir", os.path.join(doors.folder, "data")).stdout
+        assert re.search(r"^listener +slow$", shown, re.M), shown
+        assert re.search(r"^from it +\d+\.\d messages/s, .* of 20 messages/s; it is being slowed down$", shown, re.M), shown
+        assert re.search(r"^to it +\d+\.\d messages/s", shown, re.M), shown
+        # Each comes back as QoS 0, and is acknowledged.
+        back = (publish(1, 100).replace(b"\x32", b"\x30", 1), 4)
+        whole = 60 * (len(back[0]) - 2 + back[1])
+        got = 0
+        while got < whole:
+            got += len(stream.recv(65536))
+        traffic = details(doors, "dt")["traffic"]
+        assert (traffic["messages_in"], traffic["messages_out"]) == (60, 60)
+        assert (traffic["bytes_in"], traffic["bytes_out"]) == (len(sent) + 8, whole + 5)
+        # 60 messages within the last seconds: a second at least, twenty at most.
+        for way in ("in", "out"):
+            assert 3 <= traffic[f"messages_{way}_per_s"] <= 60
+            rate = traffic[f"bytes_{way}_per_s"] / traffic[f"messages_{way}_per_s"]
+            assert 100 < rate < 130, traffic
+    deadline = time.monotonic() + 10
+    while (told := details(doors, "dt"))["connected"]:
+        assert time.monotonic() < deadline
+    assert told["listener"] is None and told["traffic"] is None and not told["slowed"]
+
+
+def test_the_bytes_of_a_client_behind_tls_are_counted_too(doors):
+    trusting = ssl.create_default_context(cafile=f"{doors.folder}/ca.pem")
+    with doors.connect("narrow", b"") as plain, \
+            trusting.wrap_socket(plain, server_hostname="localhost") as stream:
+        stream.sendall(CONNECT.replace(b"ab", b"tn"))
+        assert stream.recv(4) == CONNACK
+        stream.sendall(publish(1, 1000))
+        acknowledged(stream, 1)
+        told = details(doors, "tn")
+        assert (told["listener"], told["limits"]["bytes_in_per_s"]) == ("narrow", 16 << 10)
+        # With what TLS adds to what came, without it in what went.
+        assert told["traffic"]["messages_in"] == 1 and told["traffic"]["messages_out"] == 0
+        assert 1_007 < told["traffic"]["bytes_in"] < 1_200 and told["traffic"]["bytes_out"] == 4
+
+
 def test_who_is_within_its_rate_sees_no_change(doors):
     with doors.connect("slow") as stream:
         assert stream.recv(4) == CONNACK

@@ -81,6 +81,8 @@ pub struct Outbox {
 struct Buffer {
     conn: u64,
     dirty: bool,
+    /// PUBLISH packets put since [`Outbox::take_messages`].
+    messages: u32,
     /// Bytes at the front of `bytes` that are sent already.
     sent: usize,
     bytes: Vec<u8>,
@@ -117,6 +119,7 @@ impl Outbox {
         let buffer = &mut self.buffers[slot];
         if buffer.conn != conn.0 {
             buffer.conn = conn.0;
+            buffer.messages = 0;
             buffer.dirty = false;
             buffer.sent = 0;
             buffer.bytes.clear();
@@ -134,6 +137,22 @@ impl Outbox {
             traced.push((conn, buffer.bytes.len()));
         }
         &mut buffer.bytes
+    }
+
+    /// As [`Outbox::frame`], for a PUBLISH.
+    pub fn message(&mut self, conn: ConnId) -> &mut Vec<u8> {
+        self.frame(conn);
+        let buffer = &mut self.buffers[conn.slot()];
+        buffer.messages = buffer.messages.saturating_add(1);
+        &mut buffer.bytes
+    }
+
+    /// PUBLISH packets put for `conn` since the last call.
+    pub fn take_messages(&mut self, conn: ConnId) -> u32 {
+        match self.buffers.get_mut(conn.slot()) {
+            Some(buffer) if buffer.conn == conn.0 => std::mem::take(&mut buffer.messages),
+            _ => 0,
+        }
     }
 
     /// Remembers frames for [`Outbox::take_traced`] from now on, or no longer.

@@ -74,6 +74,10 @@ pub const PROBE_FULL_MS: u64 = 100;
 /// Bytes that a memory stream keeps for each partition when its settings name no bound.
 pub const MEMORY_PARTITION_BYTES_DEFAULT: u64 = 8 << 20;
 
+/// What one batch in a memory stream costs beside its bytes; it counts against that bound, so that
+/// many small batches do not take several times as much.
+pub const MEMORY_BATCH_OVERHEAD_BYTES: u64 = 256;
+
 /// Largest catalogue that is written, in bytes.
 pub const CATALOGUE_BYTES_MAX: u64 = 256 << 20;
 

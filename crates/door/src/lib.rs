@@ -5,10 +5,12 @@
 pub mod limits;
 pub mod meter;
 pub mod proxy;
+pub mod traffic;
 pub mod upgrade;
 pub mod websocket;
 
 pub use meter::{Bucket, Meter};
 pub use proxy::{ProxyError, Source};
+pub use traffic::{Counts, Rates, Traffic};
 pub use upgrade::{Accepted, Policy, Refused};
 pub use websocket::{Decoded, End, Role, WebSocket};

@@ -1,6 +1,10 @@
 //! How fast a client may be: buckets of bytes and of messages that fill with time. Who is over
 //! waits; nobody is cut. The time is an argument, in milliseconds.
 
+/// Who is over its rate waits until this part of a second's worth is there again: few larger reads
+/// cost a node less than many small ones, and those within their rates pay for neither.
+const PARTS: i64 = 10;
+
 /// A bucket that holds one second's worth and may be overdrawn: what was taken beyond is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bucket {
@@ -39,6 +43,17 @@ impl Bucket {
         self.fill(now_ms);
         let short = u64::try_from(1000 - self.level).unwrap_or(0);
         short.div_ceil(u64::from(self.per_s))
+    }
+
+    /// As [`Bucket::wait_ms`]; who has to wait does so until a part of a second's worth is there.
+    pub fn rest_ms(&mut self, now_ms: u64) -> u64 {
+        let wait_ms = self.wait_ms(now_ms);
+        if wait_ms == 0 {
+            return 0;
+        }
+        let part = i64::from(self.per_s) * 1000 / PARTS;
+        let short = u64::try_from(part - self.level).unwrap_or(0);
+        wait_ms.max(short.div_ceil(u64::from(self.per_s)))
     }
 
     fn fill(&mut self, now_ms: u64) {
@@ -91,7 +106,7 @@ impl Meter {
     pub fn wait_ms(&mut self, now_ms: u64) -> u64 {
         let of = |bucket: &mut Option<Bucket>| {
             let bucket = bucket.as_mut();
-            bucket.map_or(0, |bucket| bucket.wait_ms(now_ms))
+            bucket.map_or(0, |bucket| bucket.rest_ms(now_ms))
         };
         of(&mut self.bytes).max(of(&mut self.messages))
     }
@@ -123,6 +138,19 @@ mod tests {
     }
 
     #[test]
+    fn who_is_over_its_rate_goes_on_with_a_tenth_of_a_second() {
+        let mut bucket = Bucket::new(100, 0);
+        assert_eq!(bucket.rest_ms(0), 0);
+        bucket.take(105, 0);
+        assert_eq!((bucket.wait_ms(0), bucket.rest_ms(0)), (60, 150));
+        assert_eq!((bucket.rest_ms(150), bucket.allowance(150)), (0, 10));
+        // Less than one in a tenth of a second: it goes on with one.
+        let mut slow = Bucket::new(2, 0);
+        slow.take(3, 0);
+        assert_eq!((slow.rest_ms(0), slow.rest_ms(1_000)), (1_000, 0));
+    }
+
+    #[test]
     fn a_clock_that_stands_still_or_goes_back_gives_nothing() {
         let mut bucket = Bucket::new(1, 1_000);
         bucket.take(1, 1_000);
@@ -138,7 +166,8 @@ mod tests {
         meter.charge(10, 3, 0);
         assert_eq!(meter.wait_ms(0), 1_000);
         meter.charge(3_989, 0, 0);
-        assert_eq!(meter.wait_ms(0), 3_000);
+        // Overdrawn by 2,999 bytes; it goes on with 100.
+        assert_eq!(meter.wait_ms(0), 3_099);
         let mut unbounded = Meter::new(Some(1), None, 0).unwrap();
         unbounded.charge(0, 1_000_000, 0);
         assert_eq!(unbounded.wait_ms(0), 0);

@@ -142,6 +142,7 @@ impl Shard {
         let Some(owed) = session.outbound.remove(packet_id) else {
             return;
         };
+        self.stats.inflight -= 1;
         if let Some(message) = message {
             let live = Live {
                 message,

@@ -322,6 +322,7 @@ impl Shard {
         owed.quiet = self.frames.is_quiet(live.message, out);
         let packet_id = session.outbound.insert(owed.qos, owed);
         let packet_id = packet_id.expect("the caller has seen room in the window");
+        self.stats.inflight += 1;
         if wait {
             match live.commit {
                 Some((commit, _)) => self.recent.keep(commit),
@@ -361,6 +362,7 @@ impl Shard {
             }
         } else {
             session.outbound.remove(packet_id);
+            self.stats.inflight -= 1;
             self.drop_owed(slot, &owed, Some(live), DropReason::TooLarge, now, out);
         }
     }

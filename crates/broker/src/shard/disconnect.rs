@@ -1,6 +1,7 @@
 //! The ends of connections and sessions: DISCONNECT both ways, lost sockets, kicks, expiry.
 
 use super::Shard;
+use super::overview::shared_of;
 use super::timers::Due;
 use crate::input::{CloseCause, ConnId, Now};
 use crate::outbox::Outbox;
@@ -169,10 +170,12 @@ impl Shard {
         }
         let subscriptions = std::mem::take(&mut self.sessions[slot].subscriptions);
         self.stats.subscriptions -= subscriptions.len() as u64;
+        self.stats.shared_subscriptions -= shared_of(&subscriptions);
         for subscription in &subscriptions {
             self.detach(slot, &subscription.filter, out);
         }
         self.inbox(slot, std::mem::take);
+        self.stats.inflight -= self.sessions[slot].outbound.len() as u64;
         self.sessions.remove(slot);
     }
 }

@@ -69,7 +69,7 @@ impl Frames {
         if frame.len() > conn.packet_size_max as usize {
             return false;
         }
-        frame.write(form.packet_id, out.frame(conn.id));
+        frame.write(form.packet_id, out.message(conn.id));
         true
     }
 }
@@ -100,7 +100,7 @@ fn write_one(
         }
         return false;
     }
-    write_publish(&outgoing, conn.version, out.frame(conn.id));
+    write_publish(&outgoing, conn.version, out.message(conn.id));
     true
 }
 

@@ -486,6 +486,7 @@ impl Shard {
             if state == OutState::Qos1Sent {
                 self.erase_inflight(slot, packet_id, now, out);
                 self.sessions[slot].outbound.remove(packet_id);
+                self.stats.inflight -= 1;
                 returned.push(owed.position);
             } else if ends {
                 self.settle_loan(slot, owed.position, now, out);

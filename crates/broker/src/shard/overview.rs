@@ -1,6 +1,7 @@
 //! What others may see of a shard: figures for metrics, rows for the console.
 
 use super::Shard;
+use crate::input::ConnId;
 use crate::session::{Session, Subscription};
 use crate::turn::DropReason;
 use mqtt::{SubscribeOptions, Version};
@@ -216,6 +217,8 @@ pub struct SubscriptionRow {
 pub struct ClientDetails {
     /// The client.
     pub row: ClientRow,
+    /// Its connection.
+    pub conn: Option<ConnId>,
     /// Its subscriptions, in the order in which they were made.
     pub subscriptions: Vec<SubscriptionRow>,
     /// Topic, QoS, retain flag and delay in seconds of its will.
@@ -258,34 +261,39 @@ pub struct ClientRow {
 }
 
 impl Shard {
-    /// The figures as they are now, but for those that [`Shard::stats`] walks over the sessions for.
-    pub fn counts(&self) -> ShardStats {
-        ShardStats {
+    /// The figures as they are now. However many sessions there are, none is looked at: whoever
+    /// measures must not keep clients waiting.
+    pub fn stats(&self) -> ShardStats {
+        let stats = ShardStats {
             connections: self.conns.len() as u64,
             sessions: self.sessions.len() as u64,
             inbox_messages: self.owed,
             inbox_bytes: self.owed_bytes,
             mirror_waiting: self.progress.mirror.waiting as u64,
             ..self.stats.clone()
-        }
+        };
+        debug_assert_eq!(
+            [
+                stats.subscriptions,
+                stats.shared_subscriptions,
+                stats.inflight
+            ],
+            self.found_in_sessions(),
+            "subscriptions, shared ones and deliveries in flight are counted as they come and go"
+        );
+        stats
     }
 
-    /// The figures as they are now; walks over the sessions.
-    pub fn stats(&self) -> ShardStats {
-        let sessions = || self.sessions.slots().map(|slot| &self.sessions[slot]);
-        let shared = |session: &Session| {
-            let subscriptions = session.subscriptions.iter();
-            subscriptions
-                .filter(|it| it.filter.starts_with("$share/"))
-                .count() as u64
-        };
-        ShardStats {
-            inflight: sessions()
-                .map(|session| session.outbound.len() as u64)
-                .sum(),
-            shared_subscriptions: sessions().map(shared).sum(),
-            ..self.counts()
-        }
+    /// What the sessions hold: subscriptions, shared ones, deliveries in flight.
+    pub(super) fn found_in_sessions(&self) -> [u64; 3] {
+        let sessions = self.sessions.slots().map(|slot| &self.sessions[slot]);
+        sessions.fold([0; 3], |[all, shared, inflight], session| {
+            [
+                all + session.subscriptions.len() as u64,
+                shared + shared_of(&session.subscriptions),
+                inflight + session.outbound.len() as u64,
+            ]
+        })
     }
 
     /// The clients asked for, in the order asked for.
@@ -319,7 +327,7 @@ impl Shard {
     }
 
     /// Client id and address of a connection.
-    pub fn connection(&self, conn: crate::input::ConnId) -> Option<(&str, Option<SocketAddr>)> {
+    pub fn connection(&self, conn: ConnId) -> Option<(&str, Option<SocketAddr>)> {
         let connection = self.conns.get(conn)?;
         let session = self.sessions.get(connection.session)?;
         Some((&session.client_id, connection.peer))
@@ -327,12 +335,7 @@ impl Shard {
 
     /// The topic that an alias stands for now on a connection: of the client's own aliases, or of
     /// those towards it.
-    pub fn aliased(
-        &self,
-        conn: crate::input::ConnId,
-        alias: u16,
-        is_clients: bool,
-    ) -> Option<&str> {
+    pub fn aliased(&self, conn: ConnId, alias: u16, is_clients: bool) -> Option<&str> {
         let connection = self.conns.get(conn)?;
         if is_clients {
             connection.aliases_in.known(alias)
@@ -354,6 +357,7 @@ impl Shard {
         let subscriptions = session.subscriptions.iter();
         Some(ClientDetails {
             row: self.row(slot),
+            conn: session.conn,
             subscriptions: subscriptions
                 .map(|it| subscription_row(session, it))
                 .collect(),
@@ -419,6 +423,12 @@ impl Shard {
             inflight: session.outbound.len(),
         }
     }
+}
+
+/// How many of these are shared.
+pub(super) fn shared_of(subscriptions: &[Subscription]) -> u64 {
+    let shared = |it: &&Subscription| it.filter.starts_with("$share/");
+    subscriptions.iter().filter(shared).count() as u64
 }
 
 fn subscription_row(session: &Session, subscription: &Subscription) -> SubscriptionRow {

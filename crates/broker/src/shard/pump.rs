@@ -386,6 +386,7 @@ impl Shard {
             }
         } else {
             session.outbound.remove(packet_id);
+            self.stats.inflight -= 1;
             self.erase_inflight(slot, packet_id, now, out);
             self.drop_owed(slot, &owed, Some(live), DropReason::TooLarge, now, out);
         }
@@ -394,6 +395,7 @@ impl Shard {
     /// Retention took a message that is in flight.
     fn lost(&mut self, slot: u32, packet_id: u16, now: Now, out: &mut Outbox) {
         if let Some(owed) = self.sessions[slot].outbound.remove(packet_id) {
+            self.stats.inflight -= 1;
             self.erase_inflight(slot, packet_id, now, out);
             self.drop_owed(slot, &owed, None, DropReason::Retention, now, out);
         }

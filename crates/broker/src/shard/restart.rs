@@ -28,11 +28,17 @@ impl Shard {
             self.sessions.remove(slot);
         }
         (self.owed, self.owed_bytes) = (0, 0);
+        let found = self.found_in_sessions();
+        let stats = &mut self.stats;
+        [
+            stats.subscriptions,
+            stats.shared_subscriptions,
+            stats.inflight,
+        ] = found;
         for slot in self.sessions.slots().collect::<Vec<_>>() {
             let inbox = &self.sessions[slot].backlog.inbox;
             self.owed += inbox.len() as u64;
             self.owed_bytes += inbox.size_bytes() as u64;
-            self.stats.subscriptions += self.sessions[slot].subscriptions.len() as u64;
             self.announce_member(slot, out);
         }
         self.restoring.rest = std::mem::take(&mut self.restoring.known);

@@ -139,6 +139,7 @@ impl Shard {
             session.subscriptions.reserve_exact(1);
             session.subscriptions.push(subscription);
             self.stats.subscriptions += 1;
+            self.stats.shared_subscriptions += u64::from(shared);
         }
         let retained = !shared
             && match options.retain_handling {
@@ -214,6 +215,7 @@ impl Shard {
         let removed = session.subscriptions.remove(at);
         let client_id = session.client_id.clone();
         self.stats.subscriptions -= 1;
+        self.stats.shared_subscriptions -= u64::from(parse_share(filter).is_some());
         self.erase_subscription(slot, filter, now, out);
         self.change(
             slot,

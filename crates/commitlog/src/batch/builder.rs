@@ -7,6 +7,12 @@ use super::{
 use crate::limits::BATCH_BYTES_MAX;
 use crate::varint;
 
+/// A finished batch holds at most this part of its size in memory that it does not need.
+const SLACK_PART: usize = 8;
+
+/// A buffer of at most this size is kept for the next batch where a copy was handed out.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
+
 /// Collects records and makes one uncompressed batch of them; reusable.
 #[derive(Debug, Default)]
 pub struct BatchBuilder {
@@ -128,7 +134,17 @@ impl BatchBuilder {
         batch[17..CRC_START].copy_from_slice(&crc.to_be_bytes());
         self.count = 0;
         self.capacity_hint = size.max(self.capacity_hint - self.capacity_hint / 8);
-        batch
+        if batch.capacity() - size <= size / SLACK_PART {
+            return batch;
+        }
+        // Caches and streams in memory keep it for long and count what it says. To give memory back
+        // from its end would leave holes between batches; a copy of what is small leaves none.
+        let exact = batch.as_slice().to_vec();
+        if batch.capacity() <= KEPT_BYTES_MAX {
+            batch.clear();
+            self.bytes = batch;
+        }
+        exact
     }
 
     fn begin(&mut self, timestamp_ms: i64) {

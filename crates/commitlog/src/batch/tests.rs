@@ -49,6 +49,21 @@ fn a_batch_has_the_documented_bytes() {
 }
 
 #[test]
+fn a_batch_holds_little_more_memory_than_its_size_whatever_came_before() {
+    let mut builder = BatchBuilder::new();
+    for records in [1_000, 1, 3, 40, 2, 700, 5, 5, 5] {
+        for _ in 0..records {
+            builder.push(T, Some(b"lock1"), Some(&[b'x'; 200]), &[]);
+        }
+        let batch = builder.finish();
+        assert!(
+            batch.capacity() <= batch.len() + batch.len() / 8,
+            "{records}"
+        );
+    }
+}
+
+#[test]
 fn a_view_gives_back_what_the_vector_holds() {
     let mut bytes = vector();
     set_base_offset(&mut bytes, 1000);

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::aborted::{AbortedEntry, AbortedRange};
 use crate::batch::{BatchHead, set_base_offset, set_leader_epoch};
 use crate::error::{Error, ReadError};
+use crate::limits::MEMORY_BATCH_OVERHEAD_BYTES;
 use crate::segment::first_as_new;
 
 use super::StagedBatch;
@@ -50,7 +51,7 @@ impl MemoryPartition {
     /// Bytes that a memory stream keeps of a partition when nothing else is said.
     pub const RETENTION_BYTES: u64 = 64 << 20;
 
-    /// An empty partition that keeps about `retention_bytes`.
+    /// An empty partition that keeps about `retention_bytes`, what each batch costs besides counted.
     pub fn new(retention_bytes: u64) -> Self {
         let ring = Ring {
             batches: VecDeque::new(),
@@ -133,7 +134,7 @@ impl MemoryPartition {
             ring.batches.push_back(kept);
         }
         ring.next_offset = self.next_offset;
-        while ring.size_bytes > self.retention_bytes && ring.batches.len() > 1 {
+        while ring.cost() > self.retention_bytes && ring.batches.len() > 1 {
             ring.drop_oldest();
         }
         Ok(())
@@ -269,7 +270,15 @@ impl MemoryShared {
     }
 }
 
+/// A batch, its place in a ring that has grown by doubling, and what the allocator adds.
+const _: () = assert!(2 * size_of::<Kept>() as u64 <= MEMORY_BATCH_OVERHEAD_BYTES);
+
 impl Ring {
+    /// Memory that the batches take.
+    fn cost(&self) -> u64 {
+        self.size_bytes + self.batches.len() as u64 * MEMORY_BATCH_OVERHEAD_BYTES
+    }
+
     fn from(&self, offset: u64) -> impl Iterator<Item = &Kept> {
         let first = self
             .batches

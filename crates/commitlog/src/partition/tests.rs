@@ -7,6 +7,7 @@ use super::*;
 use crate::batch::{BatchBuilder, batches};
 use crate::disk::{self, MemoryDisk, Open};
 use crate::error::ReadError;
+use crate::limits::MEMORY_BATCH_OVERHEAD_BYTES;
 use crate::segment::{Found, SegmentRewrite};
 
 const DIR: &str = "streams/s-0";
@@ -493,7 +494,7 @@ fn what_is_no_batch_is_refused() {
 #[test]
 fn a_memory_partition_keeps_the_newest() {
     let size = batch(10, 500, 0).len() as u64;
-    let mut partition = MemoryPartition::new(3 * size);
+    let mut partition = MemoryPartition::new(3 * (size + MEMORY_BATCH_OVERHEAD_BYTES));
     let reader = partition.reader();
     let mut all = Vec::new();
     for at in 0..10 {
@@ -526,6 +527,14 @@ fn a_memory_partition_keeps_the_newest() {
     small.stage(batch(10, 500, 0), 0, 0).unwrap();
     small.write().unwrap();
     assert_eq!(small.log_start(), 0, "one batch is always kept");
+    // Small batches take more memory than their bytes.
+    let tiny = batch(1, 1, 0).len() as u64;
+    let mut many = MemoryPartition::new(10 * (tiny + MEMORY_BATCH_OVERHEAD_BYTES));
+    for _ in 0..30 {
+        many.stage(batch(1, 1, 0), 0, 0).unwrap();
+        many.write().unwrap();
+    }
+    assert_eq!(many.log_start(), 20);
 }
 
 #[test]

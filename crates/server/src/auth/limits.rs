@@ -20,6 +20,10 @@ pub fn hashing_max() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
 }
 
+/// Nice value of the threads that do it: where the processor is short, those who are in get ten times
+/// as much of it.
+pub const HASHING_NICE: i32 = 10;
+
 /// Passwords that wait to be hashed, as a fleet's do that comes back at once; who sends a further one
 /// is told to come later.
 pub const HASHING_WAITING_MAX: usize = 4_096;

@@ -8,6 +8,7 @@ pub mod callout;
 mod claims;
 pub mod enhanced;
 mod flapping;
+mod hashing;
 mod health;
 pub mod imported;
 mod inquiries;

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::attempts::Attempts;
 use super::counted_as;
+use super::hashing;
 use super::imported::Imported;
 use super::limits;
 use super::password::{Password, SALT_BYTES};
@@ -317,7 +318,7 @@ impl Users {
     }
 
     /// Whether that is the user's password. Waits where attempts of that address failed before,
-    /// and hashes on a thread for blocking work.
+    /// and hashes on a thread that others come before.
     ///
     /// # Errors
     /// It is not, or it was not looked at.
@@ -488,7 +489,7 @@ impl Users {
         Ok(row)
     }
 
-    /// Runs what hashes, on a thread for blocking work, with a bound on how many run and wait.
+    /// Runs what hashes, with a bound on how many run and wait.
     async fn hash<T: Send + 'static>(
         &self,
         what: impl FnOnce() -> T + Send + 'static,
@@ -498,12 +499,12 @@ impl Users {
             .try_acquire_owned()
             .map_err(|_| Denied::Busy)?;
         let turn = Arc::clone(&self.hashing).acquire_owned().await.expect(OPEN);
-        let hashed = tokio::task::spawn_blocking(move || {
+        let hashed = hashing::run(move || {
             // Held until the hash is done, even where nobody waits for it any more.
             let _held = (place, turn);
             what()
         });
-        hashed.await.map_err(|_| Denied::Busy)
+        hashed.await.ok_or(Denied::Busy)
     }
 }
 

@@ -14,7 +14,7 @@ use super::live::{Levels, Totals};
 use super::view::{
     ClientDetails, ClientLimits, ClientRow, GroupRow, HookRow, ListenerRow, NodeView, PartitionRow,
     PropertyRow, RetainedMessage, RetainedRow, Status, StreamRow, SubscriptionRow, Telling,
-    WillRow,
+    TrafficRow, WillRow,
 };
 use crate::auth::{Ban, BanError, BanKind};
 use crate::doorway::Doorway;
@@ -164,7 +164,7 @@ impl ServedNode {
 
 impl NodeView for ServedNode {
     fn status(&self) -> Telling<'_, Status> {
-        Box::pin(async { self.told(&self.node.shard_counts().await) })
+        Box::pin(async { self.told(&self.node.shard_stats().await) })
     }
 
     fn listeners(&self) -> Vec<ListenerRow> {
@@ -254,7 +254,7 @@ impl NodeView for ServedNode {
 
     fn hooks(&self) -> Telling<'_, Vec<HookRow>> {
         Box::pin(async {
-            let shards = self.node.shard_counts().await;
+            let shards = self.node.shard_stats().await;
             self.hook_rows(&shards)
         })
     }
@@ -269,7 +269,7 @@ impl NodeView for ServedNode {
 
     fn totals(&self) -> Telling<'_, Totals> {
         Box::pin(async {
-            let shards = self.node.shard_counts().await;
+            let shards = self.node.shard_stats().await;
             self.sum(&shards)
         })
     }
@@ -445,8 +445,12 @@ impl ServedNode {
         }
     }
 
-    fn details(&self, found: crate::node::ClientDetails) -> ClientDetails {
+    fn details(&self, told: crate::node::ClientTold) -> ClientDetails {
+        let found = told.session;
         let mqtt = &self.node.settings.mqtt;
+        let listeners = self.node.mqtt_listeners();
+        let listener = told.open.as_ref();
+        let listener = listener.and_then(|open| listeners.get(open.listener));
         let inflight_max = match found.row.version {
             mqtt::Version::V5 => mqtt.inflight_max,
             _ => mqtt.inflight_v3,
@@ -465,9 +469,14 @@ impl ServedNode {
                 subscriptions_max: u64::from(mqtt.subscriptions_max),
                 inflight_max: u64::from(inflight_max),
                 packet_size_max: found.packet_size_max,
+                messages_in_per_s: listener.and_then(|it| it.settings.messages_in_per_s),
+                bytes_in_per_s: listener.and_then(|it| it.settings.bytes_in_per_s),
             },
             unfinished: found.unfinished,
             answers_waiting: found.answers_waiting as u64,
+            listener: listener.map(|it| it.name.clone()),
+            slowed: told.open.as_ref().is_some_and(|open| open.slowed),
+            traffic: told.open.map(|open| traffic(&open)),
         }
     }
 
@@ -493,6 +502,20 @@ impl ServedNode {
         };
         let appended = self.node.append(entry).await;
         appended.map(|_| ()).map_err(|error| error.to_string())
+    }
+}
+
+fn traffic(open: &crate::node::ConnectionTold) -> TrafficRow {
+    let (total, rates) = (open.total, open.rates);
+    TrafficRow {
+        messages_in_per_s: rates.messages_in_per_s,
+        bytes_in_per_s: rates.bytes_in_per_s,
+        messages_out_per_s: rates.messages_out_per_s,
+        bytes_out_per_s: rates.bytes_out_per_s,
+        messages_in: total.messages_in,
+        bytes_in: total.bytes_in,
+        messages_out: total.messages_out,
+        bytes_out: total.bytes_out,
     }
 }
 

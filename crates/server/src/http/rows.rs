@@ -43,7 +43,7 @@ impl Listed for ListenerRow {
 }
 
 /// A client with its session.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ClientDetails {
     /// What the list of clients shows too.
     #[serde(flatten)]
@@ -58,6 +58,38 @@ pub struct ClientDetails {
     pub unfinished: Option<u16>,
     /// Answers to it that wait for the log.
     pub answers_waiting: u64,
+    /// Name of the listener by which it came, while it is connected.
+    #[serde(default)]
+    pub listener: Option<String>,
+    /// Whether it is over the rate of its listener now, and not read from until its time has come.
+    #[serde(default)]
+    pub slowed: bool,
+    /// What went over its connection, while it has one.
+    #[serde(default)]
+    pub traffic: Option<TrafficRow>,
+}
+
+/// What went over a connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TrafficRow {
+    /// PUBLISH packets from the client a second, over the last ten to twenty seconds, as all rates
+    /// here.
+    pub messages_in_per_s: f64,
+    /// Bytes from the client a second, with what TLS and WebSocket add.
+    pub bytes_in_per_s: f64,
+    /// PUBLISH packets to the client a second.
+    pub messages_out_per_s: f64,
+    /// Bytes of MQTT to the client a second.
+    pub bytes_out_per_s: f64,
+    /// PUBLISH packets from the client since it connected.
+    pub messages_in: u64,
+    /// Bytes from the client since then. Of connections that only say that they are there nothing
+    /// is counted.
+    pub bytes_in: u64,
+    /// PUBLISH packets to the client since then.
+    pub messages_out: u64,
+    /// Bytes of MQTT to the client since then.
+    pub bytes_out: u64,
 }
 
 /// A will.
@@ -84,6 +116,12 @@ pub struct ClientLimits {
     pub inflight_max: u64,
     /// Largest packet that it takes, bytes, while it is connected.
     pub packet_size_max: Option<u32>,
+    /// PUBLISH packets that its listener takes from it a second; who sends more is read more slowly.
+    #[serde(default)]
+    pub messages_in_per_s: Option<u32>,
+    /// The same of bytes.
+    #[serde(default)]
+    pub bytes_in_per_s: Option<u32>,
 }
 
 /// One subscription.

@@ -14,6 +14,7 @@ use broker::{
     Refusal, RetainedPage, ShardMessage, ShardStats, SubscriptionQuery, SubscriptionRow,
 };
 use commitlog::{Entry, Lsn, PartitionId};
+use door::{Counts, Rates};
 use mio::Waker;
 use tokio::sync::oneshot;
 
@@ -89,7 +90,7 @@ pub enum Ask {
         /// Its client id.
         client_id: String,
         /// Where it goes.
-        answer: oneshot::Sender<Option<ClientDetails>>,
+        answer: oneshot::Sender<Option<ClientTold>>,
     },
     /// A page of subscriptions.
     Subscriptions {
@@ -100,8 +101,6 @@ pub enum Ask {
     },
     /// The shard's figures.
     Stats {
-        /// Those too for which all sessions are looked at.
-        all: bool,
         /// Where they go.
         answer: oneshot::Sender<ShardStats>,
     },
@@ -183,6 +182,28 @@ pub enum Ask {
     },
     /// End the thread.
     Stop,
+}
+
+/// A client as its worker knows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClientTold {
+    /// Its session.
+    pub session: ClientDetails,
+    /// Its connection, while it has one.
+    pub open: Option<ConnectionTold>,
+}
+
+/// What a worker knows of a connection beside its session.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConnectionTold {
+    /// Number of the listener by which it came, among those for MQTT.
+    pub listener: usize,
+    /// It is over its rate, and not read from until its time has come.
+    pub slowed: bool,
+    /// What went over it.
+    pub total: Counts,
+    /// How much a second.
+    pub rates: Rates,
 }
 
 /// What a worker's flushed snapshot allows.
@@ -378,7 +399,7 @@ mod tests {
         let (_poll, mailbox) = mailbox();
         let ask = || {
             let (answer, result) = oneshot::channel();
-            mailbox.put(|letters| letters.asks.push(Ask::Stats { all: true, answer }));
+            mailbox.put(|letters| letters.asks.push(Ask::Stats { answer }));
             result
         };
         let (mut before, ended) = (ask(), oneshot::error::TryRecvError::Closed);

@@ -42,7 +42,7 @@ use std::thread::JoinHandle;
 use anyhow::Context as _;
 use broker::RetainedIndex;
 use broker::{Carried, Parcel, Refusal};
-pub use broker::{ClientDetails, ClientQuery, ClientRow, ShardStats, SubscriptionQuery};
+pub use broker::{ClientQuery, ClientRow, ShardStats, SubscriptionQuery};
 use commitlog::{Entry, LogReader, Lsn, Op, PartitionId, StreamSettings};
 use serde::Serialize;
 use tokio::sync::{oneshot, watch};
@@ -64,6 +64,7 @@ pub use door::{AppendError, Appended, Health};
 use door::{LogDoor, Request, Standing};
 pub use hooks::{HookChangeError, HookState};
 use mailbox::{Ask, Mailbox};
+pub use mailbox::{ClientTold, ConnectionTold};
 pub use reception::{ListenerFacts, ListenerRow};
 pub use startup::DOWNLINKS;
 pub use trace::{TraceLine, TraceQuery, Traces, Tracing};
@@ -295,7 +296,7 @@ impl Node {
     }
 
     /// All there is to know of one client; `None` where there is no such session.
-    pub async fn client(&self, client_id: &str) -> Option<ClientDetails> {
+    pub async fn client(&self, client_id: &str) -> Option<ClientTold> {
         let (answer, result) = oneshot::channel();
         let ask = Ask::Client {
             client_id: client_id.to_owned(),
@@ -344,17 +345,7 @@ impl Node {
 
     /// What the shards count, summed.
     pub async fn shard_stats(&self) -> ShardStats {
-        self.summed(true).await
-    }
-
-    /// The same without what the shards would have to look at all sessions for: what is asked every
-    /// second.
-    pub async fn shard_counts(&self) -> ShardStats {
-        self.summed(false).await
-    }
-
-    async fn summed(&self, all: bool) -> ShardStats {
-        let all = self.ask_all(|answer| Ask::Stats { all, answer }).await;
+        let all = self.ask_all(|answer| Ask::Stats { answer }).await;
         all.iter().fold(ShardStats::default(), |mut sum, stats| {
             sum.add(stats);
             sum

@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { $, h, link } from "./dom.js";
 import { attempt, closeDrawer, confirmed, drawer, every, gone } from "./shell.js";
 import { facts, filters, paged, pill, table } from "./table.js";
-import { bytes, count, duration, time } from "./words.js";
+import { bytes, count, duration, rate, time } from "./words.js";
 
 const id = (row) => row.client_id;
 const query = filters($("filters"), () => list.load());
@@ -44,7 +44,9 @@ async function show(row) {
       ["State", told.connected ? pill("connected", "good") : pill("away")],
       ["User name", told.username || "-"],
       ["Address", h("span", { class: "mono" }, told.peer ?? "-")],
-      ["Listener", told.listener],
+      ["Listener", told.listener ?? undefined],
+      ["From it", told.traffic ? flow(told.traffic, "in", told.limits, told.slowed) : undefined],
+      ["To it", told.traffic ? flow(told.traffic, "out") : undefined],
       ["Protocol", `MQTT ${told.protocol}`],
       ["Clean start", told.clean_start === undefined ? undefined : told.clean_start ? "yes" : "no"],
       ["Keep alive", told.keep_alive_s ? duration(told.keep_alive_s) : "none"],
@@ -69,13 +71,23 @@ async function show(row) {
 
 const of = (value, most) => (most ? `${count(value)} of ${count(most)}` : count(value));
 
+/** What goes one way over a connection: now, what its listener lets through, and in all. */
+function flow(traffic, way, limits, slowed) {
+  const rates = [traffic[`messages_${way}_per_s`], traffic[`bytes_${way}_per_s`]];
+  const most = way === "in" ? [limits?.messages_in_per_s, limits?.bytes_in_per_s] : [];
+  const words = (messages, size) => [messages != null && `${rate(messages)} messages/s`, size != null && `${bytes(Math.round(size))}/s`].filter(Boolean).join(", ");
+  const bound = words(...most);
+  return h("span", {}, words(...rates), bound && ` of ${bound}`, slowed && [" ", pill("slowed down", "warn")],
+    h("span", { class: "faint" }, ` ${count(traffic[`messages_${way}`])} messages, ${bytes(traffic[`bytes_${way}`])} in all`));
+}
+
 function expiry(row) {
   if (row.session_expiry_s === null || row.session_expiry_s === undefined) return "never";
   return row.session_expiry_s === 0 ? "with its connection" : duration(row.session_expiry_s);
 }
 
 const SHOWN = new Set(["client_id", "username", "connected", "peer", "listener", "protocol", "clean_start", "keep_alive_s", "session_expiry_s",
-  "connected_ms", "disconnected_ms", "connected_at", "disconnected_at", "inflight", "owed", "subscriptions", "subscriptions_list", "will", "limits", "unfinished", "answers_waiting"]);
+  "connected_ms", "disconnected_ms", "connected_at", "disconnected_at", "inflight", "owed", "subscriptions", "subscriptions_list", "will", "limits", "unfinished", "answers_waiting", "traffic", "slowed"]);
 
 /** What else the node tells of it: words and figures as they are. */
 function rest(row) {

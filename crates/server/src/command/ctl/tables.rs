@@ -46,7 +46,14 @@ pub(super) fn client(details: &ClientDetails) -> String {
         .session_expiry_s
         .map(|s| show_millis(u64::from(s) * 1_000));
     let limits = &details.limits;
+    let [from, to] = flows(details);
     let facts = [
+        (
+            "listener",
+            dash(details.listener.as_deref().unwrap_or_default()),
+        ),
+        ("from it", from),
+        ("to it", to),
         ("connected at", connected.unwrap_or_else(|| "-".to_owned())),
         ("disconnected at", left.unwrap_or_else(|| "-".to_owned())),
         (
@@ -80,6 +87,34 @@ pub(super) fn client(details: &ClientDetails) -> String {
     }
     out.push('\n');
     out + &subscriptions(&details.subscriptions_list)
+}
+
+/// How much comes from a client, and what is let through of it, and how much goes to it.
+fn flows(details: &ClientDetails) -> [String; 2] {
+    let Some(traffic) = details.traffic else {
+        return ["-".to_owned(), "-".to_owned()];
+    };
+    let flow = |messages: f64, bytes: f64| {
+        let bytes = rounded(bytes.round() as u64);
+        format!("{messages:.1} messages/s, {bytes}/s")
+    };
+    let limits = &details.limits;
+    let messages = limits
+        .messages_in_per_s
+        .map(|it| format!("{it} messages/s"));
+    let bytes = limits
+        .bytes_in_per_s
+        .map(|it| rounded(u64::from(it)) + "/s");
+    let most: Vec<String> = messages.into_iter().chain(bytes).collect();
+    let mut from = flow(traffic.messages_in_per_s, traffic.bytes_in_per_s);
+    if !most.is_empty() {
+        let _ = write!(from, " of {}", most.join(", "));
+    }
+    if details.slowed {
+        from.push_str("; it is being slowed down");
+    }
+    let to = flow(traffic.messages_out_per_s, traffic.bytes_out_per_s);
+    [from, to]
 }
 
 pub(super) fn subscriptions(rows: &[SubscriptionRow]) -> String {

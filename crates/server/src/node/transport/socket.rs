@@ -4,7 +4,7 @@
 use std::io::{self, Read as _, Write as _};
 
 use broker::ConnId;
-use door::Meter;
+use door::{Counts, Meter, Rates, Traffic};
 use mio::net::TcpStream;
 use mqtt::Version;
 
@@ -178,7 +178,13 @@ struct Slot {
     generation: u32,
     /// Number of the listener by which it came.
     listener: u16,
+    /// What went over it; nothing while the client has said no more than that it is there, and was
+    /// told no more than that it is in.
+    traffic: Option<Box<Traffic>>,
 }
+
+/// Length of PINGREQ: an idle connection costs no [`Traffic`].
+const PING_BYTES: u64 = 2;
 
 impl Sockets {
     /// Takes a slot for a connection that `fill` or `release` follows at once.
@@ -188,6 +194,7 @@ impl Sockets {
                 socket: None,
                 generation: 0,
                 listener: 0,
+                traffic: None,
             });
             (self.slots.len() - 1) as u32
         });
@@ -212,6 +219,7 @@ impl Sockets {
     ) -> &mut Socket {
         let slot = &mut self.slots[conn.slot()];
         slot.listener = listener;
+        slot.traffic = None;
         slot.socket.insert(Box::new(Socket {
             stream,
             unread: Vec::new(),
@@ -246,6 +254,27 @@ impl Sockets {
             .map_or(0, |slot| usize::from(slot.listener))
     }
 
+    /// Counts what went over an open connection.
+    pub fn count(&mut self, conn: ConnId, more: Counts, now_ms: u64) {
+        let Some(slot) = self.slots.get_mut(conn.slot()) else {
+            return;
+        };
+        if slot.traffic.is_none() && more.bytes_in <= PING_BYTES && more.messages_out == 0 {
+            return;
+        }
+        let traffic = &mut slot.traffic;
+        let traffic = traffic.get_or_insert_with(|| Box::new(Traffic::new(now_ms)));
+        traffic.count(more, now_ms);
+    }
+
+    /// What went over an open connection since it is open, and how much a second.
+    pub fn traffic(&mut self, conn: ConnId, now_ms: u64) -> Option<(Counts, Rates)> {
+        let slot = self.slots.get_mut(conn.slot())?;
+        let mut none = Traffic::new(now_ms);
+        let traffic = slot.traffic.as_deref_mut().unwrap_or(&mut none);
+        Some((traffic.total(), traffic.rates(now_ms)))
+    }
+
     /// The name and socket in a slot: what an event's token says.
     pub fn at_mut(&mut self, slot: usize) -> Option<(ConnId, &mut Socket)> {
         let found = self.slots.get_mut(slot)?;
@@ -260,6 +289,7 @@ impl Sockets {
             return None;
         }
         let socket = slot.socket.take()?;
+        slot.traffic = None;
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(conn.slot() as u32);
         Some((socket, slot.listener))
@@ -319,6 +349,31 @@ mod tests {
         assert_ne!(first, second);
         assert!(sockets.get_mut(first).is_none());
         assert_eq!(sockets.len(), 1);
+    }
+
+    #[test]
+    fn an_idle_connection_costs_no_traffic_and_the_next_in_its_slot_begins_anew() {
+        let mut sockets = Sockets::default();
+        let bytes = |bytes_in| Counts {
+            bytes_in,
+            ..Counts::default()
+        };
+        let (a, _keep_a) = pair();
+        let first = sockets.reserve();
+        sockets.fill(first, a, Version::V5, 0);
+        sockets.count(first, bytes(PING_BYTES), 0);
+        assert!(sockets.slots[first.slot()].traffic.is_none());
+        assert_eq!(sockets.traffic(first, 0).unwrap().0, bytes(0));
+        sockets.count(first, bytes(30), 0);
+        sockets.count(first, bytes(PING_BYTES), 0);
+        let (total, rates) = sockets.traffic(first, 2_000).unwrap();
+        assert_eq!(total, bytes(32));
+        assert!((rates.bytes_in_per_s - 16.0).abs() < 1e-9);
+        sockets.remove(first);
+        let (b, _keep_b) = pair();
+        let second = sockets.reserve();
+        sockets.fill(second, b, Version::V5, 0);
+        assert_eq!(sockets.traffic(second, 2_000).unwrap().0, bytes(0));
     }
 
     #[test]

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use ::tracing::error;
 use broker::{Input, Returned};
 use commitlog::Lsn;
+use door::Counts;
 use mio::net::TcpStream;
 use mio::{Interest, Token};
 
 use super::{LINGER_MS, Worker};
 use crate::auth::Entry;
-use crate::node::mailbox::{Answer, Ask, News, Snapshot};
+use crate::node::mailbox::{Answer, Ask, ClientTold, ConnectionTold, News, Snapshot};
 use crate::node::reception::Arrival;
 use crate::node::system_ms;
 
@@ -125,14 +126,13 @@ impl Worker {
                 let _ = answer.send(self.parts.shard.clients(&query));
             }
             Ask::Client { client_id, answer } => {
-                let _ = answer.send(self.parts.shard.client(&client_id));
+                let _ = answer.send(self.client(&client_id));
             }
             Ask::Subscriptions { query, answer } => {
                 let _ = answer.send(self.parts.shard.subscriptions(&query));
             }
-            Ask::Stats { all, answer } => {
-                let shard = &self.parts.shard;
-                let mut stats = if all { shard.stats() } else { shard.counts() };
+            Ask::Stats { answer } => {
+                let mut stats = self.parts.shard.stats();
                 stats.made = self.parts.out.turn.made().to_vec();
                 stats.made_refused = self.hooked.lost().to_vec();
                 let _ = answer.send(stats);
@@ -215,6 +215,22 @@ impl Worker {
             }
             Ask::Stop => self.stopped = true,
         }
+    }
+
+    /// All there is to know of one client: its session, and its connection.
+    fn client(&mut self, client_id: &str) -> Option<ClientTold> {
+        let session = self.parts.shard.client(client_id)?;
+        let open = session.conn.and_then(|conn| {
+            let slowed = self.sockets.get_mut(conn)?.waits();
+            let (total, rates) = self.sockets.traffic(conn, self.now.mono_ms)?;
+            Some(ConnectionTold {
+                listener: self.sockets.listener(conn),
+                slowed,
+                total,
+                rates,
+            })
+        });
+        Some(ClientTold { session, open })
     }
 
     fn flushed_to(&mut self, flushed: Lsn) {
@@ -325,6 +341,11 @@ impl Worker {
         if socket.holds_output() {
             self.dirty.push(conn);
         }
+        let more = Counts {
+            bytes_in: (bytes.len() - used) as u64,
+            ..Counts::default()
+        };
+        self.sockets.count(conn, more, self.now.mono_ms);
         self.counters().connections_total.add_own(1);
         self.counters().connections.set(self.sockets.len() as u64);
         self.counters().packets_in.add_own(1);

@@ -6,6 +6,7 @@ use std::cmp::Reverse;
 use ::tracing::debug;
 use broker::access::Inquiry;
 use broker::{CloseCause, ConnId, Input, Now, Outbox, Shard};
+use door::Counts;
 use mio::event::Event;
 use mqtt::Packet;
 
@@ -104,6 +105,14 @@ impl Worker {
         if budget.metered {
             self.charge(conn, &budget);
         }
+        if budget.bytes > 0 || budget.publishes > 0 {
+            let more = Counts {
+                messages_in: u64::from(budget.publishes),
+                bytes_in: budget.bytes,
+                ..Counts::default()
+            };
+            self.sockets.count(conn, more, self.now.mono_ms);
+        }
         self.handled += budget.packets;
         self.counters()
             .packets_in
@@ -162,6 +171,7 @@ impl Worker {
         let worker = self.parts.counters.worker(usize::from(self.parts.index));
         worker.reads.add_own(1);
         worker.bytes_in.add_own(came as u64);
+        budget.bytes += came as u64;
         if came == 0 {
             return Outcome::NeedMore;
         }
@@ -371,7 +381,7 @@ struct Budget {
     publishes: u32,
     /// What must be known before the next packet is handled.
     inquiry: Option<Inquiry>,
-    /// Bytes read, counted only where they are measured.
+    /// Bytes read.
     bytes: u64,
     /// Bytes that may be read.
     bytes_max: usize,

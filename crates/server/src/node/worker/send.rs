@@ -2,6 +2,7 @@
 //! the end of connections.
 
 use broker::{CloseCause, ConnId};
+use door::Counts;
 
 use super::{LINGER_MS, OUTPUT_PAUSE_BYTES, Worker};
 use crate::node::reception::give_back;
@@ -63,6 +64,11 @@ impl Worker {
             };
             if let Ok(sent) = sent {
                 counters.bytes_out.add_own(sent as u64);
+                let more = Counts {
+                    messages_out: u64::from(out.take_messages(conn)),
+                    bytes_out: sent as u64,
+                    ..Counts::default()
+                };
                 if sent > 0 && before > OUTPUT_PAUSE_BYTES {
                     // It takes what it is sent and is not read from meanwhile: it lives.
                     socket.heard_s = (self.now.mono_ms / 1000) as u32;
@@ -71,6 +77,7 @@ impl Worker {
                     out.sent(conn, sent);
                 }
                 socket.blocked = sent < before || socket.holds_output();
+                self.sockets.count(conn, more, self.now.mono_ms);
             } else {
                 out.forget(conn);
                 if socket.closing {
@@ -81,7 +88,10 @@ impl Worker {
                 return;
             }
         }
-        let after = out.pending_bytes(conn);
+        let Some(socket) = self.sockets.get_mut(conn) else {
+            return;
+        };
+        let after = self.parts.out.pending_bytes(conn);
         if socket.closing {
             if after == 0 && !socket.holds_output() {
                 self.say_goodbye(conn);
