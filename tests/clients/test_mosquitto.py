@@ -72,6 +72,16 @@ def test_the_article_state_report_reaches_its_stream(node):
     assert record["node"] == "sluice@127.0.0.1"
 
 
+def test_a_user_name_that_nobody_asked_about_is_recorded_and_proves_nothing(node):
+    pub(node, "-u", "joe", "-P", "any", "-t", "devices/1/state", "-m", "x", "-q", "1")
+    read = node.run("consume", "message_state", "--from-beginning", "--json", "--exit", "--bootstrap",
+                    f"127.0.0.1:{node.kafka}")
+    record = json.loads(read.stdout)
+    headers = dict(record["headers"])
+    assert json.loads(record["value"])["username"] == "joe"
+    assert headers["mqtt.peer"].startswith("127.0.0.1:") and "mqtt.principal" not in headers
+
+
 def test_a_large_payload_passes(node):
     offline_session(node, "large", "large")
     payload = "x" * 500_000

@@ -68,11 +68,13 @@ fn what_is_told_of_a_delivery_names_the_publisher_even_when_it_was_read_back() {
 
 #[test]
 fn a_will_names_the_connection_that_brought_it_even_after_a_restart() {
-    let mut world = World::with_hooks(&[(Event::MessagePublish, "will", "events")]);
-    let hello = of(with_will(lasting(600), 0), "10.0.0.7:4321", true);
-    let conn = world.connect("a", &hello);
-    world.lose(conn);
-    world.connect("a", &hello);
-    world.restart(1, 1_000);
-    assert_eq!(world.publishers("events"), ["10.0.0.7:4321 ann"; 2]);
+    for (proved, want) in [(true, "10.0.0.7:4321 ann"), (false, "10.0.0.7:4321 -")] {
+        let mut world = World::with_hooks(&[(Event::MessagePublish, "will", "events")]);
+        let hello = of(with_will(lasting(600), 0), "10.0.0.7:4321", proved);
+        let conn = world.connect("a", &hello);
+        world.lose(conn);
+        world.connect("a", &hello);
+        world.restart(1, 1_000);
+        assert_eq!(world.publishers("events"), [want; 2]);
+    }
 }
