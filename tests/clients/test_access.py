@@ -27,9 +27,10 @@ def encoded(part):
     return base64.urlsafe_b64encode(part).rstrip(b"=")
 
 
-def token(secret=SECRET, **claims):
-    signed = encoded(b'{"alg":"HS256","typ":"JWT"}') + b"." + encoded(json.dumps(claims).encode())
-    mac = hmac.new(secret.encode(), signed, hashlib.sha256).digest()
+def token(secret=SECRET, algorithm="HS256", **claims):
+    header = b'{"alg":"%s","typ":"JWT"}' % algorithm.encode()
+    signed = encoded(header) + b"." + encoded(json.dumps(claims).encode())
+    mac = hmac.new(secret.encode(), signed, f"sha{algorithm[2:]}").digest()
     return (signed + b"." + encoded(mac)).decode()
 
 
@@ -240,6 +241,7 @@ def test_tokens(fresh, tmp_path):
 [[authenticator]]
 kind = "jwt"
 secret_file = "{secret}"
+algorithms = ["HS256"]
 user_name_claim = "sub"
 client_id_claim = "device"
 """
@@ -251,6 +253,7 @@ client_id_claim = "device"
         ("another secret", token("x" * 40, sub="joe", device="d7", exp=soon)),
         ("expired", token(sub="joe", device="d7", exp=int(time.time()) - 1)),
         ("without a name", token(device="d7", exp=soon)),
+        ("an algorithm that is not taken", token(algorithm="HS512", sub="joe", device="d7", exp=soon)),
         ("unsigned", (encoded(b'{"alg":"none"}') + b"." + encoded(b'{"sub":"joe"}') + b".").decode()),
         ("no token", "pencil"),
     ]:
@@ -431,8 +434,9 @@ class Scram:
         self.bare = f"n={name},r=abcdefghijkl"
         self.first = ("n,," + self.bare).encode()
 
-    def last(self, challenge):
+    def last(self, challenge, nonce=None):
         fields = dict(part.split("=", 1) for part in challenge.decode().split(","))
+        fields["r"] = nonce or fields["r"]
         salted = hi(self.password, base64.b64decode(fields["s"]), int(fields["i"]))
         bare = f"c=biws,r={fields['r']}"
         signed = f"{self.bare},{challenge.decode()},{bare}".encode()
@@ -528,6 +532,12 @@ def test_enhanced_authentication_and_again_while_connected(fresh):
                 else:
                     assert kind == 0xE0 and body[0] == 0x87
         raw.socket.close()
+    # The nonce of another exchange, though signed by who knows the password: it could be heard before.
+    replayed = Scram("joe", "pencil")
+    raw = Raw(node, replayed.first)
+    raw.socket.sendall(auth_packet(0x18, replayed.last(raw.challenge(), "abcdefghijklmnopqrst")))
+    assert raw.read()[1][1] == 0x86
+    raw.socket.close()
     unknown = Scram("nobody", "pencil")
     raw = Raw(node, unknown.first)
     raw.socket.sendall(auth_packet(0x18, unknown.last(raw.challenge())))

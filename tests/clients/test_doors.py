@@ -80,6 +80,11 @@ kind = "mqtt"
 name = "small"
 bind = "127.0.0.1:0"
 connections_max = 2
+[[listener]]
+kind = "mqtt"
+name = "paced"
+bind = "127.0.0.1:0"
+connections_per_s = 5
 """
 
 CONNECT = b"\x10\x0e\0\x04MQTT\x04\x02\0\x3c\0\x02ab"
@@ -558,6 +563,24 @@ def test_a_listener_takes_as_many_as_it_may(doors):
         assert time.monotonic() < deadline
     with doors.connect("small") as stream:
         assert stream.recv(4) == CONNACK
+
+
+def test_a_listener_takes_no_more_a_second_than_it_may(doors):
+    start = time.monotonic()
+    for number in range(15):
+        with doors.connect("paced", CONNECT.replace(b"ab", b"p%c" % (97 + number))) as stream:
+            assert stream.recv(4) == CONNACK, "who comes too fast waits"
+    # Five at once and ten more at five a second.
+    assert 1.5 < time.monotonic() - start < 10
+    assert doors.metric("sluice_listener_accept_waits_total", "paced") > 0
+
+
+def test_a_packet_that_announces_too_much_is_not_read(doors):
+    with doors.connect("plain", CONNECT.replace(b"\x0e\0\x04MQTT\x04\x02\0\x3c", b"\x0f\0\x04MQTT\x05\x02\0\x3c\0")) as stream:
+        assert stream.recv(2)[0] == 0x20
+        # 2 MB, where 1 MB may be; nothing of it follows.
+        stream.sendall(b"\x30\x80\x80\x80\x01\0\x01a")
+        assert re.search(rb"\xe0[\x01-\x7f]\x95", read_all(stream)), "packet too large"
 
 
 def test_a_certificate_is_taken_anew_while_connections_stay(tmp_path):

@@ -1,9 +1,11 @@
 """Certificates, key sets, bans, and what changes while clients are in: Eclipse Paho against the real
 program, with certificates and signatures that OpenSSL makes."""
 
+import base64
 import http.server
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,7 +16,7 @@ import urllib.request
 import paho.mqtt.client as paho
 import pytest
 
-from test_access import USERS, Client, Scram, Raw, add_user, auth_packet, connack, encoded, where
+from test_access import USERS, Client, Scram, Service, Raw, add_user, auth_packet, connack, encoded, packet, text, where
 from test_doors import make_certificates
 
 
@@ -200,16 +202,23 @@ jwks = "{keys.url}"
 refresh = "1s"
 user_name_claim = "sub"
 audience = "fleet"
+issuer = "plant"
+require = {{ line = "${{clientid}}" }}
 """
+    keys.keys.append({**keys.make("sealing", "ES256"), "use": "enc"})
     node = fresh(config).start()
     now = int(time.time())
-    good = {"sub": "joe", "aud": "fleet", "exp": now + 600}
+    good = {"sub": "joe", "aud": "fleet", "iss": "plant", "line": "lock", "exp": now + 600}
     for name in algorithms:
         assert connack(node, user="x", password=keys.token(f"old-{name}", name, **good)) == 0, name
     for what, password in [
         ("another's key", keys.token("stranger", "RS256", **good)),
         ("expired", keys.token("old-ES256", "ES256", **{**good, "exp": now - 1})),
         ("another audience", keys.token("old-ES256", "ES256", **{**good, "aud": "else"})),
+        ("another issuer", keys.token("old-ES256", "ES256", **{**good, "iss": "else"})),
+        ("not yet", keys.token("old-ES256", "ES256", **good, nbf=now + 600)),
+        ("another client's", keys.token("old-ES256", "ES256", **{**good, "line": "else"})),
+        ("a key for something else", keys.token("sealing", "ES256", **good)),
         ("a public key as a secret", keys.token("old-RS256", "RS256", claimed="HS256", **good)),
         ("missing", None),
     ]:
@@ -235,10 +244,10 @@ def ctl(node, *arguments):
     return done.stdout
 
 
-def ban(node, kind, value):
+def ban(node, kind, value, until_ms=None):
     request = urllib.request.Request(
         f"http://127.0.0.1:{node.http}/api/v1/bans", method="POST",
-        data=json.dumps({"kind": kind, "value": value}).encode(),
+        data=json.dumps({"kind": kind, "value": value, "until_ms": until_ms}).encode(),
         headers={"content-type": "application/json", "authorization": f"Bearer {own_token(node)}"})
     with urllib.request.urlopen(request, timeout=10) as answer:
         assert answer.status in (200, 201)
@@ -263,8 +272,8 @@ def test_a_ban_ends_connections_and_keeps_out(fresh):
         if joe_too:
             other.wait("gone")
         if kind == "address":
-            # It is closed before it is listened to.
-            with socket.create_connection(("127.0.0.1", node.mqtt), timeout=15) as stream:
+            # It is closed before it is listened to, and not when the time for a CONNECT is over.
+            with socket.create_connection(("127.0.0.1", node.mqtt), timeout=5) as stream:
                 assert stream.recv(1) == b""
         else:
             assert connack(node, "lock", "joe", "pencil") == 0x8A, kind
@@ -280,6 +289,12 @@ def test_a_ban_ends_connections_and_keeps_out(fresh):
         assert connack(node, "lock", "joe", "pencil") == 0
         lock.close()
         other.close()
+    # A ban with an end needs nobody to take it back.
+    ban(node, "client_id", "lock", until_ms=int(time.time() * 1000) + 3_000)
+    assert connack(node, "lock", "joe", "pencil") == 0x8A
+    deadline = time.monotonic() + 15
+    while connack(node, "lock", "joe", "pencil") != 0:
+        assert time.monotonic() < deadline
 
 
 def test_flapping_gets_nobody_elses_device_banned(fresh):
@@ -353,6 +368,81 @@ def test_who_is_deleted_or_gets_another_password_is_out(fresh):
     ann.close()
     assert again.publish("devices/lock/x") in (0, 0x10)
     again.close()
+
+
+def test_what_is_denied_is_counted_told_and_in_no_wider_subscription(fresh):
+    node = fresh(USERS + """
+[[authorization.rule]]
+effect = "deny"
+filter = ["secret/#"]
+[[authorization.rule]]
+effect = "allow"
+filter = ["#"]
+[[hook]]
+event = "message.dropped"
+stream = "dropped"
+""").start()
+    add_user(node, "joe", "pencil")
+    client = Client(node, "lock", "joe", "pencil")
+    for filter, granted in [("#", 0x87), ("+/x", 0x87), ("secret/a", 0x87), ("$share/g/#", 0x87), ("open/#", 1), ("a/+", 1)]:
+        assert client.subscribe(filter) == granted, filter
+    assert client.publish("open/x") in (0, 0x10)
+    for _ in range(3):
+        assert client.publish("secret/x") == 0x87
+    client.close()
+    with urllib.request.urlopen(f"http://127.0.0.1:{node.http}/metrics", timeout=10) as answer:
+        metrics = answer.read().decode()
+    assert re.search(r'^sluice_mqtt_messages_dropped_total\{reason="not_authorized"\} 3$', metrics, re.M), metrics
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{node.http}/api/v1/streams/dropped/records",
+        headers={"authorization": f"Bearer {own_token(node)}"})
+    told, deadline = [], time.monotonic() + 15
+    while len(told) < 3:
+        # Nobody waits for these records: they are read once they are flushed.
+        assert time.monotonic() < deadline, told
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            told = [json.loads(base64.b64decode(row["value_base64"])) for row in json.load(answer)["items"]]
+    assert [(one["topic"], one["reason"], one["client_id"]) for one in told] == [("secret/x", "not_authorized", "lock")] * 3
+
+
+def test_what_a_service_says_holds_no_longer_than_it_may(fresh):
+    told = {"allowed": True, "expire_at": int(time.time()) - 1}
+
+    def answer(asked):
+        if asked.get("action"):
+            return {"result": "allow" if told["allowed"] else "deny"}
+        if asked.get("password") != "pencil":
+            return {"result": "deny"}
+        return {"result": "allow", "expire_at": told["expire_at"]} if asked["username"] == "past" else {"result": "allow"}
+
+    service = Service(answer)
+    node = fresh(f"""
+[[authenticator]]
+kind = "http"
+url = "{service.url}"
+
+[authorization]
+url = "{service.url}"
+cache = "1s"
+""").start()
+    assert connack(node, user="past", password="pencil") == 0x86, "it let in until a second ago"
+    client = Client(node, user="joe", password="pencil")
+    assert client.connack == 0 and client.publish("a") == 0x10
+    told["allowed"] = False
+    deadline = time.monotonic() + 10
+    while client.publish("a") != 0x87:
+        assert time.monotonic() < deadline, "remembered for a second"
+    client.close()
+    # Who guesses through the service waits longer each time, as with the users table.
+    guess = packet(0x10, text("MQTT") + bytes([4, 0xC2, 0, 60]) + text("g") + text("ann") + text("pen"))
+    begun = time.monotonic()
+    for _ in range(8):
+        with socket.create_connection(("127.0.0.1", node.mqtt), timeout=15) as stream:
+            stream.sendall(guess)
+            assert stream.recv(4) == b"\x20\x02\0\x04"
+    # 0.1 s, 0.2, 0.4, 0.8 and then a second each.
+    assert time.monotonic() - begun > 3
+    service.stop()
 
 
 def test_a_login_that_is_never_proved_has_failed(fresh):
