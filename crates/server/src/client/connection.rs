@@ -220,7 +220,7 @@ fn dial(way: &Way) -> anyhow::Result<Wire<TcpStream>> {
         }
     }
     let error = last.unwrap_or_else(|| anyhow::anyhow!("{host} has no address"));
-    Err(error.context("is a broker running there? `sluice serve` starts one"))
+    bail!("{error:#}; is a broker running there? `sluice serve` starts one")
 }
 
 fn is_timeout(kind: ErrorKind) -> bool {

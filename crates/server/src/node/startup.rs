@@ -573,6 +573,19 @@ pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Resu
 mod tests {
     use super::*;
 
+    /// Restores the shards, with these journal entries left out.
+    fn restore(open: &mut OpenLog, settings: &Settings, skip: &[u64]) -> anyhow::Result<()> {
+        let restoring = restore::Restoring {
+            broker: &Arc::new(settings.broker()),
+            hooks: &open.hooks,
+            places: open.places,
+            interest: &Arc::new(Interest::new()),
+            accept_loss: false,
+            skip_entries: skip,
+        };
+        restore::shards(&mut open.log, 2, &restoring).map(drop)
+    }
+
     /// Compaction before the first checkpoint of this life must not drop what replay still matches
     /// by, or a second crash loses messages owed to sessions.
     #[test]
@@ -582,15 +595,40 @@ mod tests {
         let mut open = open_log(&settings, &FileDisk::new(folder.path())).unwrap();
         let sessions = open.places.sessions;
         assert_eq!(open.log.pinned(sessions), None);
-        let restoring = restore::Restoring {
-            broker: &Arc::new(settings.broker()),
-            hooks: &open.hooks,
-            places: open.places,
-            interest: &Arc::new(Interest::new()),
-            accept_loss: false,
-            skip_entries: &[],
-        };
-        restore::shards(&mut open.log, 2, &restoring).unwrap();
+        restore(&mut open, &settings, &[]).unwrap();
         assert_eq!(open.log.pinned(sessions), Some(0));
+    }
+
+    #[test]
+    fn a_journal_entry_of_another_version_is_named_and_can_be_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings::for_tests(folder.path());
+        let again = || open_log(&settings, &FileDisk::new(folder.path())).unwrap();
+        let mut open = again();
+        let mut batch = commitlog::BatchBuilder::new();
+        // A session of the client x, in the format 99.
+        batch.push(1, Some(b"c\0\0\0\x01x"), Some(&[99, 0, 0]), &[]);
+        let append = commitlog::Append {
+            partition: open.places.sessions,
+            batch: batch.finish(),
+        };
+        let entry = commitlog::Entry {
+            appends: vec![append],
+            ops: Vec::new(),
+        };
+        let lsn = open.log.stage(entry, 1).unwrap().lsn;
+        open.log.write().unwrap();
+        drop(open);
+        let mut open = again();
+        for skipped in [vec![], vec![lsn + 1]] {
+            let said = restore(&mut open, &settings, &skipped)
+                .unwrap_err()
+                .to_string();
+            let place =
+                format!("journal entry {lsn}: stream __sluice.sessions, offset 0: a session");
+            assert!(said.contains(&place), "{said}");
+            assert!(said.contains(&format!("--skip-entry {lsn},")), "{said}");
+        }
+        restore(&mut open, &settings, &[lsn]).unwrap();
     }
 }
