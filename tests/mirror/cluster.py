@@ -20,12 +20,12 @@ QUIET.propagate = False
 START_SECONDS = 240
 
 
-def xtask(*arguments):
-    """Runs a verb of `xtask kafka` and returns what it said."""
+def xtask(*arguments, **environment):
+    """Runs a verb of `xtask kafka` and returns what it said; nodes that it starts get the environment too."""
     program = os.environ.get("XTASK_BIN", str(TARGET / "debug/xtask"))
     done = subprocess.run(
         [program, "kafka", *arguments], capture_output=True, text=True, timeout=START_SECONDS, check=False,
-        cwd=ROOT,
+        cwd=ROOT, env={**os.environ, **environment},
     )
     assert done.returncode == 0, f"xtask kafka {arguments}: {done.stdout}\n{done.stderr}"
     return done.stdout
@@ -36,9 +36,12 @@ class Cluster:
 
     def __init__(self, name, nodes, *flags):
         self.name, self.nodes = name, nodes
+        self.environment = {}
+        if nodes > 1:
+            self.environment = full_disk(TARGET / "xtask/kafka", name)
         self.proxies = [Proxy() for _ in range(nodes)]
         advertised = ",".join(str(proxy.port) for proxy in self.proxies)
-        said = xtask("up", "--nodes", str(nodes), "--name", name, "--advertised", advertised, *flags)
+        said = xtask("up", "--nodes", str(nodes), "--name", name, "--advertised", advertised, *flags, **self.environment)
         real = next(line.split()[-1] for line in said.splitlines() if " answers at " in line)
         for proxy, address in zip(self.proxies, real.split(","), strict=True):
             proxy.to = int(address.rsplit(":", 1)[1])
@@ -58,7 +61,34 @@ class Cluster:
 
     def start(self, node):
         """Starts the node and waits until all partitions have all their replicas in sync again."""
-        xtask("start", str(node), "--name", self.name)
+        xtask("start", str(node), "--name", self.name, **self.environment)
+
+    def fill(self, node=None):
+        """The disk of a node is full, or of each: whoever writes there ends, as Kafka does without a log
+        directory that works."""
+        flag = Path(self.environment["FULL_DISK"])
+        fresh = flag.with_suffix(".new")
+        fresh.write_text(f"/n{node}/" if node else "/n")
+        fresh.rename(flag)
+
+    def make_room(self):
+        """There is room again."""
+        Path(self.environment["FULL_DISK"]).unlink(missing_ok=True)
+
+    def wait_ended(self, *nodes, count=None, seconds=60):
+        """Until these nodes, or so many of them, have ended by themselves."""
+        end = time.monotonic() + seconds
+        while sum(not self.runs(node) for node in nodes) < (count or len(nodes)):
+            assert time.monotonic() < end, f"still there: {[node for node in nodes if self.runs(node)]}"
+            time.sleep(0.05)
+
+    def runs(self, node):
+        """Whether the process of a node is there."""
+        try:
+            words = Path("/proc", (self.folder / f"n{node}.pid").read_text(), "cmdline").read_bytes()
+        except OSError:
+            return False
+        return b"kafka.Kafka" in words.split(b"\0")
 
     def wait_in_sync(self, seconds=120):
         end = time.monotonic() + seconds
@@ -99,6 +129,17 @@ class Cluster:
         for proxy in self.proxies:
             proxy.close()
         xtask("down", "--name", self.name)
+        for path in self.environment.values():
+            Path(path).unlink(missing_ok=True)
+
+
+def full_disk(folder, name):
+    """The environment of nodes whose disks `Cluster.fill` fills."""
+    folder.mkdir(parents=True, exist_ok=True)
+    library = folder / f"{name}.so"
+    source = Path(__file__).with_name("full_disk.c")
+    subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, source], check=True)
+    return {"LD_PRELOAD": str(library), "FULL_DISK": str(folder / f"{name}.full")}
 
 
 def read(bootstrap, topic, isolation="read_committed"):

@@ -1,5 +1,5 @@
 """A TCP proxy of one address: it passes, refuses, swallows, delays and cuts, by request. It needs no
-privileges. Of what it carries it knows nothing but in the mode `orphan`."""
+privileges. Of what it carries it knows nothing but in the modes `orphan` and `unended`."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,7 @@ import struct
 import threading
 
 # Kafka's numbers of requests, and the error that a coordinator's search ends with.
-FIND_COORDINATOR, TXN_OFFSET_COMMIT = 10, 28
+FIND_COORDINATOR, END_TXN, TXN_OFFSET_COMMIT = 10, 26, 28
 COORDINATOR_NOT_AVAILABLE = 15
 
 
@@ -22,13 +22,18 @@ class Proxy:
     narrow   each piece takes `seconds` a MiB
     orphan   groups have no coordinator: who searches one is told so, who writes offsets to one in a
              transaction is cut off; connections that there were are cut. For Kafka in the clear
+    unended  transactions do not end: who asks for the end of one waits for ever, and `unended` counts that;
+             connections that there were are cut. For Kafka in the clear
     """
+
+    FRAMED = ("orphan", "unended")
 
     def __init__(self):
         listener = socket.create_server(("127.0.0.1", 0))
         self.port = listener.getsockname()[1]
         self.to = None
         self.mode, self.seconds = "pass", 0.0
+        self.unended = 0
         self.pairs = set()
         self.loop = asyncio.new_event_loop()
         self.changed = asyncio.Event()
@@ -55,9 +60,10 @@ class Proxy:
         self.server = await asyncio.start_server(self._serve, sock=listener)
 
     async def _set(self, mode, seconds):
-        assert mode in ("pass", "refuse", "swallow", "delay", "narrow", "orphan"), mode
+        assert mode in ("pass", "refuse", "swallow", "delay", "narrow", *self.FRAMED), mode
         self.mode, self.seconds = mode, seconds
-        if mode == "orphan":
+        if mode in self.FRAMED:
+            self.unended = 0
             await self._cut()
         if mode == "refuse":
             if self.server:
@@ -84,7 +90,7 @@ class Proxy:
                 return
             self.pairs.add(there_writer)
             try:
-                if self.mode == "orphan":
+                if self.mode in self.FRAMED:
                     searches = set()
                     ways = (
                         self._requests(reader, there_writer, searches),
@@ -120,6 +126,9 @@ class Proxy:
                 kind, version, number, name = struct.unpack_from(">hhih", frame)
                 if self.mode == "orphan" and kind == TXN_OFFSET_COMMIT:
                     break
+                if self.mode == "unended" and kind == END_TXN:
+                    self.unended += 1
+                    continue
                 if self.mode == "orphan" and kind == FIND_COORDINATOR:
                     # Behind the client's name: the key, and from version 1 on what it is the key of.
                     at = 10 + max(name, 0)

@@ -196,3 +196,83 @@ def test_a_stream_that_is_no_longer_mirrored(mirroring):
     node.config = "[[hook]]" + node.config.split("[[hook]]")[1]
     node.start()
     assert publish(node, "devices/a/state", "2") == 0
+
+
+def test_the_disks_of_the_cluster_are_full(three, mirroring):
+    """First that of one node, then of all: a node of Apache Kafka whose disk takes nothing ends itself."""
+    topic = f"full-{uuid.uuid4().hex[:6]}"
+    node = mirroring(three, topic).start()
+    node.wait_state("connected")
+    fleet = Fleet(node.mqtt, 4, 0.01).start()
+    fleet.wait_more(100)
+    three.fill(3)
+    try:
+        three.wait_ended(3)
+        fleet.wait_more(100)
+        before = node.view()["transactions"]
+        end = time.monotonic() + 60
+        while node.view()["transactions"] <= before + 5:
+            assert time.monotonic() < end, "two nodes with room do not take over"
+            time.sleep(0.05)
+        three.fill()
+        # The next that writes ends; then there are too few for anybody to write.
+        three.wait_ended(1, 2, count=1)
+        # Devices notice nothing.
+        fleet.wait_more(300)
+        view = node.wait_state("waiting")
+        assert [row["lag_records"] for row in view["streams"] if row["stream"] == "message_state"][0] > 100
+    finally:
+        three.make_room()
+        for broker in (1, 2, 3):
+            # Who met the full disk last is about to end.
+            if three.runs(broker):
+                three.kill(broker)
+            three.start(broker)
+    three.wait_in_sync()
+    fleet.wait_more(100)
+    fleet.end()
+    node.wait_drained()
+    judged(fleet, three, topic, "the disk of one node full, then of all")
+
+
+def test_a_reload_that_the_mirror_does_not_know(mirroring):
+    """Hooks may be read anew while the node runs, the mirror's streams not: nobody may come to wait for a
+    cluster to which nothing of a stream goes."""
+
+    class Nowhere:
+        bootstrap = "127.0.0.1:1"
+
+    node = mirroring(Nowhere, "known").start()
+    before = node.config
+    node.config += """
+[[mirror.stream]]
+stream = "fresh"
+[[stream]]
+name = "fresh"
+ack = "kafka"
+[[hook]]
+event = "message.publish"
+filter = "fresh/#"
+stream = "fresh"
+"""
+    told = reload(node)
+    assert told.returncode != 0
+    assert "the stream fresh has ack" in told.stderr and "restart the node" in told.stderr, told.stderr
+    # Nothing of it is in force.
+    assert publish(node, "fresh/a", "1") == 0
+    node.config = before + """
+[[hook]]
+event = "message.publish"
+filter = "fresh/#"
+stream = "fresh"
+"""
+    assert reload(node).returncode == 0
+    assert publish(node, "fresh/a", "2") == 0
+    assert len(read(f"127.0.0.1:{node.kafka}", "fresh")) == 1
+
+
+def reload(node):
+    """Reads the hooks of the node's file anew."""
+    with open(f"{node.folder}/sluice.toml", "w", encoding="utf-8") as file:
+        file.write(node.config)
+    return node.run("ctl", "--http", f"127.0.0.1:{node.http}", "hooks", "reload")

@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 import uuid
+from pathlib import Path
 
 import paho.mqtt.client as paho
 import pytest
@@ -237,3 +238,116 @@ def test_a_copy_with_fewer_threads(three, mirroring):
         time.sleep(0.1)
     payloads = [base64.b64decode(json.loads(value)["payload"]) for _, _, _, value, _ in three.read(topic)]
     assert sorted(payloads) == [b"both"] * 40 + [b"second"] * 40
+
+
+def test_a_transaction_that_nobody_ended(three, mirroring):
+    """Sluice is killed while the end of a transaction is under way: the next start ends it, and does not wait
+    the minute that the cluster would take."""
+    topic = f"unended-{uuid.uuid4().hex[:6]}"
+    node = mirroring(three, topic).start()
+    node.wait_state("connected")
+    fleet = Fleet(node.mqtt, 4, 0.01).start()
+    fleet.wait_more(100)
+    three.set("unended")
+    try:
+        # Positions are in the transaction before its end is asked for.
+        end = time.monotonic() + 30
+        while not any(proxy.unended for proxy in three.proxies):
+            assert time.monotonic() < end, "no transaction comes to its end"
+            time.sleep(0.02)
+        node.kill()
+    finally:
+        three.set("pass")
+    begun = time.monotonic()
+    node.start()
+    node.wait_state("connected", seconds=25)
+    took = time.monotonic() - begun
+    fleet.wait_more(100)
+    fleet.end()
+    node.wait_drained(30)
+    judged(fleet, three, topic, f"a transaction left open, ended by the next start within {took:.1f} s")
+
+
+def test_records_that_the_client_does_not_take(three, mirroring):
+    """A burst of them in one partition keeps no other waiting, and each is put aside."""
+    run = uuid.uuid4().hex[:6]
+    node = mirroring(three, f"small-{run}", mirror='[mirror.client]\n"message.max.bytes" = 2000')
+    node.config += SECOND.format(topic=f"behind-{run}")
+    three.set("refuse")
+    try:
+        node.start()
+        publish(node, "devices/large/state", [b"x" * 5000] * 300)
+        publish(node, "devices/a/other", [b"1"] * 10)
+    finally:
+        three.set("pass")
+    # In the order of the configuration it comes behind the others.
+    wait_row(node, "message_other", lambda row: row["records"] == 10)
+    aside = row(node, "message_state")["dead_letters"]
+    assert aside < 150, f"{aside} records were put aside first"
+    found = wait_row(node, "message_state", lambda row: row["lag_records"] == 0, 120)
+    assert (found["dead_letters"], found["records"]) == (300, 0), found
+
+
+def test_a_partition_that_cannot_be_read(three, mirroring):
+    """The others of its stream go on, and it is told."""
+    topic = f"broken-{uuid.uuid4().hex[:6]}"
+    node = mirroring(three, topic)
+    three.set("refuse")
+    try:
+        node.start()
+        for device in range(30):
+            publish(node, f"devices/{device}/state", [b"1" * 200] * 5)
+        before = row(node, "message_state")["partitions"]
+        assert all(partition["flushed"] > 0 for partition in before), before
+        node.stop()
+        (segment,) = Path(node.folder, "data").rglob("message_state-0/00000000000000000000.log")
+        with open(segment, "r+b") as file:
+            # Behind the head of the first batch: within its first record.
+            file.seek(64)
+            file.write(b"\xff" * 40)
+        node.start()
+    finally:
+        three.set("pass")
+
+    def others_through(found):
+        return found["state"] == "failed" and all(
+            partition["lag_records"] == 0 for partition in found["partitions"][1:]
+        )
+
+    found = wait_row(node, "message_state", others_through)
+    assert "partition 0" in found["why"] and found["partitions"][0]["lag_records"] > 0, found
+    publish(node, "devices/7/state", [b"2"])
+    sent = sum(partition["flushed"] for partition in before[1:])
+    assert len(three.read(topic)) >= sent
+
+
+def test_the_lag_in_time(three, mirroring):
+    """It is the age of what waits, from the first moment on, and nothing of what has been mirrored."""
+    node = mirroring(three, f"late-{uuid.uuid4().hex[:6]}")
+
+    def age(since):
+        return (time.monotonic() - since) * 1000
+
+    three.set("refuse")
+    try:
+        node.start()
+        begun = time.monotonic()
+        publish(node, "devices/a/state", [b"1"])
+        found = wait_row(node, "message_state", lambda row: row["lag_ms"] >= 1500, 20)
+        assert found["lag_ms"] <= age(begun), found
+    finally:
+        three.set("pass")
+    node.wait_drained()
+    assert row(node, "message_state")["lag_ms"] == 0
+    idle = time.monotonic()
+    while age(idle) < 3000:
+        assert row(node, "message_state")["lag_ms"] == 0
+        time.sleep(0.2)
+    three.set("refuse")
+    try:
+        begun = time.monotonic()
+        publish(node, "devices/a/state", [b"2"])
+        found = wait_row(node, "message_state", lambda row: row["lag_records"] == 1)
+        assert found["lag_ms"] <= age(begun), found
+    finally:
+        three.set("pass")

@@ -1,5 +1,6 @@
 //! The guarded doors of a test cluster: TLS, mutual TLS, SASL PLAIN and SCRAM, with certificates made
-//! on the spot. The passwords are public: the cluster listens on loopback.
+//! on the spot, and permissions: `guest` has none but what it is given. The passwords are public: the
+//! cluster listens on loopback.
 
 use std::fs;
 use std::path::Path;
@@ -87,13 +88,16 @@ pub fn certificates(folder: &Path) -> anyhow::Result<()> {
 /// The lines of a node's settings.
 pub fn settings(folder: &Path) -> String {
     let folder = folder.display();
-    let plain = "org.apache.kafka.common.security.plain.PlainLoginModule required user_lock=\"lock-secret\";";
+    let plain = "org.apache.kafka.common.security.plain.PlainLoginModule required user_lock=\"lock-secret\" \
+                 user_guest=\"guest-secret\";";
     let mut text = format!(
         "ssl.keystore.type=PEM\n\
          ssl.keystore.location={folder}/broker-store.pem\n\
          ssl.truststore.type=PEM\n\
          ssl.truststore.location={folder}/ca.pem\n\
          listener.name.ssl.ssl.client.auth=required\n\
+         authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
+         super.users=User:ANONYMOUS;User:lock;User:CN=sluice-mirror\n\
          sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512\n"
     );
     let scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;";

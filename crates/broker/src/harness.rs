@@ -159,6 +159,23 @@ impl World {
         self.hooks = Arc::new(compile(hooks, &self.streams));
     }
 
+    /// The hooks change while the world runs, and a stream has another level from then on.
+    pub(crate) fn reload_hooks(&mut self, hooks: &[(Event, &str, &str)], level: (&str, Level)) {
+        let (name, ack) = level;
+        for stream in &mut self.streams {
+            if stream.settings.name == name {
+                stream.settings.ack = ack;
+            }
+        }
+        self.set_hooks(hooks);
+        for worker in 0..self.shards.len() {
+            self.end_turn(worker);
+            self.out[worker].turn.set_hooks(self.hooks.clone());
+            let turn = self.out[worker].turn.number();
+            self.shards[worker].set_hooks(self.hooks.clone(), turn);
+        }
+    }
+
     fn start(&mut self, workers: u16) {
         self.interest = Arc::default();
         self.shards.clear();

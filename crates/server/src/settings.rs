@@ -10,6 +10,7 @@ mod listeners;
 mod meant;
 mod mirror;
 mod network;
+mod reload;
 mod streams;
 mod values;
 mod words;
@@ -35,6 +36,7 @@ pub use self::mirror::{
     MirrorTls, MirroredStream, Secret, refused_property,
 };
 pub use self::network::Network;
+pub use self::reload::{mirrored_later, needs_restart};
 pub use self::streams::{
     DEFAULT_KEY, DEFAULT_QOS0_STREAM, DEFAULT_STREAM, has_payload, needs_topic,
 };

@@ -17,6 +17,7 @@ use hashbrown::HashMap;
 use mqtt::{AckKind, ReasonCode};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Why a client of MQTT 3 is cut off that waited for too long.
 const TOO_LATE: &str = "ack_timeout";
@@ -75,6 +76,8 @@ pub(super) struct Mirrored {
     fresh: bool,
     /// Turns that were forgotten and may still stand in `awaited`.
     gone: usize,
+    /// Hooks that turns in front of that one went by and that may still come into the log.
+    former: VecDeque<(u64, Arc<HookTable>)>,
 }
 
 /// How far the cluster is with a partition.
@@ -128,11 +131,26 @@ impl Mirrored {
         }
     }
 
+    /// Turns from `turn` on go by other hooks than these: streams may have other levels there.
+    pub(super) fn went_by(&mut self, hooks: Arc<HookTable>, turn: u64) {
+        if self.turns.values().any(|pending| pending.parts.is_none()) {
+            self.former.push_back((turn, hooks));
+        }
+    }
+
     /// A turn of this worker is in the log.
     pub(super) fn committed(&mut self, commit: &Commit, hooks: &HookTable) {
+        while self
+            .former
+            .pop_front_if(|(turn, _)| *turn <= commit.turn)
+            .is_some()
+        {}
         if !self.turns.contains_key(&commit.turn) {
             return;
         }
+        // What was promised when it was published counts.
+        let former = self.former.front().map(|(_, hooks)| Arc::clone(hooks));
+        let hooks = former.as_deref().unwrap_or(hooks);
         let mut parts: BTreeMap<PartitionId, Range<u64>> = BTreeMap::new();
         for &(partition, base, records) in &commit.batches {
             if hooks.is_mirrored(partition) {

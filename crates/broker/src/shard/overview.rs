@@ -344,9 +344,11 @@ impl Shard {
         }
     }
 
-    /// Places what follows by other hooks; the turn that is being filled has to be told too.
-    pub fn set_hooks(&mut self, hooks: std::sync::Arc<crate::hooks::HookTable>) {
-        self.hooks = hooks;
+    /// Places what follows by other hooks: from `turn` on, which is being filled, is still empty, and
+    /// has to be told too.
+    pub fn set_hooks(&mut self, hooks: std::sync::Arc<crate::hooks::HookTable>, turn: u64) {
+        let former = std::mem::replace(&mut self.hooks, hooks);
+        self.progress.mirror.went_by(former, turn);
     }
 
     /// All there is to know of one client.

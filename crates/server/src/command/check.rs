@@ -16,7 +16,8 @@ pub struct CheckArgs {
     /// The file
     #[arg(default_value = "sluice.toml")]
     file: PathBuf,
-    /// Also try the way to the cluster of [mirror]: brokers, login, topics, transactions
+    /// Also try the way to the cluster of [mirror]: brokers, login, topics, permissions, transactions,
+    /// and the topics that downlinks read
     #[arg(long)]
     connect: bool,
 }
@@ -50,7 +51,8 @@ fn connect(settings: &Settings) -> ExitCode {
         println!("  cluster    no table [mirror]: nothing to connect to");
         return ExitCode::SUCCESS;
     };
-    match crate::mirror::check_connection(mirror, &mut |step| println!("  cluster    {step}")) {
+    let mut told = |step: &str| println!("  cluster    {step}");
+    match crate::mirror::check_connection(mirror, &settings.downlinks, &mut told) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("cluster: {why}");

@@ -27,8 +27,11 @@ pub use position::Positions;
 /// Client id under which a downlink publishes, before its name.
 const PUBLISHER: &str = "downlink/";
 
-/// What a hook's record may be larger than the payload: base64, and the words around it.
+/// What a hook's record may be larger than the payload: base64, and escapes.
 const COPY_GROWTH: u64 = 2;
+
+/// What a hook's record has besides its payload: names, times, the topic.
+const COPY_BYTES: usize = 2 << 10;
 
 /// What all parts of one downlink share.
 struct Link {
@@ -102,10 +105,7 @@ fn rules(node: &Node, downlink: &DownlinkSettings) -> anyhow::Result<DownlinkRul
         &settings.hooks,
         settings.mirror.as_ref(),
     );
-    // Beside the record's copies the entry holds what else its worker has in that turn.
-    let copies = 2 + settings.hooks.len() as u64;
-    let entry_bytes = settings.log.log_config().journal_part_bytes / 2;
-    let record_bytes_max = (entry_bytes / copies / COPY_GROWTH) as usize;
+    let part_bytes = settings.log.log_config().journal_part_bytes;
     let mut forbidden = DownlinkRules::no_streams();
     for name in &back {
         forbidden.extend(partitions(name)?);
@@ -119,8 +119,15 @@ fn rules(node: &Node, downlink: &DownlinkSettings) -> anyhow::Result<DownlinkRul
         expiry_s: downlink.expiry_s,
         dead_letters: partitions(&downlink.dead_letter)?.into(),
         forbidden,
-        record_bytes_max,
+        record_bytes_max: record_bytes_max(part_bytes, settings.hooks.len()),
     })
+}
+
+/// Bytes of records, each with [`COPY_BYTES`], of which all that so many hooks make is in one entry
+/// of the journal, beside what else its worker has in that turn.
+fn record_bytes_max(part_bytes: u64, hooks: usize) -> usize {
+    let copies = 2 + hooks as u64;
+    (part_bytes / 2 / copies / COPY_GROWTH) as usize
 }
 
 /// Where a partition is, and under which key that is kept.
@@ -137,6 +144,11 @@ impl Link {
 
     fn is_stopping(&self) -> bool {
         *self.stop.borrow()
+    }
+
+    /// Records in parcels that an entry of the journal holds, whatever hooks make of them.
+    fn parcels(&self, records: Vec<SourceRecord>, end: u64) -> Vec<(Vec<SourceRecord>, u64)> {
+        parcels(records, end, self.rules.record_bytes_max)
     }
 
     /// Publishes records of a partition, and keeps the position behind them; tries again until the
@@ -185,16 +197,20 @@ impl Link {
 }
 
 /// Records in parcels of bounded size, each with the position behind it.
-fn parcels(records: Vec<SourceRecord>, end: u64) -> Vec<(Vec<SourceRecord>, u64)> {
+fn parcels(
+    records: Vec<SourceRecord>,
+    end: u64,
+    bytes_max: usize,
+) -> Vec<(Vec<SourceRecord>, u64)> {
+    let bytes_max = bytes_max.min(limits::PARCEL_BYTES_MAX);
     let mut parcels: Vec<(Vec<SourceRecord>, u64)> = Vec::new();
     let mut bytes = 0;
     for record in records {
         let next = record.offset + 1;
-        let size = record.size_bytes();
+        let size = record.size_bytes() + COPY_BYTES;
         match parcels.last_mut() {
             Some((last, behind))
-                if last.len() < limits::PARCEL_RECORDS_MAX
-                    && bytes + size <= limits::PARCEL_BYTES_MAX =>
+                if last.len() < limits::PARCEL_RECORDS_MAX && bytes + size <= bytes_max =>
             {
                 bytes += size;
                 last.push(record);
@@ -233,15 +249,40 @@ mod tests {
             record(7, large),
             record(9, 1),
         ];
-        let made: Vec<(usize, u64)> = parcels(records, 12)
+        let made: Vec<(usize, u64)> = parcels(records, 12, usize::MAX)
             .iter()
             .map(|(records, next)| (records.len(), *next))
             .collect();
         assert_eq!(made, [(1, 4), (1, 5), (1, 8), (1, 12)]);
         let many = (0..=(limits::PARCEL_RECORDS_MAX as u64)).map(|offset| record(offset, 1));
-        let made = parcels(many.collect(), 0);
-        assert_eq!(made.len(), 2);
-        assert_eq!(made[0].1, limits::PARCEL_RECORDS_MAX as u64);
-        assert!(parcels(Vec::new(), 5).is_empty());
+        let made = parcels(many.collect(), 0, usize::MAX);
+        assert!(made.len() > 1);
+        assert_eq!(
+            made.last().unwrap().1,
+            limits::PARCEL_RECORDS_MAX as u64 + 1
+        );
+        assert!(parcels(Vec::new(), 5, usize::MAX).is_empty());
+    }
+
+    /// All that hooks make of a parcel is in half an entry, whatever its records are and however many
+    /// hooks take them; what is larger than that is never in a parcel with others.
+    #[test]
+    fn an_entry_of_the_journal_holds_whatever_hooks_make_of_a_parcel() {
+        let part_bytes = 32 << 20;
+        for hooks in [0, 1, 8, broker::limits::HOOKS_MAX] {
+            let most = record_bytes_max(part_bytes, hooks);
+            assert!(most > 2 * COPY_BYTES, "{hooks} hooks leave no room");
+            for bytes in [1, 700, most / 3, most - COPY_BYTES, most] {
+                let records = (0..2_000).map(|offset| record(offset, bytes));
+                for (records, _) in parcels(records.collect(), 0, most) {
+                    let copy = bytes.div_ceil(3) * 4 + COPY_BYTES;
+                    let all = records.len() * copy * (hooks + 2);
+                    assert!(
+                        all as u64 <= part_bytes,
+                        "{hooks} hooks, {bytes} bytes: {all}"
+                    );
+                }
+            }
+        }
     }
 }

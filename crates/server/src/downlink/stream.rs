@@ -7,7 +7,7 @@ use broker::SourceRecord;
 use bytes::Bytes;
 use commitlog::{Ack, BatchView, LogReader, PartitionId, ReadError};
 
-use super::{Link, Place, limits, parcels, position};
+use super::{Link, Place, limits, position};
 use crate::settings::MirrorStart;
 
 /// A partition that is followed.
@@ -60,22 +60,22 @@ async fn open_lanes(link: &Link, lanes: &mut Vec<Lane>, first_time: bool) -> boo
         return true;
     };
     lanes.retain(|lane| stream.partitions.contains(&lane.id));
-    // The first is kept last: see `Positions::knows`.
-    for (index, &id) in stream.partitions.iter().enumerate().rev() {
+    for index in position::opening(stream.partitions.len() as u32) {
+        let id = stream.partitions[index as usize];
         if lanes.iter().any(|lane| lane.id == id) {
             continue;
         }
         let Some(marks) = link.node.log.watermarks(id) else {
             continue;
         };
-        let key = position::key(link.settings(), index as u32, Some(id));
+        let key = position::key(link.settings(), index, Some(id));
         let known = link.positions.get(&key);
         let next = known.unwrap_or(match link.settings().start {
             MirrorStart::End if first_time => marks.stable,
             _ => marks.log_start,
         });
         let mut place = Place {
-            partition: index as u32,
+            partition: index,
             key,
             next,
         };
@@ -128,7 +128,7 @@ async fn advance(link: &Link, lane: &mut Lane) -> Option<bool> {
     if behind == from {
         return Some(false);
     }
-    for (records, next) in parcels(records, behind) {
+    for (records, next) in link.parcels(records, behind) {
         if !link.carry(place, records, next).await {
             return None;
         }

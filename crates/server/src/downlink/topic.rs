@@ -12,9 +12,10 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::runtime::Handle;
 
-use super::{Link, Place, limits, parcels, position};
+use super::{Link, Place, limits, position};
 use crate::mirror::{
-    Cluster, Ears, TopicState, Trouble, attend, known_end, message_headers, topic_state,
+    Cluster, Ears, TopicState, Trouble, attend, described_topic, known_end, message_headers,
+    topic_state,
 };
 use crate::settings::MirrorStart;
 
@@ -39,12 +40,23 @@ const ROUND_RECORDS_MAX: usize = 4 * limits::PARCEL_RECORDS_MAX;
 /// The partitions by number.
 type Places = BTreeMap<u32, Place>;
 
+/// What is known of the topic from one connection to the next.
+struct Known {
+    /// Whether the places in it were never found.
+    first_time: bool,
+    /// Which topic of the name it was.
+    topic: Option<u64>,
+}
+
 /// Follows until the node stops. Blocks.
 pub(super) fn follow(link: &Link, runtime: &Handle) {
     let mut places = Places::new();
-    let mut first_time = !link.positions.knows(link.settings());
+    let mut known = Known {
+        first_time: !link.positions.knows(link.settings()),
+        topic: link.positions.get(&position::topic_key(link.settings())),
+    };
     while !link.is_stopping() {
-        match read(link, runtime, &mut places, &mut first_time) {
+        match read(link, runtime, &mut places, &mut known) {
             Ok(()) | Err(Trouble::Stopping) => return,
             Err(Trouble::Waiting(why)) => link.board.waiting(&why),
             Err(Trouble::Failed(why) | Trouble::Fenced(why)) => link.board.failed(&why),
@@ -60,7 +72,7 @@ fn read(
     link: &Link,
     runtime: &Handle,
     places: &mut Places,
-    first_time: &mut bool,
+    known: &mut Known,
 ) -> Result<(), Trouble> {
     let Some(settings) = &link.node.settings.mirror else {
         return Err(Trouble::Failed("there is no [mirror]".to_owned()));
@@ -86,7 +98,7 @@ fn read(
         }
         TopicState::Missing => {
             // What is written once it is there comes after this downlink.
-            *first_time = false;
+            known.first_time = false;
             let what = format!("unknown topic {}", reading.topic);
             return Err(Trouble::Failed(what));
         }
@@ -95,10 +107,11 @@ fn read(
             return Err(Trouble::Failed(what));
         }
     };
-    reading.open(places, count, *first_time)?;
-    *first_time = false;
+    reading.is_same(known)?;
+    reading.open(places, count, known.first_time)?;
+    known.first_time = false;
     reading.assign(places)?;
-    reading.follow(places, count)
+    reading.follow(places, count, known)
 }
 
 /// One connection to the cluster.
@@ -113,8 +126,7 @@ struct Reading<'a> {
 impl Reading<'_> {
     /// Finds out where partitions begin that are new, and sees that nothing was lost of the others.
     fn open(&self, places: &mut Places, count: u32, first_time: bool) -> Result<(), Trouble> {
-        // The first is kept last: see `Positions::knows`.
-        for partition in (0..count).rev() {
+        for partition in position::opening(count) {
             let key = position::key(self.link.settings(), partition, None);
             let known = self.link.positions.get(&key);
             let (low, high) = match self.bounds(partition) {
@@ -180,6 +192,38 @@ impl Reading<'_> {
         Ok(())
     }
 
+    /// Sees that the topic is the one that was read before, and keeps which it is. Positions in
+    /// another mean nothing: commands would be left out, or those of long ago be sent.
+    fn is_same(&self, known: &mut Known) -> Result<(), Trouble> {
+        let described = described_topic(&self.consumer, self.topic, ANSWER);
+        let Some(id) = described.ok().and_then(|described| described.id) else {
+            // The brokers do not tell; then its end may.
+            return Ok(());
+        };
+        let id = (id >> u64::BITS) as u64 ^ id as u64;
+        match known.topic {
+            Some(before) if before == id => return Ok(()),
+            Some(_) => {
+                return Err(Trouble::Failed(format!(
+                    "the topic {} was deleted and made anew: give the downlink another name, so that \
+                     it begins anew there",
+                    self.topic
+                )));
+            }
+            None => {}
+        }
+        let mut place = Place {
+            partition: 0,
+            key: position::topic_key(self.link.settings()),
+            next: id,
+        };
+        if !self.carry(&mut place, Vec::new(), id) {
+            return Err(Trouble::Stopping);
+        }
+        known.topic = Some(id);
+        Ok(())
+    }
+
     /// First offset of a partition, and the end of what is committed in it.
     fn bounds(&self, partition: u32) -> Result<(u64, u64), Trouble> {
         let bounds = self
@@ -210,7 +254,7 @@ impl Reading<'_> {
     }
 
     /// Publishes what comes, until something is wrong or the topic has more partitions.
-    fn follow(&self, places: &mut Places, count: u32) -> Result<(), Trouble> {
+    fn follow(&self, places: &mut Places, count: u32, known: &mut Known) -> Result<(), Trouble> {
         self.link.board.connected();
         let mut looked = Instant::now();
         while !self.link.is_stopping() {
@@ -219,7 +263,7 @@ impl Reading<'_> {
                 let Some(place) = places.get_mut(&partition) else {
                     continue;
                 };
-                for (records, next) in parcels(records, 0) {
+                for (records, next) in self.link.parcels(records, 0) {
                     if !self.carry(place, records, next) {
                         return Err(Trouble::Stopping);
                     }
@@ -235,6 +279,7 @@ impl Reading<'_> {
                     // Read again from the start: there are more partitions, or none.
                     return Err(Trouble::Waiting("the topic has changed".to_owned()));
                 }
+                self.is_same(known)?;
             }
         }
         Ok(())

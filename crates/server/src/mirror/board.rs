@@ -111,6 +111,16 @@ pub struct StreamFigures {
     /// Records that retention dropped before they were mirrored.
     pub lost: AtomicU64,
     standing: Mutex<Standing>,
+    /// Which topic it goes to, of all that ever had the name.
+    topic: Mutex<Option<u128>>,
+}
+
+impl StreamFigures {
+    /// Tells which topic the stream goes to; true when that was another before.
+    pub fn goes_to(&self, topic: u128) -> bool {
+        let before = held(&self.topic).replace(topic);
+        before.is_some_and(|before| before != topic)
+    }
 }
 
 /// How far one partition is.
@@ -157,6 +167,7 @@ impl Board {
             dead_letters: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             standing: Mutex::new(Standing::new(State::Connected, None)),
+            topic: Mutex::default(),
         };
         let count = settings
             .as_ref()

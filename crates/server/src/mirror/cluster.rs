@@ -200,6 +200,31 @@ impl Cluster<'_> {
 
     /// Creates a topic; it being there already is no error.
     pub fn create(&self, runtime: &Handle, topic: &str, partitions: u32) -> Result<(), Trouble> {
+        let asking = AdminOptions::new().request_timeout(Some(ANSWER));
+        self.ask_for(runtime, topic, partitions, &asking)
+    }
+
+    /// Whether the cluster would create a topic: nothing is created.
+    ///
+    /// # Errors
+    /// Why it would not.
+    pub fn could_create(
+        &self,
+        runtime: &Handle,
+        topic: &str,
+        partitions: u32,
+    ) -> Result<(), Trouble> {
+        let asking = AdminOptions::new().request_timeout(Some(ANSWER));
+        self.ask_for(runtime, topic, partitions, &asking.validate_only(true))
+    }
+
+    fn ask_for(
+        &self,
+        runtime: &Handle,
+        topic: &str,
+        partitions: u32,
+        options: &AdminOptions,
+    ) -> Result<(), Trouble> {
         let config = self.config()?;
         let admin: AdminClient<_> = config
             .create_with_context(self.ears.clone())
@@ -209,20 +234,18 @@ impl Cluster<'_> {
             .replication_factor
             .map_or(-1, |count| count as i32);
         let fresh = NewTopic::new(topic, partitions as i32, TopicReplication::Fixed(replicas));
-        let options = AdminOptions::new().request_timeout(Some(ANSWER));
-        let made = runtime.block_on(admin.create_topics([&fresh], &options));
+        let made = runtime.block_on(admin.create_topics([&fresh], options));
         let what = format!("cannot create the topic {topic}");
         let results = made.map_err(|error| Trouble::of(&what, &error, &self.ears))?;
         for result in results {
             match result {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((_, code)) => {
-                    let error = KafkaError::AdminOp(code);
-                    return Err(match Trouble::of(&what, &error, &self.ears) {
-                        Trouble::Waiting(_) => Trouble::Failed(format!("{what}: {code}")),
-                        other => other,
-                    });
-                }
+                Err((
+                    _,
+                    RDKafkaErrorCode::TopicAuthorizationFailed
+                    | RDKafkaErrorCode::ClusterAuthorizationFailed,
+                )) => return Err(Trouble::Failed(format!("{what}: not authorised"))),
+                Err((_, code)) => return Err(Trouble::Failed(format!("{what}: {code}"))),
             }
         }
         Ok(())

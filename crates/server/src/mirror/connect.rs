@@ -1,16 +1,17 @@
 //! How a shard connects: whose the positions are, which are refused, and what keeps another process
 //! with the same identity out. How rounds run stands in `round`.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::Producer as _;
+use tracing::warn;
 
 use super::cluster::{self, Cluster, Found, POSITIONS_PARTITIONS, Topics, Trouble};
 use super::lanes::Lanes;
-use super::limits::{ANSWER, BACK, BACK_FROM_ALL, STEP};
+use super::limits::{ANSWER, BACK, BACK_FROM_ALL, POSITIONS_AGE_MAX, STEP};
 use super::native::{Ears, Native};
 use super::positions::{Claim, owner, slot};
 use super::shard::{Link, Shard};
@@ -39,6 +40,7 @@ impl Shard {
         let glance = cluster.glancing_consumer()?;
         let committed = cluster::committed(&glance, &self.ears, topic, 0..slots)?;
         self.check(&committed)?;
+        self.check_kept(&committed)?;
         let config = cluster.producer(&cluster::transactional_id(cluster.identity, shard))?;
         let native = Native::new(&config, self.ears.clone());
         let native = native.map_err(|error| Trouble::Failed(error.to_string()))?;
@@ -75,12 +77,14 @@ impl Shard {
             consumer,
             group,
             lanes,
+            claimed: Instant::now(),
             committed: Instant::now(),
             uncommitted: false,
             skipped: false,
         };
         self.claim(&mut link)?;
         self.parts.claimed.store(true, Ordering::Release);
+        self.keep((0..slots).filter(mine));
         for lane in &link.lanes.all {
             self.parts.node.mirrored(lane.id, lane.position);
         }
@@ -214,6 +218,41 @@ impl Shard {
         Ok(())
     }
 
+    /// Refuses to begin anew where the cluster has lost positions: to send again what it has would be
+    /// to send it twice, and to begin at the end would be to leave out what it has not.
+    fn check_kept(&self, found: &Found) -> Result<(), Trouble> {
+        let identity = self.parts.node.mirror.identity();
+        let kept = self
+            .parts
+            .kept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if kept.lost(identity, |slot| found.claims.contains_key(&slot)) == 0 {
+            return Ok(());
+        }
+        Err(Trouble::Failed(format!(
+            "the cluster has lost positions of {identity}: the group {} or the topic {} was deleted, or the offsets have expired there (offsets.retention.minutes); choose another [mirror] identity to mirror anew, from `start` on",
+            cluster::group(identity),
+            self.parts.settings.positions_topic,
+        )))
+    }
+
+    /// Notes which positions the cluster has from now on.
+    fn keep(&self, slots: impl Iterator<Item = u32>) {
+        let identity = self.parts.node.mirror.identity();
+        let mut kept = self
+            .parts
+            .kept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = kept.keep(identity, slots) {
+            warn!(
+                %error,
+                "cannot note what the mirror has written to the cluster: if it is lost there, this will not be noticed"
+            );
+        }
+    }
+
     /// Without transactions positions are committed now and then: this process knows better.
     fn remember(&self, found: &mut cluster::Found) {
         let board = &self.parts.node.mirror;
@@ -233,8 +272,17 @@ impl Shard {
         self.claim(link)
     }
 
+    /// Writes all positions anew before the brokers forget those that do not move.
+    pub(super) fn claim_old(&self, link: &mut Link) -> Result<(), Trouble> {
+        if link.claimed.elapsed() < POSITIONS_AGE_MAX {
+            return Ok(());
+        }
+        self.claim(link)
+    }
+
     /// Writes whose the positions are, so that a process that was fenced can tell.
     pub(super) fn claim(&self, link: &mut Link) -> Result<(), Trouble> {
+        link.claimed = Instant::now();
         let topic = &self.parts.settings.positions_topic;
         let slots = link.lanes.slots(true).into_iter();
         let offsets = cluster::offsets(topic, &self.parts.claim, slots)?;

@@ -1,6 +1,7 @@
 //! What is done about a round that failed: it is aborted, the records to blame are looked for, and
 //! what the cluster will never take goes to the dead-letter stream. How a round runs it does not know.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -11,9 +12,10 @@ use tracing::warn;
 use super::cluster::Trouble;
 use super::dead_letter::{self, Origin};
 use super::lanes::{Lane, Search};
-use super::limits::{DEAD_LETTER_WAIT, READING, ROUND_BYTES_MIN, STEP};
+use super::limits::{BACK_FROM_ALL, DEAD_LETTER_WAIT, READING, ROUND_BYTES_MIN, STEP};
 use super::round::Round;
 use super::shard::{Link, Shard};
+use super::topics::UNWRITABLE;
 
 /// Bits of a mark that count records of a lane from its position on; above them stands the lane.
 const MARK_BITS: u32 = 40;
@@ -92,6 +94,8 @@ impl Shard {
             }
         };
         let failed = std::mem::take(&mut round.failed);
+        let took_part = link.lanes.all.iter().filter(|lane| lane.records > 0);
+        let took_part: BTreeSet<usize> = took_part.map(|lane| lane.stream).collect();
         for (at, lane) in link.lanes.all.iter_mut().enumerate() {
             if exactly_once || cut_short || failed.contains_key(&at) {
                 lane.rewind();
@@ -102,6 +106,10 @@ impl Shard {
         for (at, failure) in &failed {
             self.parts.node.mirror.error(&format!("{:?}", failure.code));
             self.judge(link, *at, *failure, round, why);
+        }
+        if round.denied && !took_part.iter().any(|stream| self.is_resting(*stream)) {
+            self.beat(BACK_FROM_ALL)?;
+            self.deny(link, &took_part);
         }
         if !aborted {
             // What was given up in flight may be there all the same: a new producer begins anew.
@@ -132,9 +140,7 @@ impl Shard {
                 }
                 lane.search = narrowed;
             }
-            Blame::Operator => {
-                self.rest(stream, "not authorised: the user may not write the topic");
-            }
+            Blame::Operator => self.rest(stream, UNWRITABLE),
             Blame::Topic => {
                 let why = format!("the topic does not take records: {}", failure.code);
                 self.rest(stream, &why);
@@ -212,9 +218,7 @@ impl Shard {
             Code::UnknownTopic | Code::UnknownPartition | Code::UnknownTopicOrPartition => {
                 self.rest(stream, &format!("unknown topic ({code})"));
             }
-            Code::TopicAuthorizationFailed => {
-                self.rest(stream, "not authorised: the user may not write the topic");
-            }
+            Code::TopicAuthorizationFailed => self.rest(stream, UNWRITABLE),
             _ => {
                 let what = "librdkafka takes no records";
                 return Err(Trouble::Waiting(format!("{what}: {code}")));

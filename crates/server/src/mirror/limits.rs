@@ -90,6 +90,10 @@ pub const IDLE: Duration = Duration::from_secs(1);
 /// Without transactions: time between two commits of the positions.
 pub const COMMIT: Duration = Duration::from_secs(1);
 
+/// All positions are written anew when they are as old: brokers forget offsets that nobody has written
+/// for a week (`offsets.retention.minutes`), and those of an idle partition do not move.
+pub const POSITIONS_AGE_MAX: Duration = Duration::from_hours(8);
+
 /// How long a stopping node waits for the round that runs.
 pub const FAREWELL: Duration = Duration::from_secs(3);
 

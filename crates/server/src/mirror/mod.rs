@@ -11,9 +11,13 @@ mod connect;
 #[cfg(feature = "kafka")]
 pub mod dead_letter;
 #[cfg(feature = "kafka")]
+mod described;
+#[cfg(feature = "kafka")]
 mod failures;
 #[cfg(feature = "kafka")]
 mod gather;
+#[cfg(feature = "kafka")]
+mod kept;
 #[cfg(feature = "kafka")]
 mod lanes;
 #[cfg(feature = "kafka")]
@@ -27,6 +31,8 @@ mod round;
 #[cfg(feature = "kafka")]
 mod shard;
 mod switch;
+#[cfg(feature = "kafka")]
+mod topics;
 pub mod view;
 #[cfg(feature = "kafka")]
 mod watch;
@@ -43,6 +49,8 @@ use crate::node::Node;
 pub use check::check_connection;
 #[cfg(feature = "kafka")]
 pub(crate) use cluster::{Cluster, TopicState, Trouble, attend, topic_state};
+#[cfg(feature = "kafka")]
+pub(crate) use described::topic as described_topic;
 #[cfg(feature = "kafka")]
 pub(crate) use native::{Ears, known_end, message_headers};
 
@@ -71,6 +79,7 @@ pub fn bad_property(name: &str, value: &str) -> Option<String> {
 #[cfg(not(feature = "kafka"))]
 pub fn check_connection(
     _settings: &crate::settings::MirrorSettings,
+    _downlinks: &[crate::settings::DownlinkSettings],
     _told: &mut dyn FnMut(&str),
 ) -> Result<(), String> {
     Err(format!(
@@ -115,6 +124,8 @@ impl Mirror {
         let claim = positions::Claim::new(node.cluster_id.clone(), &process, shards);
         let claimed: Vec<Arc<AtomicBool>> = (0..shards).map(|_| Arc::default()).collect();
         let (fenced_others, slots) = (Arc::default(), Arc::default());
+        let kept = kept::Kept::read(&node.settings.node.data_dir);
+        let kept = Arc::new(std::sync::Mutex::new(kept));
         let runtime = tokio::runtime::Handle::current();
         let (own, stop) = (Arc::clone(node), Arc::clone(&mirror.stop));
         let run = move |shard, pulse| {
@@ -127,6 +138,7 @@ impl Mirror {
                 fenced_others: Arc::clone(&fenced_others),
                 slots: Arc::clone(&slots),
                 claimed: Arc::clone(&claimed[shard as usize]),
+                kept: Arc::clone(&kept),
                 pulse,
                 runtime: runtime.clone(),
             });

@@ -1,6 +1,6 @@
 //! The few calls of librdkafka that its Rust binding lacks or makes dear: records by topic handle,
-//! waiting for deliveries without polling, delivery reports of failures only. All `unsafe` of the
-//! mirror is here; what is produced, and why, is not known.
+//! waiting for deliveries without polling, delivery reports of failures only. What is `unsafe` in the
+//! mirror is here and in `described`; what is produced, and why, is not known.
 
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr;

@@ -41,6 +41,8 @@ pub(super) struct Round {
     pub stalled: bool,
     /// It went on, but for too long.
     pub slow: bool,
+    /// The cluster refused it for the sake of a topic that may not be written; it may not say which.
+    pub denied: bool,
 }
 
 impl Round {
@@ -231,7 +233,8 @@ impl Shard {
                 _ if detail.is_fatal() => {
                     return Err(Trouble::Waiting(error.to_string()));
                 }
-                _ if detail.txn_requires_abort() => {
+                code if detail.txn_requires_abort() => {
+                    round.denied = code == Code::TopicAuthorizationFailed;
                     let why = if round.failed.is_empty() {
                         detail.string()
                     } else {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, ConsumerGroupMetadata};
@@ -11,17 +11,16 @@ use tokio::runtime::Handle;
 use tracing::{error, info, warn};
 
 use super::board::State;
-use super::cluster::{self, Cluster, Look, TopicState, Topics, Trouble};
+use super::cluster::{self, Cluster, Trouble};
+use super::kept::Kept;
 use super::lanes::{Lanes, Rest};
-use super::limits::{
-    ANSWER, BACK, BACK_FROM_ALL, IDLE, REST_MAX, REST_MIN, ROUND_BYTES_MAX, SILENCE, STEP,
-};
+use super::limits::{ANSWER, BACK, IDLE, REST_MAX, REST_MIN, ROUND_BYTES_MAX, STEP};
 use super::native::{Ears, Native, Topic};
 use super::positions::Claim;
 use super::switch::SWITCHED_OFF;
 use super::watch::{Event, Once, Pulse};
 use crate::node::{Bell, Node};
-use crate::settings::{MirrorSettings, Word as _};
+use crate::settings::MirrorSettings;
 
 /// What a shard is made of.
 pub struct Parts {
@@ -41,6 +40,8 @@ pub struct Parts {
     pub slots: Arc<OnceLock<u32>>,
     /// Whether a thread of this shard has written the claim of this process.
     pub claimed: Arc<AtomicBool>,
+    /// Which positions the cluster must have.
+    pub kept: Arc<Mutex<Kept>>,
     /// This thread's signs of life.
     pub pulse: Arc<Pulse>,
     /// For the few calls that are futures.
@@ -75,6 +76,8 @@ pub(super) struct Link {
     pub consumer: BaseConsumer<Ears>,
     pub group: ConsumerGroupMetadata,
     pub lanes: Lanes,
+    /// When all positions were written, and not only those that moved.
+    pub claimed: Instant,
     /// When positions were committed last, without transactions.
     pub committed: Instant,
     /// Whether some positions are not committed, without transactions.
@@ -203,143 +206,6 @@ impl Shard {
         }
     }
 
-    /// Makes the topics' handles; a topic that is not there lets its stream rest.
-    pub(super) fn open_topics(&mut self, link: &mut Link) -> Result<(), Trouble> {
-        let count = self.parts.settings.streams.len();
-        link.topics.resize_with(count, || None);
-        for stream in 0..count {
-            let wanted = link.lanes.all.iter().any(|lane| lane.stream == stream);
-            if !wanted || link.topics[stream].is_some() || self.is_resting(stream) {
-                continue;
-            }
-            self.beat(BACK_FROM_ALL)?;
-            match self.open_topic(link, stream)? {
-                Ok(topic) => link.topics[stream] = Some(topic),
-                Err(why) => self.rest(stream, &why),
-            }
-        }
-        Ok(())
-    }
-
-    /// The handle of a stream's topic, or why the stream must rest; an error where the cluster does
-    /// not answer at all.
-    fn open_topic(&self, link: &Link, stream: usize) -> Result<Result<Topic, String>, Trouble> {
-        let mirrored = &self.parts.settings.streams[stream];
-        let local = self.parts.node.log.stream(&mirrored.stream);
-        let local = local.map_or(1, |meta| meta.partitions.len());
-        let partitions = cluster::partitions_of(mirrored, local);
-        let topics = Topics {
-            cluster: &self.cluster(),
-            consumer: &link.consumer,
-            runtime: &self.parts.runtime,
-        };
-        let (topic, start) = (&mirrored.topic, Instant::now());
-        let mut created = false;
-        loop {
-            match topics.look(topic, partitions) {
-                Ok(Look::Ready(_)) => {
-                    return Ok(link.native.topic(topic, mirrored.compression.word()));
-                }
-                Ok(Look::Created) => created = true,
-                Ok(Look::Leaderless) => {}
-                Err(Trouble::Failed(why)) => return Ok(Err(why)),
-                Err(trouble) => return Err(trouble),
-            }
-            // One that was just made has its leaders soon; others do not wait for an old one's.
-            if !created || start.elapsed() > SILENCE {
-                return Ok(Err("a partition of the topic has no leader".to_owned()));
-            }
-            std::thread::sleep(STEP / 5);
-        }
-    }
-
-    pub(super) fn is_resting(&self, stream: usize) -> bool {
-        let rest = self.rests.get(&stream);
-        rest.is_some_and(|rest| !rest.on_trial)
-    }
-
-    /// Lets a stream rest, longer each time.
-    pub(super) fn rest(&mut self, stream: usize, why: &str) {
-        let before = self.rests.get(&stream).map_or(REST_MIN, |rest| rest.next);
-        let rest = Rest {
-            until: Instant::now() + before,
-            next: (before * 2).min(REST_MAX),
-            on_trial: false,
-        };
-        self.rests.insert(stream, rest);
-        let board = &self.parts.node.mirror;
-        if board.stream_stands(stream, State::Waiting, Some(why)) {
-            let mirrored = &self.parts.settings.streams[stream];
-            warn!(
-                stream = mirrored.stream,
-                topic = mirrored.topic,
-                why,
-                "a stream is not mirrored for now; the others go on"
-            );
-        }
-    }
-
-    /// A stream that rested has succeeded.
-    pub(super) fn recovered(&mut self, stream: usize) {
-        if self.rests.get(&stream).is_some_and(|rest| rest.on_trial) {
-            self.rests.remove(&stream);
-            if self
-                .parts
-                .node
-                .mirror
-                .stream_stands(stream, State::Connected, None)
-            {
-                let mirrored = &self.parts.settings.streams[stream];
-                info!(
-                    stream = mirrored.stream,
-                    topic = mirrored.topic,
-                    "the stream is mirrored again"
-                );
-            }
-        }
-    }
-
-    /// Tries streams again whose rest is over and whose topic looks well.
-    pub(super) fn try_rested(&mut self, link: &mut Link) -> Result<(), Trouble> {
-        let now = Instant::now();
-        let due = self.rests.iter();
-        let due: Vec<usize> = due
-            .filter(|(_, rest)| !rest.on_trial && rest.until <= now)
-            .map(|(stream, _)| *stream)
-            .collect();
-        for stream in due {
-            self.beat(BACK_FROM_ALL)?;
-            let name = self.parts.settings.streams[stream].topic.clone();
-            if link.topics[stream].is_some() {
-                match cluster::topic_state(&link.consumer, &self.ears, &name, ANSWER)? {
-                    TopicState::Ready(_) => {}
-                    TopicState::Leaderless(_) => {
-                        self.rest(stream, "a partition of the topic has no leader");
-                        continue;
-                    }
-                    TopicState::Forbidden => {
-                        self.rest(stream, "not authorised: the user may not see the topic");
-                        continue;
-                    }
-                    TopicState::Missing => link.topics[stream] = None,
-                }
-            }
-            if link.topics[stream].is_none() {
-                match self.open_topic(link, stream)? {
-                    Ok(topic) => link.topics[stream] = Some(topic),
-                    Err(why) => {
-                        self.rest(stream, &why);
-                        continue;
-                    }
-                }
-            }
-            if let Some(rest) = self.rests.get_mut(&stream) {
-                rest.on_trial = true;
-            }
-        }
-        Ok(())
-    }
-
     /// Rounds until something ends them.
     fn serve(&mut self, link: &mut Link) -> Trouble {
         loop {
@@ -365,7 +231,8 @@ impl Shard {
             let worked = fresh
                 .and_then(|()| self.try_rested(link))
                 .and_then(|()| self.rounds(link))
-                .and_then(|worked| self.claim_skipped(link).map(|()| worked));
+                .and_then(|worked| self.claim_skipped(link).map(|()| worked))
+                .and_then(|worked| self.claim_old(link).map(|()| worked));
             match worked {
                 Ok(true) => {}
                 Ok(false) => {

@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use broker::HookTable;
+use tracing::warn;
 
 use super::mailbox::Ask;
 use super::{Node, random};
-use crate::settings::{HookSettings, Settings, Word as _};
+use crate::settings::{HookSettings, Settings, Word as _, mirrored_later, needs_restart};
 
 /// The hooks of a node.
 #[derive(Debug, Default)]
@@ -142,9 +143,19 @@ impl Node {
     /// need. Nothing else of the settings counts.
     ///
     /// # Errors
-    /// They cannot be used, or a stream cannot be made.
+    /// They cannot be used, or not before the next start, or a stream cannot be made.
     pub async fn reload_hooks(&self, settings: &Settings) -> Result<(), HookChangeError> {
         let _changing = self.hooks.changing.lock().await;
+        let is_there = |name: &str| self.log.stream(name).is_some();
+        if let Some(why) = needs_restart(&self.settings, settings, is_there) {
+            return Err(HookChangeError::Invalid(why));
+        }
+        for stream in mirrored_later(&self.settings, settings) {
+            warn!(
+                stream,
+                "a hook writes to it now; it is mirrored from the next start on"
+            );
+        }
         for said in &settings.streams {
             if self.log.stream(&said.name).is_none() {
                 let mut stream = said.to_log();

@@ -104,14 +104,10 @@ impl Builder {
         let ways = Ways::of(&downlinks, hooks, mirror);
         for (index, downlink) in downlinks.iter().enumerate() {
             if let Some(way) = ways.back_to(&downlink.source) {
-                let way: Vec<String> = way.iter().map(DownlinkSource::told).collect();
+                let name = &downlink.name;
                 self.fault(
                     &format!("downlink[{index}]"),
-                    &format!(
-                        "the downlink {} would read what it has published: {}",
-                        downlink.name,
-                        way.join(" -> ")
-                    ),
+                    &format!("the downlink {name} would read what it has published: {way}"),
                 );
             }
         }
@@ -239,6 +235,16 @@ pub fn leading_to(
     streams.collect()
 }
 
+/// A way on which what a downlink publishes would come back to its source, in words.
+pub(super) fn way_back(
+    source: &DownlinkSource,
+    downlinks: &[DownlinkSettings],
+    hooks: &[HookSettings],
+    mirror: Option<&MirrorSettings>,
+) -> Option<String> {
+    Ways::of(downlinks, hooks, mirror).back_to(source)
+}
+
 /// Where what is in a place goes by itself.
 struct Ways(BTreeMap<DownlinkSource, BTreeSet<DownlinkSource>>);
 
@@ -272,8 +278,8 @@ impl Ways {
         Self(ways)
     }
 
-    /// A way from a place back to it, both ends included.
-    fn back_to(&self, source: &DownlinkSource) -> Option<Vec<DownlinkSource>> {
+    /// A way from a place back to it, both ends included, in words.
+    fn back_to(&self, source: &DownlinkSource) -> Option<String> {
         let mut found = vec![vec![source.clone()]];
         let mut seen = BTreeSet::new();
         while let Some(way) = found.pop() {
@@ -282,7 +288,8 @@ impl Ways {
                 let mut longer = way.clone();
                 longer.push(next.clone());
                 if next == source {
-                    return Some(longer);
+                    let way: Vec<String> = longer.iter().map(DownlinkSource::told).collect();
+                    return Some(way.join(" -> "));
                 }
                 if seen.insert(next.clone()) {
                     found.push(longer);

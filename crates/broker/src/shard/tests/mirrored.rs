@@ -3,6 +3,7 @@
 use crate::harness::{World, lasting, publish_id, v5, v311};
 use crate::hooks::Event;
 use crate::input::ConnId;
+use commitlog::Ack as Level;
 use mqtt::QoS;
 
 const Q1: QoS = QoS::AtLeastOnce;
@@ -67,6 +68,48 @@ fn an_answer_waits_for_the_partitions_of_its_message_and_no_others() {
     world.publish(first, "near/a", Q1, "x");
     assert_eq!(answers(&mut world, first), ["PUBACK 10"]);
     assert_eq!(world.shards[0].stats().mirror_waiting, 0);
+}
+
+#[test]
+fn what_was_promised_counts_whatever_hooks_and_levels_come_after_it() {
+    let elsewhere = [(Event::MessagePublish, "far/#", "second")];
+    // Neither a commit that is heard of before the change nor one behind it opens the gate.
+    for heard_of in [true, false] {
+        let mut world = world();
+        let conn = world.connect("a", &v5());
+        world.hold_appends = !heard_of;
+        world.send(conn, &publish_id("far/a", Q1, 1, "x"));
+        world.send(conn, &publish_id("far/a", Q2, 2, "x"));
+        world.reload_hooks(&elsewhere, ("far", Level::Flush));
+        world.hold_appends = false;
+        world.settle();
+        assert_eq!(answers(&mut world, conn), [""; 0], "heard of: {heard_of}");
+        assert_eq!(world.values("far").len(), 2);
+        // What comes now goes elsewhere, and waits for nothing but the answers before it.
+        world.send(conn, &publish_id("far/a", Q1, 3, "x"));
+        assert_eq!(answers(&mut world, conn), [""; 0]);
+        world.mirror(world.far_ends());
+        assert_eq!(
+            answers(&mut world, conn),
+            ["PUBACK 1", "PUBREC 2", "PUBACK 3"]
+        );
+        assert_eq!(world.values("second").len(), 1);
+        assert_eq!(world.shards[0].stats().mirror_waiting, 0);
+    }
+}
+
+#[test]
+fn what_was_promised_and_never_comes_is_a_failure_after_a_change_of_hooks_too() {
+    let mut world = world();
+    let conn = world.connect("a", &v5());
+    world.hold_appends = true;
+    world.send(conn, &publish_id("far/a", Q1, 1, "x"));
+    world.reload_hooks(&[], ("far", Level::Append));
+    world.hold_appends = false;
+    world.settle();
+    assert_eq!(answers(&mut world, conn), [""; 0]);
+    world.pass(30_000);
+    assert_eq!(answers(&mut world, conn), ["PUBACK 1 unspecified_error"]);
 }
 
 #[test]

@@ -188,7 +188,8 @@ impl Worker {
             Ask::Hooks { table, answer } => {
                 self.send_turn();
                 self.parts.out.turn.set_hooks(Arc::clone(&table));
-                self.parts.shard.set_hooks(table);
+                let turn = self.parts.out.turn.number();
+                self.parts.shard.set_hooks(table, turn);
                 let _ = answer.send(());
             }
             Ask::Snapshot { answer } => {
