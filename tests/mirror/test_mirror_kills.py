@@ -45,8 +45,8 @@ def test_sluice_is_killed_without_transactions(three, mirroring):
     node = mirroring(three, topic, mirror="exactly_once = false").start()
     node.wait_state("connected")
     fleet = Fleet(node.mqtt, 4, 0.01).start()
-    chance = random.Random()
-    for _ in range(KILLS):
+    chance, kills = random.Random(), min(KILLS, 5)
+    for _ in range(kills):
         fleet.wait_more(100)
         time.sleep(chance.uniform(0.5, 1.5))
         node.kill()
@@ -57,14 +57,14 @@ def test_sluice_is_killed_without_transactions(three, mirroring):
     records = [(key, value) for _, _, key, value, _ in three.read(topic)]
     first = list(dict.fromkeys((key, number(value)) for key, value in records))
     acked, found, missing, twice, _ = fleet.judge(records)
-    print(f"without transactions, Sluice killed {KILLS} times: {acked} acknowledged, {found} found, {missing} missing, "
+    print(f"without transactions, Sluice killed {kills} times: {acked} acknowledged, {found} found, {missing} missing, "
           f"{twice} twice")
     assert acked > 0 and missing == 0
     for device in fleet.devices:
         numbers = [at for key, at in first if key == device.name_.encode()]
         assert numbers == sorted(numbers), device.name_
     # The documented window, with room for a machine that stands still: three seconds of what devices send.
-    assert twice <= KILLS * 3 * len(fleet.devices) / 0.01
+    assert twice <= kills * 3 * len(fleet.devices) / 0.01
 
 
 def test_each_node_of_the_cluster_is_killed(three, mirroring):
