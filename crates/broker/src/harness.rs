@@ -517,6 +517,19 @@ impl World {
         self.offsets.get(&SESSIONS).copied().unwrap_or(0)
     }
 
+    /// Hands a worker an input and ends its turn; what follows from that does not happen yet. Answers
+    /// how many entries the journal has then.
+    pub(crate) fn start_turn(&mut self, worker: usize, input: Input<'static>) -> usize {
+        self.handle(worker, input);
+        self.end_turn(worker);
+        self.journal_entries()
+    }
+
+    /// How many entries the journal has.
+    pub(crate) fn journal_entries(&self) -> usize {
+        self.journal.len()
+    }
+
     pub(crate) fn each(&mut self, input: impl Fn() -> Input<'static>) {
         for worker in 0..self.shards.len() {
             self.handle(worker, input());

@@ -158,6 +158,31 @@ impl Markers {
             .unwrap_or(0)
     }
 
+    /// The journal begins behind `applied`, and the session table holds what was written before that
+    /// below `table_to`: homes whose marker is lost, or so old that the journal does not reach back
+    /// to it, count as seen up to there. Only where loss is accepted: what they were owed by entries
+    /// that are gone is not found again. Answers the keys of their markers, to be fed to each shard
+    /// behind all records.
+    pub fn assume(&mut self, applied: Lsn, table_to: u64) -> Vec<Vec<u8>> {
+        let mut keys = Vec::new();
+        for (home, known) in (0..=u8::MAX).zip(&mut self.homes) {
+            if known.is_some_and(|(_, marker)| marker.matched_to >= applied) {
+                continue;
+            }
+            let marker = Marker {
+                applied,
+                matched_to: applied,
+                table_to,
+                wall_ms: known.map_or(0, |(_, marker)| marker.wall_ms),
+            };
+            *known = Some((table_to, marker));
+            let mut key = Vec::new();
+            Key::write(&mut key, Kind::Marker, "", &[home]);
+            keys.push(key);
+        }
+        keys
+    }
+
     /// First offset of `__sluice.sessions` whose records compaction must keep one by one; 0 while a
     /// home has no marker. To be pinned at a start, before anything is compacted: replay sees a
     /// subscription that was written again behind a marker only where it was, and matches what was

@@ -55,8 +55,9 @@ pub(crate) struct Transactions {
 pub(crate) const CATALOGUE: &str = "catalogue";
 const CATALOGUE_NEW: &str = "catalogue.new";
 const MAGIC: [u8; 8] = *b"SLUICECT";
-/// Version 2 has producers and aborted transactions beside version 1, version 3 closed segments too.
-const VERSION: u16 = 3;
+/// Version 2 has producers and aborted transactions beside version 1, version 3 closed segments too,
+/// version 4 their lengths.
+const VERSION: u16 = 4;
 
 impl Catalogue {
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -195,9 +196,10 @@ impl Transactions {
         }
         let closed = self.closed.as_deref().unwrap_or_default();
         out.put_u32(u32::try_from(closed.len()).expect("segments are bounded"));
-        for (base, next) in closed {
-            out.put_u64(*base);
-            out.put_u64(*next);
+        for mark in closed {
+            out.put_u64(mark.base);
+            out.put_u64(mark.next);
+            out.put_u64(mark.size_bytes);
         }
     }
 
@@ -213,7 +215,11 @@ impl Transactions {
         if version > 2 {
             let mut closed = Vec::new();
             for _ in 0..fields.u32()? {
-                closed.push((fields.u64()?, fields.u64()?));
+                closed.push(ClosedMark {
+                    base: fields.u64()?,
+                    next: fields.u64()?,
+                    size_bytes: if version > 3 { fields.u64()? } else { 0 },
+                });
             }
             transactions.closed = Some(closed);
         }
@@ -255,6 +261,14 @@ mod tests {
     use super::*;
     use crate::disk::MemoryDisk;
 
+    fn closed(base: u64, next: u64) -> ClosedMark {
+        ClosedMark {
+            base,
+            next,
+            size_bytes: 100 + base,
+        }
+    }
+
     fn sample() -> Catalogue {
         Catalogue {
             log_id: 7,
@@ -281,7 +295,7 @@ mod tests {
                 transactions: vec![Transactions {
                     producers: Producers::default(),
                     aborted: vec![(5, 2)],
-                    closed: Some(vec![(0, 3), (3, 5)]),
+                    closed: Some(vec![closed(0, 3), closed(3, 5)]),
                 }],
             }],
         }
@@ -350,6 +364,56 @@ mod tests {
         let mut expected = sample();
         expected.streams[0].transactions = vec![Transactions::default()];
         assert_eq!(Catalogue::read(&disk).unwrap(), Some(expected));
+    }
+
+    /// The sample as versions 2 and 3 wrote it: what they lack is cut out of today's bytes.
+    fn as_version(version: u8) -> Vec<u8> {
+        let mut bytes = sample().encode();
+        bytes.truncate(bytes.len() - 4);
+        // Its last fields: how many closed segments, and of each base, next and length.
+        let closed_at = bytes.len() - (4 + 2 * 24);
+        let closed = bytes.split_off(closed_at);
+        if version == 3 {
+            bytes.extend(&closed[..4]);
+            for mark in closed[4..].chunks(24) {
+                bytes.extend(&mark[..16]);
+            }
+        }
+        bytes[MAGIC.len()] = version;
+        let crc = crc_fast::crc32_iscsi(&bytes);
+        bytes.extend(crc.to_le_bytes());
+        bytes
+    }
+
+    #[test]
+    fn catalogues_of_versions_2_and_3_are_read() {
+        for version in [2, 3] {
+            let disk = MemoryDisk::new();
+            replace(&disk, &as_version(version)).unwrap();
+            let mut expected = sample();
+            let known = &mut expected.streams[0].transactions[0].closed;
+            if version == 2 {
+                *known = None;
+            } else {
+                let marks = known.iter_mut().flatten();
+                marks.for_each(|mark| mark.size_bytes = 0);
+            }
+            assert_eq!(Catalogue::read(&disk).unwrap(), Some(expected), "{version}");
+        }
+    }
+
+    #[test]
+    fn a_catalogue_of_a_newer_version_is_refused_and_left_alone() {
+        let disk = MemoryDisk::new();
+        let newer = as_version(VERSION as u8 + 1);
+        replace(&disk, &newer).unwrap();
+        let error = Catalogue::read(&disk).unwrap_err();
+        assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("version 5"), "{text}");
+        assert!(text.contains("start that version"), "{text}");
+        assert!(!text.contains("--accept-loss"), "{text}");
+        assert_eq!(disk.contents(CATALOGUE), Some(newer));
     }
 
     #[test]

@@ -567,6 +567,12 @@ impl Log {
         self.shared.flushed.load(Ordering::Acquire)
     }
 
+    /// The oldest entry that [`Log::replay`] can begin with.
+    pub fn first_entry(&self) -> Lsn {
+        let first = self.journal.live().next();
+        first.map_or(0, |part| part.first_lsn).max(1)
+    }
+
     /// From now on only entries of [`Room::Last`] may use the last room of the journal: those that a
     /// checkpoint waits for, and with it everyone else.
     pub fn keep_last_room(&mut self) {

@@ -61,8 +61,16 @@ pub struct PartitionMark {
     pub log_start: u64,
 }
 
-/// A closed segment that holds something: its base offset, and that of the next one.
-pub(crate) type ClosedMark = (u64, u64);
+/// A closed segment that holds something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ClosedMark {
+    /// Its base offset.
+    pub(crate) base: u64,
+    /// The base offset of the next one.
+    pub(crate) next: u64,
+    /// Length of its log; 0 where a catalogue of an older version does not say.
+    pub(crate) size_bytes: u64,
+}
 
 /// Something found and mended while opening.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -446,8 +454,12 @@ impl Partition {
         let held = segments
             .iter()
             .filter(|segment| !segment.active && segment.size_bytes > 0);
-        held.map(|segment| (segment.base_offset, segment.next_offset))
-            .collect()
+        held.map(|segment| ClosedMark {
+            base: segment.base_offset,
+            next: segment.next_offset,
+            size_bytes: segment.size_bytes,
+        })
+        .collect()
     }
 
     /// Removes closed segments that compaction left empty, but not the first, whose base says where

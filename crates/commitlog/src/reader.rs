@@ -162,10 +162,20 @@ impl LogReader {
         if offset >= up_to {
             return Ok(Vec::new());
         }
-        let tail = state.tail().read(offset, bytes_max, up_to);
-        match tail {
-            Some(batches) => Ok(batches),
-            None => state.reader.read(offset, bytes_max, up_to),
+        loop {
+            if let Some(batches) = state.tail().read(offset, bytes_max, up_to) {
+                return Ok(batches);
+            }
+            let written_to = state.reader.next_offset();
+            let found = state.reader.read(offset, bytes_max, up_to)?;
+            if !found.is_empty() {
+                return Ok(found);
+            }
+            // A gap up to the end of the files: what follows it may be in none yet.
+            let gathered = state.tail().read(written_to.max(offset), bytes_max, up_to);
+            if gathered.is_some() || state.reader.next_offset() == written_to {
+                return Ok(gathered.unwrap_or_default());
+            }
         }
     }
 

@@ -36,6 +36,8 @@ pub struct Recovery {
     pub last_time_ms: u64,
     /// What an operator should know.
     pub notices: Vec<Notice>,
+    /// Where the journal ended, if that is nothing unusual.
+    pub end: Option<Notice>,
 }
 
 impl Log {
@@ -264,6 +266,7 @@ impl Recovering {
         self.lsn = reader.expected() - 1;
         self.recovery.lossy |= reader.lossy();
         self.recovery.notices.extend(reader.take_notices());
+        self.recovery.end = reader.take_end();
         self.damaged_parts(found)?;
         for owned in self.partitions.values_mut() {
             owned.store.write()?;

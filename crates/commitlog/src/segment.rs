@@ -327,6 +327,16 @@ impl Segment {
         })
     }
 
+    /// Whether what lies behind `position`, where a batch should begin, is the front part of one.
+    pub fn is_cut_behind(&self, position: u64) -> Result<bool, Error> {
+        let left = self.size_bytes() - position;
+        let mut header = [0; HEADER_BYTES];
+        let read = read_full(&*self.files()?.log, &mut header, position)
+            .map_err(|source| self.failed("log", "read", source))?;
+        let head = BatchHead::read(&header[..read]);
+        Ok(left > 0 && (read < HEADER_BYTES || head.is_ok_and(|it| it.size_bytes() as u64 > left)))
+    }
+
     /// Where to begin searching `offset`. An index entry that does not point to its batch is not
     /// believed; the search then begins at the start of the segment.
     fn search_start(&self, offset: u64, end: u64) -> Result<u64, ReadError> {

@@ -48,6 +48,10 @@ pub struct Publisher {
     pub sent: u64,
     /// Numbers that the broker has taken on.
     pub acked: BTreeSet<u64>,
+    /// Those of them that survive every power cut.
+    pub durable: BTreeSet<u64>,
+    /// Those that were not flushed when the power went.
+    doubtful: BTreeSet<u64>,
     /// By order of sending: packet id, number, state.
     unanswered: Vec<(u16, u64, Sent)>,
     /// Packet ids are taken from a small range, so that they are used again soon.
@@ -64,6 +68,8 @@ impl Publisher {
             retain,
             sent: 0,
             acked: BTreeSet::new(),
+            durable: BTreeSet::new(),
+            doubtful: BTreeSet::new(),
             unanswered: Vec::new(),
             next_id: 0,
         }
@@ -89,9 +95,16 @@ impl Publisher {
         self.line.cut(world);
     }
 
-    /// The broker may have forgotten its session: it did not promise to keep it.
+    /// All that the broker has said until now survives a power cut.
+    pub fn flushed(&mut self) {
+        self.line.flushed();
+        self.durable = &self.acked - &self.doubtful;
+    }
+
+    /// The power went: the broker may have forgotten what was not flushed.
     pub fn forgive(&mut self) {
-        self.line.known = false;
+        self.line.forgive();
+        self.doubtful = &self.acked - &self.durable;
     }
 
     /// Publishes the next number if the window allows.

@@ -24,6 +24,9 @@ const STATES: &str = "message_state";
 /// The stream of acknowledged deliveries of `devices/+/state`.
 const ACKS: &str = "message_acks";
 
+/// What fails of a disk: parts of paths.
+const PLACES: [&str; 5] = ["journal", "journal", "streams/", "catalogue", "cleaned"];
+
 /// What a run looked like from outside: the same seed must give the same.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Verdict {
@@ -53,8 +56,9 @@ pub fn run_with_kills(seed: u64) -> Verdict {
     run.verdict()
 }
 
-/// Runs a seed in which writes, flushes and renames of the journal, of segments and of the catalogue
-/// fail, so that the node must be restarted; panics where a promise is broken.
+/// Runs a seed in which all that is done to files of the journal, of segments and of the catalogue
+/// fails, once or for a while, so that reads wait or the node must be restarted; panics where a promise
+/// is broken.
 pub fn run_with_failing_disk(seed: u64) -> Verdict {
     let mut run = Run::new(seed, Trouble::FailingDisk);
     for _ in 0..STEPS {
@@ -88,15 +92,19 @@ pub fn run_with_full_disk(seed: u64) -> Verdict {
 }
 
 /// Runs a seed with power cuts, in which any sectors that were not synced are lost; panics where
-/// the log lost what `flush` promised.
+/// the log lost what `flush` promised, or anything else that had been flushed: sessions, what they are
+/// owed, retained messages.
 pub fn run_with_power_cuts(seed: u64) -> Verdict {
     let mut run = Run::new(seed, Trouble::PowerCuts);
     for _ in 0..STEPS / 2 {
         run.step();
+        run.note_flushed();
     }
     run.cut_power();
     run.finish();
     run.check_streams();
+    run.check_owed();
+    run.check_retained();
     run.verdict()
 }
 
@@ -381,21 +389,61 @@ impl Run {
                 let free = *self.random.pick(&[0, u64::MAX, u64::MAX]);
                 self.world.disk().set_free_bytes(free);
             }
-            Trouble::FailingDisk if self.random.once_in(12) => {
-                let nth = 1 + self.random.below(5);
-                let places = ["journal", "journal", "streams/", "catalogue", "cleaned"];
-                let place = *self.random.pick(&places);
-                match self.random.below(4) {
-                    0 => self.world.disk().fail(Operation::Sync, place, nth),
-                    1 => self.world.disk().fail(Operation::Write, place, nth),
-                    2 => self.world.disk().fail(Operation::Rename, place, 1),
-                    _ => {
-                        let torn = self.random.below(600) as usize;
-                        self.world.disk().fail_torn(place, nth, torn);
-                    }
-                }
-            }
+            Trouble::FailingDisk if self.random.once_in(12) => self.break_disk(),
+            Trouble::FailingDisk if self.random.once_in(8) => self.world.disk().heal(),
             _ => {}
+        }
+    }
+
+    /// Something of the disk fails, soon and once, or from now on.
+    fn break_disk(&mut self) {
+        let nth = 1 + self.random.below(5);
+        let place = *self.random.pick(&PLACES);
+        let disk = self.world.disk();
+        match self.random.below(9) {
+            0 => disk.fail(Operation::Sync, place, nth),
+            1 => disk.fail(Operation::Write, place, nth),
+            2 => disk.fail(Operation::Rename, place, 1),
+            3 => disk.fail(Operation::Open, place, nth),
+            4 => disk.fail(Operation::Read, place, nth),
+            5 => disk.fail(Operation::Remove, place, 1),
+            6 => disk.fail_always(Operation::Read, place),
+            7 => disk.fail_always(Operation::Open, place),
+            _ => {
+                let torn = self.random.below(600) as usize;
+                disk.fail_torn(place, nth, torn);
+            }
+        }
+    }
+
+    /// The process dies while it starts, perhaps more than once, and the power may go meanwhile.
+    fn start_in_vain(&mut self) {
+        while self.random.once_in(3) {
+            let operations = [
+                Operation::Write,
+                Operation::Sync,
+                Operation::Open,
+                Operation::Read,
+                Operation::Rename,
+                Operation::Remove,
+            ];
+            let operation = *self.random.pick(&operations);
+            let place = *self.random.pick(&["", "journal", "streams/", "catalogue"]);
+            let nth = 1 + self.random.below(20);
+            self.world.start_in_vain(operation, place, nth);
+            if self.trouble == Trouble::PowerCuts {
+                let random = &mut self.random;
+                self.world.tear(&mut || random.once_in(2));
+            }
+        }
+    }
+
+    /// Where all that was appended is flushed, clients know what survives.
+    fn note_flushed(&mut self) {
+        if self.world.is_flushed() {
+            self.publishers.iter_mut().for_each(Publisher::flushed);
+            let subscribers = self.subscribers.iter_mut().chain(&mut self.members);
+            subscribers.for_each(Subscriber::flushed);
         }
     }
 
@@ -490,6 +538,7 @@ impl Run {
         }
         let down_ms = *self.random.pick(&[0, 10, 300, 3_000]);
         self.world.sleep(down_ms);
+        self.start_in_vain();
         self.world.start();
     }
 

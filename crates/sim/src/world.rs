@@ -156,8 +156,21 @@ impl World {
         &self.disk
     }
 
+    /// Whether all that is appended is flushed.
+    pub fn is_flushed(&self) -> bool {
+        let reader = &self.running().reader;
+        reader.flushed_to() == reader.appended_to()
+    }
+
+    /// The power goes once more, before anything runs.
+    pub fn tear(&mut self, keep: &mut dyn FnMut() -> bool) {
+        assert!(self.node.is_none(), "it runs");
+        self.disk.crash_torn(keep);
+    }
+
     /// Time passes; timers fire and silent clients are cut.
     pub fn advance(&mut self, ms: u64) {
+        self.resume_reads();
         let end = self.now.mono_ms + ms;
         loop {
             let due = self

@@ -29,6 +29,11 @@ pub(super) struct Snapshots {
     written: VecDeque<(u64, u8, Kept)>,
     /// Index of the next home to be written by the snapshot under way.
     next: Option<usize>,
+    /// The last session of that home that was written in an earlier turn: its inboxes take more than
+    /// one.
+    saved_to: Option<u32>,
+    /// Turns with some inboxes of a home and not its marker, which are not flushed.
+    parts: VecDeque<u64>,
 }
 
 impl Snapshots {
@@ -40,6 +45,8 @@ impl Snapshots {
             homes: own.map(|home| (home, Kept::default())).collect(),
             written: VecDeque::new(),
             next: None,
+            saved_to: None,
+            parts: VecDeque::new(),
         }
     }
 
@@ -90,13 +97,25 @@ impl Snapshots {
                 *durable = kept;
             }
         }
+        while self
+            .parts
+            .front()
+            .is_some_and(|turn| *turn <= progress.flushed)
+        {
+            self.parts.pop_front();
+        }
     }
 
-    /// Markers of a turn that the log refused are not there. True if there were some.
+    /// What is in a turn that the log refused is not there. True if there was some of a snapshot.
     fn refused(&mut self, turn: u64) -> bool {
-        let before = self.written.len();
+        let before = self.written.len() + self.parts.len();
         self.written.retain(|&(at, ..)| at != turn);
-        self.written.len() < before
+        self.parts.retain(|&at| at != turn);
+        let refused = self.written.len() + self.parts.len() < before;
+        if refused {
+            self.saved_to = None;
+        }
+        refused
     }
 }
 
@@ -118,6 +137,7 @@ impl Shard {
     pub(super) fn snapshot(&mut self, now: Now, out: &mut Outbox) {
         if self.snapshots.next.is_none() {
             self.snapshots.next = Some(0);
+            self.snapshots.saved_to = None;
             self.snapshot_more(now, out);
         }
     }
@@ -161,16 +181,48 @@ impl Shard {
             }
             let home = self.snapshots.homes[at].0;
             let from = dirty.partition_point(|&(other, _)| other < home);
-            for &(_, slot) in dirty[from..]
-                .iter()
-                .take_while(|&&(other, _)| other == home)
-            {
-                self.save_inbox(slot, now, out);
+            let dirty = dirty[from..].iter();
+            let slots = dirty.take_while(|&&(other, _)| other == home);
+            if !self.save_inboxes(slots.map(|&(_, slot)| slot), now, out) {
+                self.snapshots.next = Some(at);
+                self.timers.arm(now.mono_ms, Due::Snapshot);
+                return;
             }
             self.save_groups(home, now, out);
             self.save_marker(home, now, out);
         }
         self.snapshots.next = None;
+    }
+
+    /// Writes the inboxes of a home that have changed, in rising slots. False: more than one turn is
+    /// to hold, so that the rest comes in another, and the marker not before the last. It counts from
+    /// when it is written, so what has changed meanwhile goes with it, whatever that takes: little,
+    /// since only changes are written.
+    fn save_inboxes(
+        &mut self,
+        slots: impl Iterator<Item = u32> + Clone,
+        now: Now,
+        out: &mut Outbox,
+    ) -> bool {
+        let saved_to = self.snapshots.saved_to;
+        let mut any = false;
+        for slot in slots
+            .clone()
+            .filter(|slot| saved_to.is_none_or(|to| *slot > to))
+        {
+            if any && out.turn.size_bytes() > STEP_BYTES {
+                self.snapshots.parts.push_back(out.turn.number());
+                return false;
+            }
+            any = true;
+            self.save_inbox(slot, now, out);
+            self.snapshots.saved_to = Some(slot);
+        }
+        for slot in slots.filter(|slot| saved_to.is_some_and(|to| *slot <= to)) {
+            self.save_inbox(slot, now, out);
+        }
+        self.snapshots.saved_to = None;
+        true
     }
 
     fn save_inbox(&mut self, slot: u32, now: Now, out: &mut Outbox) {

@@ -72,6 +72,8 @@ struct Fault {
     left: u64,
     /// Bytes that a failing write leaves behind.
     keep_bytes: usize,
+    /// It fails again and again.
+    lasting: bool,
 }
 
 struct MemoryFile {
@@ -102,7 +104,15 @@ impl MemoryDisk {
         self.add_fault(Operation::Write, path_part, nth, keep_bytes);
     }
 
-    /// Forgets all faults that did not happen yet.
+    /// Lets every such operation on a path that contains `path_part` fail until [`heal`](Self::heal).
+    pub fn fail_always(&self, operation: Operation, path_part: &str) {
+        self.add_fault(operation, path_part, 1, 0);
+        if let Some(fault) = lock(&self.shared.faults).last_mut() {
+            fault.lasting = true;
+        }
+    }
+
+    /// Forgets all faults that did not happen yet, and ends those that last.
     pub fn heal(&self) {
         lock(&self.shared.faults).clear();
     }
@@ -167,6 +177,7 @@ impl MemoryDisk {
             path_part: path_part.into(),
             left: nth - 1,
             keep_bytes,
+            lasting: false,
         };
         lock(&self.shared.faults).push(fault);
     }
@@ -389,7 +400,13 @@ impl Shared {
                 fault.left -= 1;
             }
         }
-        hit.map(|at| faults.remove(at).keep_bytes)
+        hit.map(|at| {
+            if faults[at].lasting {
+                faults[at].keep_bytes
+            } else {
+                faults.remove(at).keep_bytes
+            }
+        })
     }
 }
 
@@ -556,6 +573,12 @@ mod tests {
         assert_eq!(disk.contents("a/b/f").unwrap(), b"abcd");
         disk.fail(Operation::Write, "other", 1);
         file.write_at(&[b"ABC"], 0).unwrap();
+        disk.fail_always(Operation::Read, "a/b");
+        for _ in 0..3 {
+            file.read_at(&mut [0; 3], 0).unwrap_err();
+        }
+        disk.heal();
+        file.read_at(&mut [0; 3], 0).unwrap();
         disk.set_free_bytes(7);
         assert_eq!(disk.free_bytes().unwrap(), 7);
         let reader = disk.open("a/b/f", Open::Read).unwrap();

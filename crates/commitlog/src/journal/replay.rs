@@ -2,6 +2,7 @@
 //! why the sequence ends. Torn tails end it; damage below a flushed position is an error.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -73,6 +74,8 @@ pub(crate) struct JournalReader {
     leniency: Leniency,
     open: Option<OpenPart>,
     notices: Vec<Notice>,
+    /// Where the sequence ended, if that is nothing unusual.
+    end: Option<Notice>,
     lossy: bool,
     ended: bool,
 }
@@ -172,6 +175,7 @@ impl JournalReader {
             leniency,
             open: None,
             notices: Vec::new(),
+            end: None,
             lossy: false,
             ended: false,
         }
@@ -218,6 +222,11 @@ impl JournalReader {
         std::mem::take(&mut self.notices)
     }
 
+    /// Where the sequence ended, where nothing was begun there nor follows: as each journal ends.
+    pub(crate) fn take_end(&mut self) -> Option<Notice> {
+        self.end.take()
+    }
+
     fn open_part(&mut self, part: &ChainPart, position: u64) -> Result<(), Error> {
         self.flushed = self
             .flushed
@@ -233,20 +242,25 @@ impl JournalReader {
     }
 
     /// The expected entry is not where it should be: torn tail, or damage?
-    fn judge(&mut self, why: &str) -> Result<(), Error> {
+    fn judge(&mut self, why: &Break) -> Result<(), Error> {
         let open = self.open.take().expect("a part was being read");
         let ahead = self.look_ahead(&open)?;
         let flushed = self.flushed.max(ahead.flushed);
         let lsn = self.expected;
         if flushed < lsn {
-            self.notices.push(Notice {
+            let notice = Notice {
                 path: open.path.to_string(),
                 what: format!(
                     "the journal ends before entry {lsn} at byte {}: {why}; nothing behind it was \
                      known to be flushed",
                     open.position
                 ),
-            });
+            };
+            if why.is_usual() && !ahead.found {
+                self.end = Some(notice);
+            } else {
+                self.notices.push(notice);
+            }
             self.ended = true;
             return Ok(());
         }
@@ -323,36 +337,77 @@ impl JournalReader {
             let mut later = Ahead::default();
             later.search(&bytes, PART_HEAD_BYTES, part.generation, self.expected);
             ahead.flushed = ahead.flushed.max(later.flushed);
+            ahead.found |= later.found;
         }
         Ok(ahead)
     }
 }
 
+/// Why an entry is not where it should be.
+enum Break {
+    Full,
+    Blank,
+    /// Bytes of an older use of the part that are not the beginning of anything.
+    Strange,
+    /// Left from an older use of the part: its generation, and that of the part.
+    Older(u64, u64),
+    Other(Lsn),
+    Checksum,
+    Head(&'static str),
+}
+
+impl Break {
+    /// Nothing was begun there: so every journal ends.
+    fn is_usual(&self) -> bool {
+        match self {
+            Self::Full | Self::Blank | Self::Strange => true,
+            Self::Older(found, generation) => found < generation,
+            Self::Other(_) | Self::Checksum | Self::Head(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for Break {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("the part is full"),
+            Self::Blank => f.write_str("nothing is written there"),
+            Self::Strange => f.write_str("no entry begins here"),
+            Self::Older(found, generation) => write!(
+                f,
+                "what is there is left from an older generation ({found} instead of {generation})"
+            ),
+            Self::Other(lsn) => write!(f, "entry {lsn} is there instead"),
+            Self::Checksum => f.write_str("its checksum does not match"),
+            Self::Head(what) => f.write_str(what),
+        }
+    }
+}
+
 impl OpenPart {
-    fn entry(&mut self, expected: Lsn) -> Result<RawEntry, String> {
+    fn entry(&mut self, expected: Lsn) -> Result<RawEntry, Break> {
         let rest = &self.bytes[(self.position as usize).min(self.bytes.len())..];
         if rest.len() < ENTRY_HEAD_BYTES {
-            return Err("the part is full".into());
+            return Err(Break::Full);
         }
         let head = EntryHead::decode(rest).map_err(|what| {
             let blank = rest[..ENTRY_HEAD_BYTES].iter().all(|byte| *byte == 0);
             if blank {
-                "nothing is written there".to_owned()
+                Break::Blank
+            } else if rest[..4] == ENTRY_MAGIC {
+                Break::Head(what)
             } else {
-                what.to_owned()
+                Break::Strange
             }
         })?;
         if head.generation != self.generation {
-            return Err(format!(
-                "what is there is left from an older generation ({} instead of {})",
-                head.generation, self.generation
-            ));
+            return Err(Break::Older(head.generation, self.generation));
         }
         if head.lsn != expected {
-            return Err(format!("entry {} is there instead", head.lsn));
+            return Err(Break::Other(head.lsn));
         }
         if !head.matches(rest) {
-            return Err("its checksum does not match".into());
+            return Err(Break::Checksum);
         }
         let start = self.position as usize + ENTRY_HEAD_BYTES;
         let entry = RawEntry {
@@ -369,6 +424,8 @@ impl OpenPart {
 /// What was found behind a break.
 #[derive(Default)]
 struct Ahead {
+    /// Some whole entry of this life is there.
+    found: bool,
     /// Highest flushed position that a whole entry names.
     flushed: Lsn,
     /// Where the entry after the missing one begins.
@@ -390,6 +447,7 @@ impl Ahead {
                 at += ENTRY_ALIGN as usize;
                 continue;
             };
+            self.found = true;
             self.flushed = self.flushed.max(head.flushed);
             if head.lsn == missing + 1 {
                 self.successor = Some(at as u64);

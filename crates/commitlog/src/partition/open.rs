@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::batch::{BatchHead, gap_batch};
 use crate::disk::{Disk, DiskFile, Open, read_whole};
 use crate::error::Error;
-use crate::segment::{CLEANED, IndexBytes, Segment, TXNINDEX, Tail};
+use crate::segment::{CLEANED, IndexBytes, Segment, TXNINDEX, Tail, Walk};
 
 use super::epochs::{EPOCHS_FILE, Epochs};
 use super::heal;
@@ -33,6 +33,9 @@ pub(crate) struct Opened {
     /// Something durable was given up, as the operator allowed.
     pub(crate) lossy: bool,
 }
+
+/// Bytes read at once where a closed segment is walked through.
+const WALK_WINDOW_BYTES: usize = 256 << 10;
 
 /// Most bytes that are read of the small text files.
 const TEXT_BYTES_MAX: u64 = 4 << 20;
@@ -132,6 +135,11 @@ impl Partition {
         for (at, &base) in bases.iter().enumerate() {
             let next_base = bases.get(at + 1).copied().unwrap_or(active.base());
             let segment = open_closed(&disk, dir, base, next_base, &mut notices)?;
+            let segment = if missing_end(&*disk, &segment, next_base, &expected, &mut lost)? {
+                open_closed(&disk, dir, base, next_base, &mut notices)?
+            } else {
+                segment
+            };
             segments.push_back(Arc::new(segment));
         }
         let first = bases.first().copied().unwrap_or(active.base());
@@ -197,7 +205,34 @@ pub(super) fn open_active(
     base: u64,
     end: Option<(u64, u64)>,
 ) -> Result<(Segment, Tail, Vec<Notice>), Error> {
-    let segment = Segment::at(disk, dir, base);
+    open_segment(Segment::at(disk, dir, base), disk, dir, end)
+}
+
+/// The same up to its last whole batch before `next_offset`. Which offsets a batch has lies outside
+/// its checksum: one with others than can be is no whole batch.
+fn open_active_before(
+    disk: &Arc<dyn Disk>,
+    dir: &str,
+    base: u64,
+    next_offset: u64,
+) -> Result<(Segment, Tail, Vec<Notice>), Error> {
+    let bounded = Segment::at(disk, dir, base);
+    bounded.end_at(next_offset);
+    let (_, tail, mut notices) = open_segment(bounded, disk, dir, None)?;
+    // Again, since what is appended to it from now on has no such bound.
+    let end = Some((tail.position, tail.next_offset));
+    let (segment, tail, more) = open_active(disk, dir, base, end)?;
+    notices.extend(more);
+    Ok((segment, tail, notices))
+}
+
+fn open_segment(
+    segment: Segment,
+    disk: &Arc<dyn Disk>,
+    dir: &str,
+    end: Option<(u64, u64)>,
+) -> Result<(Segment, Tail, Vec<Notice>), Error> {
+    let base = segment.base();
     let mut notices = Vec::new();
     let missing = missing_index(&**disk, &segment);
     let log = Arc::clone(&segment.open_files(Open::Create)?.log);
@@ -299,6 +334,7 @@ fn missing_segments(
 ) -> Result<(), Error> {
     let active = (mark.position > 0).then_some((mark.segment_base, mark.next_offset));
     let closed = expected.closed.unwrap_or_default().iter().copied();
+    let closed = closed.map(|mark| (mark.base, mark.next));
     for (base, next) in closed.chain(active) {
         if next <= mark.log_start || bases.contains(&base) {
             continue;
@@ -314,6 +350,54 @@ fn missing_segments(
     Ok(())
 }
 
+/// A closed segment never changes but by compaction: one that is shorter has lost its end, which a
+/// cut between two batches does not show by itself. True where it was cut to its last whole batch, so
+/// that readers step over what is gone.
+fn missing_end(
+    disk: &dyn Disk,
+    segment: &Segment,
+    next_base: u64,
+    expected: &Expected<'_>,
+    lost: &mut Vec<Notice>,
+) -> Result<bool, Error> {
+    let closed = expected.closed.unwrap_or_default();
+    let known = closed.iter().find(|mark| mark.base == segment.base());
+    let size = segment.size_bytes();
+    let Some(mark) = known.filter(|mark| !expected.compacted && size < mark.size_bytes) else {
+        return Ok(false);
+    };
+    let path = segment.path("log");
+    let known = mark.size_bytes;
+    let what = format!("the file ends there, but the checkpoint knows {known} bytes");
+    if !expected.accept_loss {
+        return Err(Error::corrupt(path, size, what));
+    }
+    let mut walk = Walk::new(segment, 0, size, WALK_WINDOW_BYTES)?;
+    let (mut end, mut kept_to) = (0, segment.base());
+    while let Ok(Some((position, head))) = walk.step() {
+        end = position + head.size_bytes() as u64;
+        kept_to = head.next_offset();
+    }
+    let what = format!(
+        "at byte {size}: {what}, and {} are lost",
+        offsets(kept_to, next_base)
+    );
+    lost.push(Notice {
+        path: path.clone(),
+        what,
+    });
+    if !segment.is_cut_behind(end)? {
+        return Ok(false);
+    }
+    let file = disk
+        .open(&path, Open::ReadWrite)
+        .map_err(|source| Error::disk(&path, "open", source))?;
+    file.set_len(end)
+        .and_then(|()| file.sync_all())
+        .map_err(|source| Error::disk_at(&path, "truncate", end, source))?;
+    Ok(true)
+}
+
 /// Opens the active segment, which is damaged or shorter than it should be, up to its last whole
 /// batch.
 fn open_cut(
@@ -327,10 +411,7 @@ fn open_cut(
     let Some((_, next_offset)) = end else {
         return Err(error);
     };
-    let (segment, tail, notices) = open_active(disk, dir, base, None)?;
-    if tail.next_offset > next_offset {
-        return Err(error);
-    }
+    let (segment, tail, notices) = open_active_before(disk, dir, base, next_offset)?;
     let what = format!(
         "cut at byte {} behind its last whole batch, {} are lost ({error})",
         tail.position,

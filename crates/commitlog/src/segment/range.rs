@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::error::ReadError;
-use crate::index::OffsetIndex;
+use crate::index::{OffsetEntry, OffsetIndex};
 use crate::limits::BATCH_BYTES_MAX;
 
 use super::{Found, Segment, Walk};
@@ -62,16 +62,21 @@ impl Segment {
         let limit = size.min(position + wanted);
         let mut end = position + first.size_bytes() as u64;
         let mut next_offset = first.next_offset();
-        if let Some(near) = self.near(limit, up_to)?.filter(|&near| near > end) {
+        let mut known_to = next_offset;
+        if let Some(near) = self.near(limit, up_to)?.filter(|near| near.position > end) {
             // What lies before it is below both bounds; its first step says where it is.
-            end = near;
+            end = near.position;
+            known_to = near.offset;
         }
         let mut walk = Walk::new(self, end, size, WALK_WINDOW_BYTES)?;
         while end < limit {
             let head = match walk.step() {
                 Ok(Some((_, head))) => head,
                 // Who begins at damage meets it.
-                Ok(None) | Err(ReadError::Corrupt { .. }) => break,
+                Ok(None) | Err(ReadError::Corrupt { .. }) => {
+                    next_offset = next_offset.max(known_to);
+                    break;
+                }
                 Err(error) => return Err(error),
             };
             let fits = end + head.size_bytes() as u64 <= limit;
@@ -92,8 +97,8 @@ impl Segment {
     }
 
     /// The last batch that the index knows to begin before byte `limit` and to end before offset
-    /// `up_to`: where it begins.
-    fn near(&self, limit: u64, up_to: u64) -> Result<Option<u64>, ReadError> {
+    /// `up_to`: where it begins, and its last offset.
+    fn near(&self, limit: u64, up_to: u64) -> Result<Option<OffsetEntry>, ReadError> {
         let files = self.files()?;
         let index = OffsetIndex {
             file: &*files.index,
@@ -104,6 +109,6 @@ impl Segment {
             return Ok(None);
         };
         let sound = self.is_batch_at(&*files.log, entry.position, entry.offset)?;
-        Ok(sound.then_some(entry.position))
+        Ok(sound.then_some(entry))
     }
 }

@@ -177,6 +177,10 @@ impl Segment {
         let found = tail;
         let mut out = IndexBytes::default();
         let damage = self.walk_tail(&mut tail, end, verify, &mut out)?;
+        if damage.is_some() && tail.position == found.position && entries > 0 {
+            // Where the batch before it ends is not known here.
+            return Ok(Err("the last index entry points to a damaged batch"));
+        }
         self.write_indexes(&out, &found)?;
         Ok(Ok((tail, damage)))
     }

@@ -2,7 +2,7 @@
 //! itself: watermarks to wait for, and whether it still takes appends.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
@@ -112,7 +112,7 @@ impl LogDoor {
     /// Sends an append and sees to it that it is done: by the caller itself, if the log's owner has
     /// nothing else to do.
     pub fn append(&self, entry: Entry, answer: oneshot::Sender<Result<Appended, AppendError>>) {
-        self.standing.requests.fetch_add(1, Ordering::Relaxed);
+        self.standing.request_put();
         // A log thread that has ended drops the answer, which tells the same.
         let _ = self.requests.send(Request::Append { entry, answer });
         if !self.desk.help(&self.standing) {
@@ -122,7 +122,7 @@ impl LogDoor {
 
     /// Sends; false when the log thread has ended.
     pub fn send(&self, request: Request) -> bool {
-        self.standing.requests.fetch_add(1, Ordering::Relaxed);
+        self.standing.request_put();
         let sent = self.requests.send(request).is_ok();
         self.wake.rouse();
         sent
@@ -193,22 +193,22 @@ impl Standing {
 
     /// Marked changed after each write and after each flush.
     pub fn subscribe(&self) -> watch::Receiver<Lsn> {
-        self.moved.subscribe()
+        listening(self.moved.subscribe())
     }
 
     /// Marked changed after each flush, and when there will be no more of them.
     pub fn flushes(&self) -> watch::Receiver<()> {
-        self.flushes.subscribe()
+        listening(self.flushes.subscribe())
     }
 
     /// Marked changed when the cluster behind has got more.
     pub fn mirror_moves(&self) -> watch::Receiver<()> {
-        self.mirror.subscribe()
+        listening(self.mirror.subscribe())
     }
 
     /// The cluster behind has got more.
     pub fn mirrored(&self) {
-        if self.mirror.receiver_count() > 0 {
+        if is_heard(&self.mirror) {
             self.mirror.send_replace(());
         }
     }
@@ -233,21 +233,26 @@ impl Standing {
         self.requests.load(Ordering::Relaxed) > 0
     }
 
+    /// To be called before a request is sent: who sleeps over none never sleeps over one.
+    pub(super) fn request_put(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn request_taken(&self) {
         self.requests.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub(super) fn appended(&self, to: Lsn) {
-        if self.moved.receiver_count() > 0 {
+        if is_heard(&self.moved) {
             self.moved.send_replace(to);
         }
     }
 
     pub(super) fn flushed(&self) {
-        if self.moved.receiver_count() > 0 {
+        if is_heard(&self.moved) {
             self.moved.send_modify(|_| {});
         }
-        if self.flushes.receiver_count() > 0 {
+        if is_heard(&self.flushes) {
             self.flushes.send_replace(());
         }
         self.ring_bells();
@@ -275,4 +280,17 @@ impl Standing {
         self.moved.send_modify(|_| {});
         self.flushes.send_replace(());
     }
+}
+
+/// Whether anybody listens. Whoever begins to, and then looks at what was published before this was
+/// asked, either sees it or is counted here.
+fn is_heard<T>(sender: &watch::Sender<T>) -> bool {
+    fence(Ordering::SeqCst);
+    sender.receiver_count() > 0
+}
+
+/// Pairs with the fence in [`is_heard`].
+fn listening<T>(receiver: watch::Receiver<T>) -> watch::Receiver<T> {
+    fence(Ordering::SeqCst);
+    receiver
 }

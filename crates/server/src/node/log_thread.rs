@@ -14,7 +14,8 @@ use commitlog::{
 use tracing::{error, info, warn};
 
 use super::counters::Counters;
-use super::door::{AppendError, Appended, Request, Standing};
+use super::desk::Owner;
+use super::door::{AppendError, Appended, Call, Request, Standing};
 use super::flush_thread::{self, Flusher};
 use super::mailbox::{Mailbox, News};
 use super::rings::{Brake, TurnOrder, Wake};
@@ -114,7 +115,7 @@ pub struct Rest {
     /// Only urgent work wakes it.
     pub dozing: bool,
     /// Turns of workers are taken.
-    takes_turns: bool,
+    pub takes_turns: bool,
 }
 
 enum Source {
@@ -143,16 +144,6 @@ impl LogThread {
         }
     }
 
-    /// What it tells others about the log.
-    pub fn standing(&self) -> Arc<Standing> {
-        Arc::clone(&self.parts.standing)
-    }
-
-    /// Whether it was stopped through the door: nothing is to be done any more but to end.
-    pub fn is_stopped(&self) -> bool {
-        self.stop.is_some()
-    }
-
     /// When something is to be done although nothing comes; 0: now.
     fn due_us(&self, now_us: u64) -> u64 {
         let flush_us = match self.parts.policy.advice(now_us) {
@@ -163,73 +154,9 @@ impl LogThread {
         flush_us.min(self.gathered_us.unwrap_or(u64::MAX))
     }
 
-    /// How its thread may sleep now; none: it has something to do.
-    pub fn rest(&mut self) -> Option<Rest> {
-        let now_us = self.now_us();
-        let lagging = self.is_lagging();
-        let mut until_us = self.due_us(now_us);
-        if until_us <= now_us {
-            return None;
-        }
-        // While one flush runs, or until the next may start, what only waits for a flush stays in
-        // the rings: one write then takes it all.
-        let next_us = self.flush_from_us();
-        let dozing = self.flushing || next_us > now_us;
-        if dozing && !self.flushing {
-            until_us = until_us.min(next_us);
-        }
-        if lagging {
-            until_us = until_us.min(now_us + LAG_REST_US);
-        }
-        self.sleeps_until_us = until_us;
-        let sleeps = until_us < u64::MAX;
-        Some(Rest {
-            timeout: sleeps.then(|| Duration::from_micros(until_us - now_us)),
-            dozing,
-            takes_turns: !lagging && !dozing,
-        })
-    }
-
-    /// Whether there is something to do for a thread that is about to rest so.
-    pub fn found_work(&self, rest: &Rest) -> bool {
-        let rings = &self.parts.rings;
-        self.parts.standing.has_requests()
-            || (rest.takes_turns && rings.iter().any(|ring| !ring.is_empty()))
-            || self.is_overslept()
-    }
-
     /// Whether something is due before its thread will look.
     fn is_overslept(&self) -> bool {
         self.due_us(self.now_us()) < self.sleeps_until_us
-    }
-
-    /// Its thread sleeps no more.
-    pub fn is_up(&mut self) {
-        self.sleeps_until_us = 0;
-    }
-
-    /// Does the appends that stand first at the door, for whoever brought one; true where its thread
-    /// has to go on.
-    pub fn help(&mut self) -> bool {
-        let (mut taken, mut count) = (0, 0);
-        let mut more = false;
-        while let Some(request) = self.next_request() {
-            let Request::Append { entry, answer } = request else {
-                self.next = Some(request);
-                more = true;
-                break;
-            };
-            taken += entry.appends.iter().map(|it| it.batch.len()).sum::<usize>();
-            self.append(entry, answer);
-            count += 1;
-            if taken >= HELP_BYTES || count == TAKE_REQUESTS {
-                more = self.parts.standing.has_requests();
-                break;
-            }
-        }
-        self.write();
-        self.notice_gathering();
-        more || self.is_overslept()
     }
 
     fn next_request(&mut self) -> Option<Request> {
@@ -252,6 +179,7 @@ impl LogThread {
             Err(failure) => {
                 self.tell_room(Some(&failure));
                 let _ = answer.send(Err(refusal(&failure)));
+                self.look_for_latch();
             }
         }
     }
@@ -272,17 +200,6 @@ impl LogThread {
 
     fn now_us(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
-    }
-
-    /// One round of all that there is to do; whether there was something.
-    pub fn turn(&mut self) -> bool {
-        let mut worked = self.take_requests();
-        worked |= self.take_turns();
-        if !self.staged.is_empty() {
-            self.write();
-        }
-        worked |= self.write_gathered();
-        worked | self.flush_if_due()
     }
 
     /// From when on something gathers for segments counts the time until it is written.
@@ -334,14 +251,7 @@ impl LogThread {
                 Request::Call(call) => {
                     // What was staged before is written before: calls see the log as it is.
                     self.write();
-                    let before = self.parts.log.appended_to();
-                    call(&mut self.parts.log);
-                    self.look_for_latch();
-                    self.brake_or_release();
-                    if self.parts.log.appended_to() > before {
-                        let now_us = self.now_us();
-                        self.parts.policy.wrote(now_us, 0, false);
-                    }
+                    self.call(call);
                 }
                 Request::WantFlush => {
                     let now_us = self.now_us();
@@ -356,6 +266,24 @@ impl LogThread {
             }
         }
         worked
+    }
+
+    fn call(&mut self, call: Call) {
+        let log = &mut self.parts.log;
+        let (appended, flushed) = (log.appended_to(), log.flushed_to());
+        call(log);
+        self.look_for_latch();
+        self.brake_or_release();
+        let now_us = self.now_us();
+        let appended_to = self.parts.log.appended_to();
+        if appended_to > appended {
+            self.parts.policy.wrote(now_us, 0, false);
+            self.parts.standing.appended(appended_to);
+        }
+        if self.parts.log.flushed_to() > flushed {
+            // A checkpoint has flushed what others wait for; there may be nothing left to flush.
+            self.tell_flushed();
+        }
     }
 
     fn take_turns(&mut self) -> bool {
@@ -423,6 +351,7 @@ impl LogThread {
                 let returned =
                     (why == broker::Refusal::Full).then(|| Box::new((order.entry, order.messages)));
                 self.refuse(worker, order.turn, why, returned);
+                self.look_for_latch();
             }
         }
     }
@@ -604,13 +533,17 @@ impl LogThread {
         match result {
             Ok(flushed) => {
                 self.parts.log.flushed(flushed);
-                for mailbox in &self.parts.mailboxes {
-                    mailbox.nudge_flushed();
-                }
-                self.parts.standing.flushed();
+                self.tell_flushed();
             }
             Err(failure) => self.latched(&failure),
         }
+    }
+
+    fn tell_flushed(&self) {
+        for mailbox in &self.parts.mailboxes {
+            mailbox.nudge_flushed();
+        }
+        self.parts.standing.flushed();
     }
 
     /// Everyone is told, once: whoever waits for a flush waits in vain.
@@ -628,9 +561,90 @@ impl LogThread {
             mailbox.put(|letters| letters.news.push(News::Latched));
         }
     }
+}
+
+impl Owner for LogThread {
+    fn standing(&self) -> Arc<Standing> {
+        Arc::clone(&self.parts.standing)
+    }
+
+    fn is_up(&mut self) {
+        self.sleeps_until_us = 0;
+    }
+
+    fn turn(&mut self) -> bool {
+        let mut worked = self.take_requests();
+        worked |= self.take_turns();
+        if !self.staged.is_empty() {
+            self.write();
+        }
+        worked |= self.write_gathered();
+        worked | self.flush_if_due()
+    }
+
+    /// Whether it was stopped through the door.
+    fn is_stopped(&self) -> bool {
+        self.stop.is_some()
+    }
+
+    fn rest(&mut self) -> Option<Rest> {
+        let now_us = self.now_us();
+        let lagging = self.is_lagging();
+        let mut until_us = self.due_us(now_us);
+        if until_us <= now_us {
+            return None;
+        }
+        // While one flush runs, or until the next may start, what only waits for a flush stays in
+        // the rings: one write then takes it all.
+        let next_us = self.flush_from_us();
+        let dozing = self.flushing || next_us > now_us;
+        if dozing && !self.flushing {
+            until_us = until_us.min(next_us);
+        }
+        if lagging {
+            until_us = until_us.min(now_us + LAG_REST_US);
+        }
+        self.sleeps_until_us = until_us;
+        let sleeps = until_us < u64::MAX;
+        Some(Rest {
+            timeout: sleeps.then(|| Duration::from_micros(until_us - now_us)),
+            dozing,
+            takes_turns: !lagging && !dozing,
+        })
+    }
+
+    fn found_work(&self, rest: &Rest) -> bool {
+        let rings = &self.parts.rings;
+        self.parts.standing.has_requests()
+            || (rest.takes_turns && rings.iter().any(|ring| !ring.is_empty()))
+            || self.is_overslept()
+    }
+
+    /// Does the appends that stand first; a call, a stop or a flush's end is for its own thread.
+    fn help(&mut self) -> bool {
+        let (mut taken, mut count) = (0, 0);
+        let mut more = false;
+        while let Some(request) = self.next_request() {
+            let Request::Append { entry, answer } = request else {
+                self.next = Some(request);
+                more = true;
+                break;
+            };
+            taken += entry.appends.iter().map(|it| it.batch.len()).sum::<usize>();
+            self.append(entry, answer);
+            count += 1;
+            if taken >= HELP_BYTES || count == TAKE_REQUESTS {
+                more = self.parts.standing.has_requests();
+                break;
+            }
+        }
+        self.write();
+        self.notice_gathering();
+        more || self.is_overslept()
+    }
 
     /// The last flush and the clean mark.
-    pub fn end(mut self) {
+    fn end(mut self) {
         self.write();
         if self.flushing
             && let Some(Request::Flushed(result)) = self
@@ -654,6 +668,8 @@ impl LogThread {
         let result = log.close(shards_at);
         if let Err(failure) = &result {
             warn!(error = %failure, "the log could not be closed cleanly");
+            // Whoever waits for a flush waits in vain.
+            standing.latch(&failure.to_string());
         }
         standing.stopped();
         let _ = answer.send(result);
@@ -691,3 +707,6 @@ fn refusal(failure: &Error) -> AppendError {
         _ => AppendError::Latched,
     }
 }
+
+#[cfg(test)]
+mod tests;

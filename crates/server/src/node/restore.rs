@@ -60,6 +60,11 @@ pub fn shards(log: &mut Log, workers: usize, with: &Restoring<'_>) -> anyhow::Re
         }
         Ok(())
     })?;
+    let assumed = if with.accept_loss {
+        assume_markers(log, sessions, &mut markers)?
+    } else {
+        Vec::new()
+    };
     // Until the first checkpoint of this life says more.
     log.pin(sessions, SHARDS_PIN, Some(markers.table_pin()));
     let mut records = 0_u64;
@@ -73,6 +78,11 @@ pub fn shards(log: &mut Log, workers: usize, with: &Restoring<'_>) -> anyhow::Re
         }
         Ok(())
     })?;
+    for key in assumed {
+        for shard in &mut shards {
+            shard.feed(&markers, u64::MAX, &key, None);
+        }
+    }
     let mut entries = 0_u64;
     for entry in log
         .replay(markers.oldest() + 1)
@@ -112,6 +122,37 @@ pub fn shards(log: &mut Log, workers: usize, with: &Restoring<'_>) -> anyhow::Re
     }
     info!(records, entries, "sessions restored");
     Ok(shards)
+}
+
+/// Where markers were lost with what was damaged, the sessions of their homes are still in the table:
+/// they count as they are there, up to where the journal begins. Answers what
+/// [`Markers::assume`] does.
+fn assume_markers(
+    log: &Log,
+    sessions: PartitionId,
+    markers: &mut Markers,
+) -> anyhow::Result<Vec<Vec<u8>>> {
+    let first = log.first_entry();
+    if markers.oldest() + 1 >= first {
+        return Ok(Vec::new());
+    }
+    let end = log.reader().watermarks(sessions);
+    let mut table_to = end.map_or(0, |marks| marks.appended);
+    for entry in log.replay(first).context("cannot replay the journal")? {
+        let entry = entry.context("cannot replay the journal")?;
+        if let Some((from, _)) = written_to(sessions, &entry.batches).next() {
+            table_to = from;
+            break;
+        }
+    }
+    let keys = markers.assume(first - 1, table_to);
+    warn!(
+        "the journal begins with entry {first}, behind what the snapshots of {} homes know; their \
+         sessions are taken from the table, without what older entries would have added to their \
+         inboxes, as --accept-loss asks for",
+        keys.len()
+    );
+    Ok(keys)
 }
 
 /// First and last offsets of what an entry writes into a partition.

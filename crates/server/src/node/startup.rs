@@ -15,7 +15,7 @@ use commitlog::{
 use mio::{Poll, Waker};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::backup;
 use super::checkpoint;
@@ -212,6 +212,9 @@ fn open_log(settings: &Settings, disk: &FileDisk) -> anyhow::Result<OpenLog> {
     let recovery = log.recovery();
     for notice in &recovery.notices {
         warn!(path = notice.path, "{}", notice.what);
+    }
+    if let Some(end) = &recovery.end {
+        debug!(path = end.path, "{}", end.what);
     }
     info!(
         clean = recovery.clean,

@@ -597,3 +597,54 @@ async fn a_session_record_of_another_version_is_named_and_not_passed_over() {
     assert_eq!(node.health(), Health::Serving);
     node.shutdown().await.unwrap();
 }
+
+/// The last batch of the session table has the markers that say how far it goes: without them the
+/// sessions are there all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn accept_loss_keeps_the_sessions_whose_markers_are_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    for id in ["first", "second"] {
+        let node = start(dir.path()).await;
+        let address = mqtt(&node);
+        beside(move || {
+            let mut client = Client::resume(address, id);
+            client.subscribe("owed/#", QoS::AtLeastOnce);
+        })
+        .await;
+        node.shutdown().await.unwrap();
+    }
+    let table = dir.path().join("streams/__sluice.sessions-0");
+    let mut logs: Vec<_> = std::fs::read_dir(table)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|it| it == "log"))
+        .collect();
+    logs.sort();
+    let log = logs.pop().unwrap();
+    let mut bytes = std::fs::read(&log).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&log, &bytes).unwrap();
+    let Err(failure) = try_start(dir.path(), |_| {}).await else {
+        panic!("it starts");
+    };
+    assert!(
+        format!("{failure:#}").contains("--accept-loss"),
+        "{failure:#}"
+    );
+    let node = start_with(dir.path(), |settings| settings.log.accept_loss = true).await;
+    let address = mqtt(&node);
+    beside(move || {
+        let mut publisher = Client::connect(address, "publisher");
+        publisher.publish_acked("owed/1", b"here", QoS::AtLeastOnce, 1);
+        for id in ["first", "second"] {
+            let mut client = Client::resume(address, id);
+            assert!(client.session_present, "{id}");
+            assert_eq!(&client.receive_acked().payload[..], b"here");
+        }
+    })
+    .await;
+    node.shutdown().await.unwrap();
+    // The next start needs no such word any more.
+    let node = start(dir.path()).await;
+    node.shutdown().await.unwrap();
+}

@@ -51,6 +51,8 @@ pub(super) struct Line {
     pub(super) up: bool,
     /// The broker has a session that never expires, as CONNACK has said.
     pub(super) known: bool,
+    /// That is flushed.
+    durable: bool,
     inward: Vec<u8>,
     /// Connections of before that were taken over.
     old: Vec<Client>,
@@ -64,6 +66,7 @@ impl Line {
             conn: None,
             up: false,
             known: false,
+            durable: false,
             inward: Vec::new(),
             old: Vec::new(),
         }
@@ -71,6 +74,16 @@ impl Line {
 
     pub(super) fn is_connected(&self) -> bool {
         self.conn.is_some()
+    }
+
+    /// All that the broker has said until now survives a power cut.
+    pub(super) fn flushed(&mut self) {
+        self.durable = self.known;
+    }
+
+    /// The power went: of a session that was not flushed the broker may know nothing.
+    pub(super) fn forgive(&mut self) {
+        self.known = self.durable;
     }
 
     pub(super) fn connect(&mut self, world: &mut World) {

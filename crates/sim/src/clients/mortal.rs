@@ -92,7 +92,7 @@ impl Mortal {
 
     /// The broker may have forgotten its session: it did not promise to keep it.
     pub fn forgive(&mut self) {
-        self.line.known = false;
+        self.line.forgive();
     }
 
     /// Reads what has arrived.

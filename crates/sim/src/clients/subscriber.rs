@@ -40,6 +40,8 @@ pub struct Subscriber {
     pub received: BTreeMap<String, Vec<u64>>,
     /// Packet ids of QoS 2 that PUBREL is awaited for.
     held: BTreeSet<u16>,
+    /// `since` of the session that is there after every power cut, once that is flushed.
+    pub durable: Option<BTreeMap<String, u64>>,
     /// When its last connection ended for sure, and whether the process died since.
     pub left: Option<(u64, bool)>,
 }
@@ -56,6 +58,7 @@ impl Subscriber {
             since: BTreeMap::new(),
             received: BTreeMap::new(),
             held: BTreeSet::new(),
+            durable: None,
             left: None,
         }
     }
@@ -99,9 +102,17 @@ impl Subscriber {
         self.line.cut(world);
     }
 
-    /// The broker may have forgotten its session: it did not promise to keep it.
+    /// All that the broker has said until now survives a power cut.
+    pub fn flushed(&mut self) {
+        self.line.flushed();
+        if self.subscribed && self.line.hello.expiry_s == u32::MAX {
+            self.durable = Some(self.since.clone());
+        }
+    }
+
+    /// The power went: the broker may have forgotten what was not flushed.
     pub fn forgive(&mut self) {
-        self.line.known = false;
+        self.line.forgive();
     }
 
     /// Reads what has arrived, at most so many packets, and answers it.

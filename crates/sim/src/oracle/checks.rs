@@ -71,6 +71,34 @@ impl Run {
         }
     }
 
+    /// A session that was flushed has got all that was flushed since, whatever power cuts there were.
+    pub(super) fn check_owed(&self) {
+        for subscriber in &self.subscribers {
+            let Some(since) = &subscriber.durable else {
+                continue;
+            };
+            let empty = Vec::new();
+            for publisher in self
+                .publishers
+                .iter()
+                .filter(|p| subscriber.takes(&p.topic))
+            {
+                if subscriber.qos().min(publisher.qos) == QoS::AtMostOnce {
+                    continue;
+                }
+                let topic = &publisher.topic;
+                let received = subscriber.received.get(topic).unwrap_or(&empty);
+                let since = since.get(topic).copied().unwrap_or(0);
+                for number in publisher.durable.range(since..) {
+                    assert!(
+                        received.contains(number),
+                        "{topic} {number} was flushed and never delivered to {subscriber:?}"
+                    );
+                }
+            }
+        }
+    }
+
     /// Each message of a group reaches one member; more only where a member was cut off before it
     /// had acknowledged it, and QoS 2 never.
     pub(super) fn check_groups(&self) {
@@ -180,7 +208,10 @@ impl Run {
                 got.len() <= 1,
                 "{topic} is retained more than once: {got:?}"
             );
-            let last = publisher.acked.last();
+            let last = match self.trouble {
+                Trouble::PowerCuts => publisher.durable.last(),
+                _ => publisher.acked.last(),
+            };
             assert!(
                 got.first() >= last,
                 "{topic}: {last:?} was acknowledged, {got:?} is retained"

@@ -7,6 +7,7 @@ use broker::{
     HookTable, Interest, Markers, Outbox, OwnedMessage, Places, Position, RetainedIndex, Shard,
     Turn, decode_record,
 };
+use commitlog::disk::Operation;
 use commitlog::{Ack, Log, LogReader, PartitionId, RecordView, Storage, StreamSettings};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -44,6 +45,16 @@ impl World {
         values
     }
 
+    /// The process starts, and dies on the way where something of the disk fails, or right after: what
+    /// it has done by then is what the next start finds.
+    pub fn start_in_vain(&mut self, operation: Operation, place: &str, nth: u64) {
+        assert!(!self.is_running(), "it runs already");
+        self.disk.fail(operation, place, nth);
+        let disk = Arc::new(self.disk.clone());
+        drop(Log::open(disk, self.settings.log.clone(), self.now.wall_ms));
+        self.disk.heal();
+    }
+
     pub(super) fn open(&self) -> Node {
         let now_ms = self.now.wall_ms;
         let disk = Arc::new(self.disk.clone());
@@ -76,6 +87,7 @@ impl World {
             shard,
             out: Outbox::new(Turn::new(Arc::clone(&hooks))),
             mail: VecDeque::new(),
+            paused: Vec::new(),
             by_conn: HashMap::new(),
             heard: 0,
             refused: 0,

@@ -6,7 +6,7 @@ use broker::{
     Commit, Delivered, HookTable, Input, Outbox, OwnedMessage, Position, REFUSED, ReadRequest,
     RetainedIndex, RetainedRequest, Returned, Shard, ShardMessage, decode_record,
 };
-use commitlog::{BatchHead, Entry, Log, LogReader, Lsn, Room};
+use commitlog::{BatchHead, Entry, Log, LogReader, Lsn, ReadError, Room};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -37,6 +37,8 @@ pub(super) struct Worker {
     pub(super) out: Outbox,
     /// What other parts of the node have for this shard, in order.
     pub(super) mail: VecDeque<Mail>,
+    /// Reads that the disk refused: they are tried again after a while.
+    pub(super) paused: Vec<Mail>,
     pub(super) by_conn: HashMap<u64, Client>,
     /// The last refused turn that the shard has heard of, and the last that there is.
     pub(super) heard: u64,
@@ -222,10 +224,13 @@ impl World {
             }
             Mail::Flushed(lsn) => self.handle(worker, Input::Flushed(lsn)),
             Mail::Latched => self.handle(worker, Input::Latched),
-            Mail::Read(ReadRequest { token, positions }) => {
-                let messages = self.read(&positions);
-                self.handle(worker, Input::Read { token, messages });
-            }
+            Mail::Read(request) => match self.read(&request.positions) {
+                Some(messages) => {
+                    let token = request.token;
+                    self.handle(worker, Input::Read { token, messages });
+                }
+                None => self.pause(worker, Mail::Read(request)),
+            },
             Mail::Retained(request) => {
                 let wall_ms = self.now.wall_ms;
                 let page = self.running().retained.find(
@@ -236,7 +241,10 @@ impl World {
                     broker::limits::RETAINED_PAGE_MAX,
                 );
                 let positions: Vec<Position> = page.hits.iter().map(|hit| hit.position).collect();
-                let messages = self.read(&positions);
+                let Some(messages) = self.read(&positions) else {
+                    self.pause(worker, Mail::Retained(request));
+                    return true;
+                };
                 let token = request.token;
                 self.handle(
                     worker,
@@ -252,21 +260,37 @@ impl World {
         true
     }
 
-    pub(super) fn read(&self, positions: &[Position]) -> Vec<Option<OwnedMessage>> {
+    fn pause(&mut self, worker: u16, mail: Mail) {
+        let worker = &mut self.running_mut().workers[usize::from(worker)];
+        worker.paused.push(mail);
+    }
+
+    /// Reads that the disk refused come again.
+    pub(super) fn resume_reads(&mut self) {
+        for worker in &mut self.running_mut().workers {
+            worker.mail.extend(worker.paused.drain(..));
+        }
+    }
+
+    /// `None`: the disk could not be read.
+    pub(super) fn read(&self, positions: &[Position]) -> Option<Vec<Option<OwnedMessage>>> {
         let node = self.running();
-        let read = |position: &Position| {
-            let kind = node.hooks.kind(position.partition)?;
-            let batches = node
-                .reader
-                .read(position.partition, position.offset, 1, u64::MAX)
-                .ok()?;
-            let batch = commitlog::batch::batches(batches.first()?).next()?.ok()?;
-            let record = batch
-                .records()
-                .filter_map(Result::ok)
-                .find(|r| r.offset == position.offset)?;
-            decode_record(kind, &record).ok()
-        };
-        positions.iter().map(read).collect()
+        let mut messages = Vec::with_capacity(positions.len());
+        for position in positions {
+            let (partition, offset) = (position.partition, position.offset);
+            let batches = match node.reader.read(partition, offset, 1, u64::MAX) {
+                Err(ReadError::Disk { .. }) => return None,
+                found => found.unwrap_or_default(),
+            };
+            let message = || {
+                let kind = node.hooks.kind(partition)?;
+                let batch = commitlog::batch::batches(batches.first()?).next()?.ok()?;
+                let mut records = batch.records().filter_map(Result::ok);
+                let record = records.find(|record| record.offset == offset)?;
+                decode_record(kind, &record).ok()
+            };
+            messages.push(message());
+        }
+        Some(messages)
     }
 }

@@ -465,3 +465,98 @@ fn many_wills_go_in_several_turns_at_a_restart_and_when_they_are_due_together() 
     assert!((2..10).contains(&later), "{later}");
     assert_eq!(world.values("mqtt.default").len(), 100);
 }
+
+/// Clients take all that they are owed at once.
+fn wide() -> World {
+    let settings = BrokerSettings {
+        inflight_max: u16::MAX,
+        ..BrokerSettings::default()
+    };
+    World::with(1, &[], settings)
+}
+
+/// Sessions of one home whose inboxes together are more than one turn is to hold.
+fn crowded_home(world: &mut World) -> Vec<String> {
+    let ids = (0..).map(|number| format!("c{number}"));
+    let home = super::super::home_of("c0");
+    let ids = ids.filter(|id| super::super::home_of(id) == home).take(800);
+    let ids: Vec<String> = ids.collect();
+    let from = world.connect("from", &v5());
+    for id in &ids {
+        let client = world.connect(id, &lasting(600));
+        world.subscribe(client, "t", Q1);
+        world.lose(client);
+    }
+    world.each(|| Input::Snapshot);
+    for number in 0..OWED {
+        world.publish(from, "t", Q1, &number.to_string());
+    }
+    ids
+}
+
+const OWED: usize = 700;
+
+/// All that is owed, in order, once.
+fn check_crowd(world: &mut World, ids: &[String]) {
+    for id in [&ids[0], &ids[1], &ids[ids.len() / 2], &ids[ids.len() - 1]] {
+        let mut hello = lasting(600);
+        hello.properties.receive_maximum = Some(65_535);
+        let client = world.open(id, &hello);
+        let got = world.got(client);
+        let texts = got[1..].iter().map(|line| line.split(' ').nth(1).unwrap());
+        let texts: Vec<usize> = texts.map(|text| text.parse().unwrap()).collect();
+        assert_eq!(texts, (0..OWED).collect::<Vec<_>>(), "{id}");
+    }
+}
+
+#[test]
+fn a_home_with_many_full_inboxes_is_written_in_several_turns() {
+    let mut world = wide();
+    let ids = crowded_home(&mut world);
+    world.largest_entry = 0;
+    let before = world.journal_entries();
+    world.each(|| Input::Snapshot);
+    let entries = world.journal_entries() - before;
+    assert!(entries > 1, "{entries}");
+    let largest = world.largest_entry;
+    assert!(largest < 2 * crate::limits::STEP_BYTES, "{largest} bytes");
+    world.restart(2, 0);
+    check_crowd(&mut world, &ids);
+}
+
+#[test]
+fn a_crash_between_the_turns_of_a_home_loses_nothing_that_it_is_owed() {
+    let mut world = wide();
+    let ids = crowded_home(&mut world);
+    world.start_turn(0, Input::Snapshot);
+    world.restart(1, 0);
+    world.each(|| Input::Snapshot);
+    world.compact();
+    world.restart(2, 0);
+    check_crowd(&mut world, &ids);
+}
+
+/// What one of the first sessions of a home is owed while the others are written comes with the marker.
+#[test]
+fn what_changes_between_the_turns_of_a_home_is_in_its_snapshot() {
+    let mut world = wide();
+    let ids = crowded_home(&mut world);
+    let from = world.connect("late", &v5());
+    let turn = world.start_turn(0, Input::Snapshot);
+    world.publish(from, "t", Q1, &OWED.to_string());
+    assert!(world.journal_entries() > turn);
+    world.compact();
+    world.restart(1, 0);
+    for id in [&ids[0], &ids[ids.len() - 1]] {
+        let client = world.open(id, &lasting(600));
+        assert_eq!(world.got(client)[0], "CONNACK success present");
+    }
+    let owed = OWED + 1;
+    let client = world.open(&ids[0], &lasting(600));
+    let mut hello = lasting(600);
+    hello.properties.receive_maximum = Some(65_535);
+    world.lose(client);
+    let client = world.open(&ids[0], &hello);
+    let got = world.got(client);
+    assert_eq!(got.len(), 1 + owed, "{:?}", got.last());
+}

@@ -108,6 +108,42 @@ fn enough_bytes_are_written_at_once_and_more_than_the_tail_holds_too() {
     }
 }
 
+/// Nothing that stood in the tail cache before it makes it go to its segment.
+#[test]
+fn the_first_batch_of_a_partition_may_be_more_than_the_tail_holds() {
+    let disk = MemoryDisk::new();
+    let config = LogConfig {
+        tail_bytes_max: 600,
+        ..small()
+    };
+    let mut log = Log::open(Arc::new(disk.clone()), config, 1000).unwrap();
+    let partition = stream(&mut log, 1)[0];
+    write(&mut log, partition, &"x".repeat(600));
+    assert!(file_bytes(&disk) > 600);
+    assert_eq!(values(&log, partition).len(), 1);
+}
+
+/// What has gathered is on its way to the disk: asked again how much is free, the disk does not know.
+#[test]
+fn what_gathers_is_subtracted_from_the_free_space() {
+    let disk = MemoryDisk::new();
+    let config = LogConfig {
+        reserve_bytes: 1 << 20,
+        ..small()
+    };
+    let mut log = Log::open(Arc::new(disk.clone()), config, 1000).unwrap();
+    let partition = stream(&mut log, 1)[0];
+    disk.set_free_bytes((1 << 20) + 5000);
+    let large = "x".repeat(3000);
+    let now_ms = 1000 + 2 * crate::limits::PROBE_MS;
+    log.stage(append(partition, &[&large]), now_ms).unwrap();
+    log.write().unwrap();
+    assert!(log.gathers());
+    let later_ms = now_ms + 2 * crate::limits::PROBE_MS;
+    let refused = log.stage(append(partition, &[&large]), later_ms);
+    assert!(matches!(refused, Err(crate::error::Error::Full { .. })));
+}
+
 #[test]
 fn a_partition_that_is_written_often_gathers_on() {
     let disk = MemoryDisk::new();

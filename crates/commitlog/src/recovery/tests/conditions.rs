@@ -295,9 +295,64 @@ fn zeros_behind_the_end() {
     let disk = MemoryDisk::new();
     drop(written(&disk, &["one"]));
     let log = open(&disk);
-    let what = &log.recovery().notices[0].what;
+    let what = &log.recovery().end.as_ref().unwrap().what;
     assert!(what.contains("nothing is written there"), "{what}");
+    assert_eq!(log.recovery().notices, []);
     assert_eq!(texts(&log), ["one"]);
+}
+
+/// Where a journal ends as each does, nobody has to be warned: behind it are zeros, entries of an
+/// older use of the part, or nothing at all.
+#[test]
+fn an_end_like_any_other_is_no_warning() {
+    let disk = MemoryDisk::new();
+    let mut log = written(&disk, &["one"]);
+    // Through all parts, so that they are used again.
+    for number in 0..120 {
+        let text = format!("{number:04000}");
+        log.stage(append(1, &[&text]), 1000).unwrap();
+        log.write().unwrap();
+        flush(&mut log);
+        if log.checkpoint(u64::MAX).is_some_and(|mut run| {
+            while !run.step().unwrap() {}
+            log.checkpointed(run).unwrap();
+            number % 7 == 0
+        }) {
+            log.close(u64::MAX).unwrap();
+            log = open(&disk);
+            assert!(log.recovery().clean);
+            assert_eq!(log.recovery().notices, [], "{number}");
+        } else if number % 5 == 0 {
+            drop(log);
+            log = open(&disk);
+            assert_eq!(log.recovery().notices, [], "{number}");
+            assert!(log.recovery().end.is_some());
+        }
+    }
+}
+
+/// Entries behind a gap that nobody knew to be flushed are lost, and an operator is told.
+#[test]
+fn an_end_before_whole_entries_is_told() {
+    let disk = MemoryDisk::new();
+    let mut log = written(&disk, &["one"]);
+    for text in ["two", "three"] {
+        log.stage(append(1, &[text]), 1000).unwrap();
+        log.write().unwrap();
+    }
+    drop(log);
+    let value = find(&disk, PART, b"two");
+    let bytes = disk.contents(PART).unwrap();
+    let magic = bytes[..value as usize]
+        .windows(4)
+        .rposition(|it| *it == crate::entry::ENTRY_MAGIC);
+    let head = [0; crate::entry::ENTRY_HEAD_BYTES];
+    disk.corrupt(PART, magic.unwrap() as u64, &head);
+    let log = open(&disk);
+    assert_eq!(texts(&log), ["one"]);
+    let what = &log.recovery().notices[0].what;
+    assert!(what.contains("ends before entry 3"), "{what}");
+    assert!(log.recovery().end.is_none());
 }
 
 #[test]
@@ -443,7 +498,8 @@ fn recycled_bytes_of_an_older_generation_are_not_taken_for_new() {
     let log = open(&disk);
     assert_eq!(log.appended_to(), lsn);
     assert_eq!(values(&log, 1).len(), 40);
-    let what = &log.recovery().notices[0].what;
+    assert_eq!(log.recovery().notices, []);
+    let what = &log.recovery().end.as_ref().unwrap().what;
     assert!(what.contains("left from an older generation"), "{what}");
 }
 

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::batch::BatchHead;
 use crate::disk::{Disk, MemoryDisk, Open};
 use crate::error::Error;
 use crate::log::tests::{append, checkpoint, open, small, values};
@@ -223,6 +224,115 @@ fn a_damaged_batch_of_a_table_is_left_out_by_accept_loss() {
         assert!(!log.recovery().lossy);
         assert_eq!(keys(&log).len(), 20);
     }
+}
+
+/// Cut between two batches, or inside one.
+#[test]
+fn a_closed_segment_that_lost_its_end_is_missed() {
+    for inside in [false, true] {
+        let disk = MemoryDisk::new();
+        let bases = segments(&disk, false);
+        let path = log_of(bases[1]);
+        let first = BatchHead::read(&disk.contents(&path).unwrap()).unwrap();
+        let file = disk.open(&path, Open::ReadWrite).unwrap();
+        file.set_len(first.size_bytes() as u64 + u64::from(inside) * 100)
+            .unwrap();
+        let error = refused(&disk);
+        assert!(error.contains(&path), "{error}");
+        assert!(error.contains("the checkpoint knows"), "{error}");
+        let log = lenient(&disk).unwrap();
+        let (gone, behind) = (bases[1] + 1, bases[2]);
+        told(&log, &format!("offsets {gone} to {} are lost", behind - 1));
+        let left: Vec<u64> = (0..40).filter(|at| !(gone..behind).contains(at)).collect();
+        let offsets = |log: &Log| {
+            values(log, 1)
+                .into_iter()
+                .map(|it| it.0)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(offsets(&log), left);
+        drop(log);
+        let log = open(&disk);
+        assert!(!log.recovery().lossy);
+        assert_eq!(offsets(&log), left);
+    }
+}
+
+/// Compaction may have made a closed segment shorter since the catalogue was written.
+#[test]
+fn a_compacted_segment_may_be_shorter_than_the_checkpoint_knows() {
+    let disk = MemoryDisk::new();
+    segments(&disk, true);
+    let mut log = open(&disk);
+    let before = log.reader().size_bytes(1).unwrap();
+    let mut run = log.compaction(u64::MAX / 2).unwrap();
+    while !run.step().unwrap() {}
+    log.compacted(run, u64::MAX / 2).unwrap();
+    assert!(log.reader().size_bytes(1).unwrap() < before);
+    drop(log);
+    assert!(!open(&disk).recovery().lossy);
+}
+
+/// Which offsets a batch has lies outside its checksum.
+#[test]
+fn offsets_behind_the_checkpoint_are_cut_by_accept_loss() {
+    let disk = MemoryDisk::new();
+    let last = *segments(&disk, false).last().unwrap();
+    let path = log_of(last);
+    let bytes = disk.contents(&path).unwrap();
+    let mut at = 0;
+    while let Ok(head) = BatchHead::read(&bytes[at..])
+        && at + head.size_bytes() < bytes.len()
+    {
+        at += head.size_bytes();
+    }
+    disk.corrupt(&path, at as u64, &1000_u64.to_be_bytes());
+    let error = refused(&disk);
+    assert!(error.contains("behind the checkpoint's"), "{error}");
+    assert!(error.contains("--accept-loss"), "{error}");
+    let mut log = lenient(&disk).unwrap();
+    told(&log, "offsets 39 to 39");
+    let staged = log.stage(append(1, &["next"]), 0).unwrap();
+    assert_eq!(staged.base_offsets, [Ok(40)]);
+    log.write().unwrap();
+    log.close(u64::MAX).unwrap();
+    let log = open(&disk);
+    assert!(!log.recovery().lossy);
+    assert_eq!(values(&log, 1).len(), 40);
+}
+
+/// The very batch that the last index entry points to is cut.
+#[test]
+fn damage_at_the_last_index_entry_is_cut_by_accept_loss() {
+    let disk = MemoryDisk::new();
+    let mut log = open(&disk);
+    log.create_stream(StreamSettings::new("s"), 0).unwrap();
+    for number in 0..40 {
+        log.stage(append(1, &[&format!("{number:0500}")]), 0)
+            .unwrap();
+        log.write().unwrap();
+    }
+    checkpoint(&mut log, u64::MAX);
+    log.close(u64::MAX).unwrap();
+    drop(open(&disk));
+    let index = disk
+        .contents("streams/s-0/00000000000000000000.index")
+        .unwrap();
+    let (entries, _) = index.as_chunks::<4>();
+    let position = u32::from_be_bytes(*entries.last().unwrap());
+    assert!(position > 0);
+    let bad = u32::from_be_bytes(entries[entries.len() - 2]);
+    let file = disk.open(&log_of(0), Open::ReadWrite).unwrap();
+    file.set_len(u64::from(position) + 100).unwrap();
+    assert!(refused(&disk).contains(&log_of(0)));
+    let mut log = lenient(&disk).unwrap();
+    told(&log, &format!("offsets {bad} to 39"));
+    let staged = log.stage(append(1, &["next"]), 0).unwrap();
+    assert_eq!(staged.base_offsets, [Ok(40)]);
+    log.write().unwrap();
+    assert_eq!(values(&log, 1).len(), bad as usize + 1);
+    drop(log);
+    assert!(!open(&disk).recovery().lossy);
 }
 
 #[test]
