@@ -109,15 +109,12 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         .thread_name("sluice-door")
         .build()
         .context("cannot start the threads of the runtime")?;
-    let again = args.clone();
-    let reload = move || match self::settings(&again) {
-        Ok(Ok(settings)) => Ok(settings),
-        Ok(Err(faults)) => {
-            let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
-            Err(faults.join("; "))
-        }
-        Err(error) => Err(format!("{error:#}")),
+    // A file that was there at the start and is gone is an error, not the defaults.
+    let again = ServeArgs {
+        config: config_file(args),
+        ..args.clone()
     };
+    let reload = move || reread(&again);
     let log_file = args.log_file.clone();
     runtime.block_on(serve(settings, Arc::new(reload), log_file))?;
     Ok(ExitCode::SUCCESS)
@@ -144,27 +141,57 @@ fn raise_open_files() {
 
 /// Reads the file and lays the flags over it; all faults are told together.
 fn settings(args: &ServeArgs) -> anyhow::Result<Result<Settings, Vec<Fault>>> {
+    Ok(built(args, file(args)?))
+}
+
+/// A configuration file as it was read.
+struct ReadFile {
+    source: String,
+    text: String,
+}
+
+/// The file that the node runs by, if there is one.
+fn config_file(args: &ServeArgs) -> Option<PathBuf> {
     let usual = Path::new(USUAL_FILE);
-    let file = args
-        .config
-        .as_deref()
-        .or_else(|| usual.exists().then_some(usual));
-    let mut faults = Vec::new();
-    let said = match file {
-        None => None,
-        Some(file) => {
-            let source = file.display().to_string();
-            let text =
-                std::fs::read_to_string(file).with_context(|| format!("cannot read {source}"))?;
-            let (said, found) = config::read(&source, &text);
-            faults = found;
-            Some(said)
-        }
+    let found = || usual.exists().then(|| usual.to_owned());
+    args.config.clone().or_else(found)
+}
+
+fn file(args: &ServeArgs) -> anyhow::Result<Option<ReadFile>> {
+    let Some(file) = config_file(args) else {
+        return Ok(None);
     };
-    Ok(super::check::together(
-        faults,
+    let source = file.display().to_string();
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {source}"))?;
+    Ok(Some(ReadFile { source, text }))
+}
+
+fn built(args: &ServeArgs, file: Option<ReadFile>) -> Result<Settings, Vec<Fault>> {
+    let (said, faults) = file
+        .map(|file| config::read(&file.source, &file.text))
+        .unzip();
+    super::check::together(
+        faults.unwrap_or_default(),
         settings::build(said, &flags(args)),
-    ))
+    )
+}
+
+/// Reads the file once more while the node runs by it.
+fn reread(args: &ServeArgs) -> Result<Settings, String> {
+    let file = file(args).map_err(|error| format!("{error:#}"))?;
+    if let Some(file) = &file
+        && file.text.trim().is_empty()
+    {
+        // As it is for a moment while somebody saves it; it would let everybody in.
+        let source = &file.source;
+        return Err(format!(
+            "{source} is empty: if that is meant, restart the node"
+        ));
+    }
+    built(args, file).map_err(|faults| {
+        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        faults.join("; ")
+    })
 }
 
 fn flags(args: &ServeArgs) -> Flags {
