@@ -93,6 +93,16 @@ key = "{{2}}"
             time.sleep(0.05)
         return view
 
+    def wait_mirrored(self, records, seconds=60):
+        """Until so many are in the cluster, however many follow."""
+        end = time.monotonic() + seconds
+        while True:
+            view = self.view()
+            if sum(row["records"] for row in view["streams"]) >= records:
+                return
+            assert time.monotonic() < end, f"not {records} records: {view}"
+            time.sleep(0.05)
+
     def wait_drained(self, seconds=120):
         """Until all that is flushed is in the cluster."""
         end = time.monotonic() + seconds

@@ -171,7 +171,7 @@ def test_an_operator_switches_it_off_and_on(three, mirroring):
     node.turn("enable")
     node.wait_state("connected", seconds=5)
     fleet.wait_more(100)
-    node.wait_drained()
+    node.wait_mirrored(fleet.acked())
     # One that is switched off stops in time; the next start mirrors.
     node.turn("disable")
     fleet.wait_more(100)

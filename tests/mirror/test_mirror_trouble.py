@@ -80,7 +80,7 @@ def test_a_client_library_that_does_not_come_back(three, mirroring):
     node.wait_state("connected")
     fleet = Fleet(node.mqtt, 4, 0.01).start()
     fleet.wait_more(100)
-    node.wait_drained()
+    node.wait_mirrored(100)
     three.set("orphan")
     try:
         # As long as an election lasts.
