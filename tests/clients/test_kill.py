@@ -17,6 +17,19 @@ KILLS = int(os.environ.get("SLUICE_KILLS", "3"))
 SEED = int(os.environ.get("SLUICE_SEED", "0")) or random.SystemRandom().getrandbits(32)
 
 
+class Paho(mqtt.Client):
+    """Paho sends a QoS 2 PUBLISH again although it has answered its PUBREC, where an attempt to
+    reconnect has failed since then, which MQTT 3.1.1 forbids [MQTT-4.3.3-1]: each attempt looks for
+    messages that wait for PUBCOMP, and the first has given those another state."""
+
+    def _messages_reconnect_reset_out(self):
+        released = (mqtt.mqtt_ms_wait_for_pubcomp, mqtt.mqtt_ms_resend_pubrel)
+        messages = [message for message in self._out_messages.values() if message.state in released]
+        super()._messages_reconnect_reset_out()
+        for message in messages:
+            message.state = mqtt.mqtt_ms_resend_pubrel
+
+
 class Publisher:
     """Publishes numbers at one QoS through reconnects; remembers which were acknowledged."""
 
@@ -26,7 +39,7 @@ class Publisher:
         # Paho calls back on its own thread and with its locks held: mids come over a queue.
         self.answers = queue.SimpleQueue()
         self.numbers = {}
-        self.paho = mqtt.Client(
+        self.paho = Paho(
             mqtt.CallbackAPIVersion.VERSION2, name, protocol=mqtt.MQTTv311, clean_session=False,
             reconnect_on_failure=True,
         )
@@ -35,7 +48,8 @@ class Publisher:
         self.paho.on_publish = lambda _c, _u, mid, _reason, _p: self.answers.put(mid)
         # Paho sends what is published between its CONNECT and the CONNACK at once, and what was not
         # acknowledged before only after that: in another order than it was published.
-        self.lost = threading.Event()
+        self.lost, self.failed = threading.Event(), threading.Semaphore(0)
+        self.paho.on_connect_fail = lambda *_: self.failed.release()
         self.paho.on_disconnect = lambda *_: self.lost.set()
         self.paho.connect("127.0.0.1", port)
         self.paho.loop_start()
@@ -49,7 +63,7 @@ class Publisher:
                 if mid in self.numbers:
                     self.acked.append(self.numbers.pop(mid))
         except queue.Empty:
-            pass
+            message.state = mqtt.mqtt_ms_resend_pubrel
 
     def publish(self):
         self.collect()
@@ -59,6 +73,13 @@ class Publisher:
         info = self.paho.publish(f"devices/{self.name}/state", str(self.sent), qos=self.qos)
         self.numbers[info.mid] = self.sent
         self.sent += 1
+
+    def miss(self, attempts):
+        """Waits until so many attempts to connect again have failed from now on."""
+        while self.failed.acquire(blocking=False):
+            message.state = mqtt.mqtt_ms_resend_pubrel
+        for _ in range(attempts):
+            assert self.failed.acquire(timeout=60), f"{self.name}: does not try again"
 
     def wait(self, seconds=60):
         end = time.monotonic() + seconds
@@ -78,13 +99,16 @@ def test_kill(fresh):
     offline.subscribe("devices/+/state", qos=2)
     offline.leave()
     publishers = [Publisher(f"p{qos}-{n}", qos, node.mqtt) for qos in (1, 2) for n in range(4)]
-    for _ in range(KILLS):
+    for kill in range(KILLS):
         end = time.monotonic() + chance.uniform(0.2, 1.5)
         while time.monotonic() < end:
             for publisher in publishers:
                 publisher.publish()
             threading.Event().wait(0.002)
         node.kill()
+        if kill % 3 == 1:
+            for publisher in publishers:
+                publisher.miss(attempts=2)
         node.start()
     for publisher in publishers:
         publisher.wait()
