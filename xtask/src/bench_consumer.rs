@@ -1,5 +1,5 @@
 //! What the benches with Kafka clients share: the consumer that times records on their way, the other
-//! verbs of its program, and the CPU of a process. Which server is measured it does not know.
+//! verbs of its program, and the CPU of a process or the machine. Which server is measured it does not know.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Lines};
@@ -10,6 +10,9 @@ use serde_json::Value;
 
 use crate::prepare::python;
 use crate::process::{command, root};
+
+/// What the kernel counts CPU in: 10 ms on every Linux we know.
+const TICKS_PER_S: f64 = 100.0;
 
 /// A consumer that times each record from its publisher's clock.
 pub(crate) struct TimedConsumer {
@@ -70,14 +73,35 @@ fn wait(child: &mut Child) -> anyhow::Result<()> {
 /// User and system time of a process.
 pub(crate) fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the server is gone")?;
-    let (_, fields) = stat
-        .rsplit_once(')')
-        .context("the format of /proc/PID/stat")?;
+    seconds_of(&stat, &[11, 12])
+}
+
+/// What the whole machine has worked, without this program and those that it ran and that ended.
+pub(crate) fn machine_seconds() -> anyhow::Result<f64> {
+    let own = seconds_of(&fs::read_to_string("/proc/self/stat")?, &[11, 12, 13, 14])?;
+    let machine = fs::read_to_string("/proc/stat")?;
+    let line = machine.lines().next().unwrap_or_default();
+    let fields: Vec<f64> = line
+        .split_whitespace()
+        .skip(1)
+        .filter_map(|field| field.parse().ok())
+        .collect();
+    // user, nice, system; idle and waiting for disks; interrupts.
+    let [user, nice, system, _, _, hard, soft, ..] = fields[..] else {
+        bail!("the format of /proc/stat");
+    };
+    Ok((user + nice + system + hard + soft) / TICKS_PER_S - own)
+}
+
+/// The sum of some times of a line of /proc/PID/stat, counted from behind the name.
+fn seconds_of(stat: &str, which: &[usize]) -> anyhow::Result<f64> {
+    const FORMAT: &str = "the format of /proc/PID/stat";
+    let (_, fields) = stat.rsplit_once(')').context(FORMAT)?;
     let fields: Vec<&str> = fields.split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok());
-    // Fields 14 and 15 of the line, in units of 10 ms on every Linux we know.
-    let (user, system) = ticks(11)
-        .zip(ticks(12))
-        .context("the format of /proc/PID/stat")?;
-    Ok((user + system) / 100.0)
+    let mut ticks = 0.0;
+    for at in which {
+        let field = fields.get(*at).and_then(|field| field.parse::<f64>().ok());
+        ticks += field.context(FORMAT)?;
+    }
+    Ok(ticks / TICKS_PER_S)
 }

@@ -14,7 +14,7 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 use crate::bench::{free_port, fresh_folder, sluice};
-use crate::bench_consumer::{TimedConsumer, at, cpu_seconds, script};
+use crate::bench_consumer::{TimedConsumer, at, cpu_seconds, machine_seconds, script};
 use crate::kafka::{self, Cluster, tool_command};
 use crate::prepare::prepare;
 use crate::process::{Background, command, read, run};
@@ -55,6 +55,7 @@ const ROWS: &[(&str, &str)] = &[
     ("produce", "records/s"),
     ("produce p99", "ms"),
     ("produce cpu", "us of the server a record"),
+    ("produce to disk", "us of all but the client"),
     ("consume hot", "records/s"),
     ("consume hot cpu", "us of the server a record"),
     ("consume cold", "records/s"),
@@ -154,10 +155,14 @@ fn measure(
     let each = records as f64 / 1e6;
     server.create(topic)?;
     let before = cpu_seconds(server.pid)?;
+    let machine = machine_seconds()?;
     let (rate, p99) = server.produce(topic, records)?;
     put("produce", rate);
     put("produce p99", p99);
     put("produce cpu", (cpu_seconds(server.pid)? - before) / each);
+    // Who leaves its pages to the kernel is not charged for writing them: here all are written.
+    read(command("sync", &[]))?;
+    put("produce to disk", (machine_seconds()? - machine) / each);
     for (figure, cpu) in [
         ("consume hot", "consume hot cpu"),
         ("consume cold", "consume cold cpu"),
