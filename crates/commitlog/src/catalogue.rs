@@ -3,7 +3,7 @@
 
 use std::io;
 
-use crate::disk::{Disk, Open, read_whole};
+use crate::disk::{Disk, Open, is_unreadable, read_whole};
 use crate::error::Error;
 use crate::fields::{Fields, Malformed, Put};
 use crate::journal::JournalMark;
@@ -56,8 +56,9 @@ pub(crate) const CATALOGUE: &str = "catalogue";
 const CATALOGUE_NEW: &str = "catalogue.new";
 const MAGIC: [u8; 8] = *b"SLUICECT";
 /// Version 2 has producers and aborted transactions beside version 1, version 3 closed segments too,
-/// version 4 their lengths.
-const VERSION: u16 = 4;
+/// version 4 their lengths. Before version 5 compaction left no word of the lengths that it changed, so
+/// those of compacted streams say nothing.
+const VERSION: u16 = 5;
 
 impl Catalogue {
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -131,7 +132,7 @@ impl Catalogue {
             for _ in &places {
                 transactions.push(match version {
                     1 => Transactions::default(),
-                    _ => Transactions::decode(&mut fields, version)?,
+                    _ => Transactions::decode(&mut fields, version, settings.compact)?,
                 });
             }
             catalogue.streams.push(CatalogueStream {
@@ -168,7 +169,15 @@ impl Catalogue {
                 what: format!("the catalogue has {bytes} bytes, the most is {bytes_max}").into(),
             });
         }
-        let bytes = read_whole(&*file, bytes_max).map_err(read)?;
+        let bytes = read_whole(&*file, bytes_max)
+            .map_err(io::Error::from)
+            .map_err(|source| {
+                if is_unreadable(&source) {
+                    Error::hopeless(CATALOGUE, format!("it cannot be read ({source})"))
+                } else {
+                    read(source)
+                }
+            })?;
         if !bytes.starts_with(&MAGIC) || bytes.len() < MAGIC.len() + 2 {
             return Err(Error::hopeless(CATALOGUE, "this is not a catalogue"));
         }
@@ -203,7 +212,7 @@ impl Transactions {
         }
     }
 
-    fn decode(fields: &mut Fields<'_>, version: u16) -> Result<Self, Malformed> {
+    fn decode(fields: &mut Fields<'_>, version: u16, compact: bool) -> Result<Self, Malformed> {
         let mut transactions = Self {
             producers: Producers::decode(fields)?,
             aborted: Vec::new(),
@@ -215,10 +224,13 @@ impl Transactions {
         if version > 2 {
             let mut closed = Vec::new();
             for _ in 0..fields.u32()? {
+                let (base, next) = (fields.u64()?, fields.u64()?);
+                let size_bytes = if version > 3 { fields.u64()? } else { 0 };
+                let says_nothing = version == 4 && compact;
                 closed.push(ClosedMark {
-                    base: fields.u64()?,
-                    next: fields.u64()?,
-                    size_bytes: if version > 3 { fields.u64()? } else { 0 },
+                    base,
+                    next,
+                    size_bytes: if says_nothing { 0 } else { size_bytes },
                 });
             }
             transactions.closed = Some(closed);
@@ -366,14 +378,20 @@ mod tests {
         assert_eq!(Catalogue::read(&disk).unwrap(), Some(expected));
     }
 
-    /// The sample as versions 2 and 3 wrote it: what they lack is cut out of today's bytes.
+    /// The sample as older versions wrote it: what they lack is cut out of today's bytes.
     fn as_version(version: u8) -> Vec<u8> {
-        let mut bytes = sample().encode();
+        version_of(&sample(), version)
+    }
+
+    fn version_of(catalogue: &Catalogue, version: u8) -> Vec<u8> {
+        let mut bytes = catalogue.encode();
         bytes.truncate(bytes.len() - 4);
         // Its last fields: how many closed segments, and of each base, next and length.
         let closed_at = bytes.len() - (4 + 2 * 24);
         let closed = bytes.split_off(closed_at);
-        if version == 3 {
+        if version > 3 {
+            bytes.extend(&closed);
+        } else if version == 3 {
             bytes.extend(&closed[..4]);
             for mark in closed[4..].chunks(24) {
                 bytes.extend(&mark[..16]);
@@ -403,6 +421,22 @@ mod tests {
     }
 
     #[test]
+    fn version_4_says_nothing_of_lengths_that_compaction_may_have_changed() {
+        for compact in [false, true] {
+            let mut expected = sample();
+            expected.streams[0].settings.compact = compact;
+            let disk = MemoryDisk::new();
+            replace(&disk, &version_of(&expected, 4)).unwrap();
+            if compact {
+                let known = &mut expected.streams[0].transactions[0].closed;
+                let marks = known.iter_mut().flatten();
+                marks.for_each(|mark| mark.size_bytes = 0);
+            }
+            assert_eq!(Catalogue::read(&disk).unwrap(), Some(expected), "{compact}");
+        }
+    }
+
+    #[test]
     fn a_catalogue_of_a_newer_version_is_refused_and_left_alone() {
         let disk = MemoryDisk::new();
         let newer = as_version(VERSION as u8 + 1);
@@ -410,7 +444,8 @@ mod tests {
         let error = Catalogue::read(&disk).unwrap_err();
         assert!(matches!(error, Error::Unsupported { .. }), "{error}");
         let text = error.to_string();
-        assert!(text.contains("version 5"), "{text}");
+        let version = VERSION + 1;
+        assert!(text.contains(&format!("version {version}")), "{text}");
         assert!(text.contains("start that version"), "{text}");
         assert!(!text.contains("--accept-loss"), "{text}");
         assert_eq!(disk.contents(CATALOGUE), Some(newer));

@@ -2,14 +2,18 @@
 //! stands behind the trait (a directory, memory, a simulator) is not known here.
 
 mod memory;
+mod salvage;
 
 use std::any::Any;
 use std::io;
 use std::sync::Arc;
 
+use crate::error::Error;
+
 #[cfg(test)]
 pub(crate) use memory::bytes_of;
 pub use memory::{MemoryDisk, Operation};
+pub(crate) use salvage::Salvage;
 
 /// A place for files.
 pub trait Disk: Send + Sync {
@@ -75,22 +79,60 @@ pub enum Open {
     Create,
 }
 
+/// A read that failed, and the byte of the file at which it did.
+#[derive(Debug)]
+pub(crate) struct ReadFailed {
+    position: u64,
+    source: io::Error,
+}
+
+impl ReadFailed {
+    /// As an error that names the file.
+    pub(crate) fn of(self, path: impl Into<String>) -> Error {
+        Error::disk_at(path, "read", self.position, self.source)
+    }
+}
+
+impl From<ReadFailed> for io::Error {
+    fn from(failed: ReadFailed) -> Self {
+        failed.source
+    }
+}
+
 /// Reads a whole file, at most `bytes_max` of it.
-pub(crate) fn read_whole(file: &dyn DiskFile, bytes_max: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; file.len()?.min(bytes_max) as usize];
+pub(crate) fn read_whole(file: &dyn DiskFile, bytes_max: u64) -> Result<Vec<u8>, ReadFailed> {
+    let len = file.len().map_err(|source| ReadFailed {
+        position: 0,
+        source,
+    })?;
+    let mut bytes = vec![0; len.min(bytes_max) as usize];
     let read = read_full(file, &mut bytes, 0)?;
     bytes.truncate(read);
     Ok(bytes)
 }
 
 /// Reads until `buf` is full or the file ends.
-pub(crate) fn read_full(file: &dyn DiskFile, buf: &mut [u8], pos: u64) -> io::Result<usize> {
+pub(crate) fn read_full(
+    file: &dyn DiskFile,
+    buf: &mut [u8],
+    pos: u64,
+) -> Result<usize, ReadFailed> {
     let mut done = 0;
     while done < buf.len() {
-        match file.read_at(&mut buf[done..], pos + done as u64)? {
+        let position = pos + done as u64;
+        let read = file.read_at(&mut buf[done..], position);
+        match read.map_err(|source| ReadFailed { position, source })? {
             0 => break,
             read => done += read,
         }
     }
     Ok(done)
+}
+
+/// Whether the operating system says by this that what lies on the disk cannot be read, and not
+/// that it lacks something now.
+pub(crate) fn is_unreadable(error: &io::Error) -> bool {
+    // EIO, ENODATA, EBADMSG, EILSEQ, EUCLEAN, EREMOTEIO: the same numbers on all of Linux that this
+    // runs on.
+    matches!(error.raw_os_error(), Some(5 | 61 | 74 | 84 | 117 | 121))
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 
 use crate::batch::BatchError;
+use crate::disk::is_unreadable;
 use crate::entry::Refusal;
 use crate::stream::PartitionId;
 
@@ -197,10 +198,16 @@ impl fmt::Display for Error {
                 source,
             } => {
                 write_disk(f, path, op, *position, source)?;
-                f.write_str(if *op == "write" || *op == "sync" {
-                    "; no more is taken until a restart recovers the log: check the disk, then start again"
-                } else {
-                    "; check the disk and the rights on the data directory"
+                f.write_str(match *op {
+                    "write" | "sync" => {
+                        "; no more is taken until a restart recovers the log: check the disk, \
+                         then start again"
+                    }
+                    "read" if is_unreadable(source) => {
+                        "; the disk does not give back what was written there: restore the file \
+                         from a copy, or go on without what is lost by --accept-loss"
+                    }
+                    _ => "; check the disk and the rights on the data directory",
                 })
             }
             Self::OutOfRange {
@@ -342,7 +349,12 @@ impl fmt::Display for ReadError {
                 source,
             } => {
                 write_disk(f, path, op, *position, source)?;
-                f.write_str("; check the disk and the rights on the data directory")
+                f.write_str(if is_unreadable(source) {
+                    "; the disk does not give back what was written there: restore the file from \
+                     a copy, or start with --accept-loss, where it counts as lost"
+                } else {
+                    "; check the disk and the rights on the data directory"
+                })
             }
         }
     }

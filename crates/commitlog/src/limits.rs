@@ -17,6 +17,9 @@ pub const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
 /// Most entries that are read from a leader-epoch-checkpoint file.
 pub const EPOCHS_MAX: usize = 100_000;
 
+/// Stretches of unreadable bytes that a start with accepted loss tells of; more are filled in untold.
+pub const UNREADABLE_TOLD_MAX: usize = 1000;
+
 const _: () = assert!((BATCH_BYTES_MAX as u64) < SEGMENT_BYTES_MAX);
 
 /// Smallest segment that a stream may ask for, in bytes.

@@ -23,7 +23,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::error::Error;
 use crate::index::OFFSET_ENTRY_BYTES;
 use crate::limits::SEGMENT_BYTES_MAX;
-use crate::segment::{CLEANED, IndexBytes, Rewritten, Segment, TXNINDEX, Tail};
+use crate::segment::{CLEANED, IndexBytes, REWRITTEN, Rewritten, Segment, TXNINDEX, Tail};
 
 pub(crate) use aborted::AbortedMark;
 pub use memory::MemoryPartition;
@@ -68,7 +68,8 @@ pub(crate) struct ClosedMark {
     pub(crate) base: u64,
     /// The base offset of the next one.
     pub(crate) next: u64,
-    /// Length of its log; 0 where a catalogue of an older version does not say.
+    /// Length of its log, until it is written anew; 0 where a catalogue of an older version does not
+    /// say.
     pub(crate) size_bytes: u64,
 }
 
@@ -646,7 +647,7 @@ impl Partition {
     fn remove_segment(&mut self, segment: &Arc<Segment>) -> Result<(), Error> {
         self.dirty_segments
             .retain(|dirty| !Arc::ptr_eq(dirty, segment));
-        for extension in ["log", "index", "timeindex", TXNINDEX] {
+        for extension in ["log", "index", "timeindex", TXNINDEX, REWRITTEN] {
             self.remove_file(&segment.path(extension))?;
         }
         self.dirty_dir();

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::batch::BatchHead;
 use crate::catalogue::{self, CATALOGUE, Catalogue, ROOT};
-use crate::disk::{Disk, DiskFile, Open};
+use crate::disk::{Disk, DiskFile, Open, Salvage};
 use crate::entry::{EntryBody, EntryHead, JournalOp};
 use crate::error::Error;
 use crate::journal::part::{Found, JOURNAL_DIR, PART_HEAD_BYTES, find_parts};
@@ -46,6 +46,12 @@ impl Log {
     /// All that the journal holds behind the last checkpoint is in the segments again and durable
     /// when this returns. `now_ms` is wall time.
     pub fn open(disk: Arc<dyn Disk>, config: LogConfig, now_ms: u64) -> Result<Self, Error> {
+        let salvage = config.accept_loss.then(|| Salvage::new(Arc::clone(&disk)));
+        let disk: Arc<dyn Disk> = match &salvage {
+            // For as long as this log is open: shards read the journal again, and readers segments.
+            Some(salvage) => Arc::new(salvage.clone()),
+            None => disk,
+        };
         probe(&*disk)?;
         for dir in [JOURNAL_DIR, STREAMS_DIR] {
             disk.create_dir(dir)
@@ -59,7 +65,7 @@ impl Log {
         };
         let found = find_parts(&*disk)?;
         foreign(&found, catalogue.log_id)?;
-        let mut recovering = Recovering::open(disk, config, catalogue)?;
+        let mut recovering = Recovering::open(disk, config, catalogue, salvage)?;
         let chain = chain(&found.used);
         if !new {
             recovering.replay(&chain, &found)?;
@@ -154,6 +160,8 @@ fn replayed(raw: &RawEntry) -> Result<ReplayedEntry, Error> {
 /// State of a log that is being put together.
 struct Recovering {
     disk: Arc<dyn Disk>,
+    /// The same, where loss is accepted.
+    salvage: Option<Salvage>,
     config: LogConfig,
     catalogue: Catalogue,
     streams: BTreeMap<String, OwnedStream>,
@@ -167,9 +175,15 @@ struct Recovering {
 
 impl Recovering {
     /// Partitions as the last checkpoint left them: what came behind it is cut off.
-    fn open(disk: Arc<dyn Disk>, config: LogConfig, catalogue: Catalogue) -> Result<Self, Error> {
+    fn open(
+        disk: Arc<dyn Disk>,
+        config: LogConfig,
+        catalogue: Catalogue,
+        salvage: Option<Salvage>,
+    ) -> Result<Self, Error> {
         let mut recovering = Self {
             disk,
+            salvage,
             config,
             streams: BTreeMap::new(),
             partitions: BTreeMap::new(),
@@ -268,10 +282,19 @@ impl Recovering {
         self.recovery.notices.extend(reader.take_notices());
         self.recovery.end = reader.take_end();
         self.damaged_parts(found)?;
+        self.unreadable();
         for owned in self.partitions.values_mut() {
             owned.store.write()?;
         }
         Ok(())
+    }
+
+    /// What could not be read, and was not told where it was met.
+    fn unreadable(&mut self) {
+        let notices = self.salvage.as_ref().map(Salvage::take_notices);
+        let notices = notices.unwrap_or_default();
+        self.recovery.lossy |= !notices.is_empty();
+        self.recovery.notices.extend(notices);
     }
 
     /// A part whose header is damaged may hold entries that were flushed.
@@ -458,6 +481,12 @@ impl Recovering {
         Ok(log)
     }
 
+    /// Writing into a page that cannot be read fails: such a part is not used again.
+    fn has_gaps(&self, path: &str) -> bool {
+        let salvage = self.salvage.as_ref();
+        salvage.is_some_and(|salvage| salvage.has_gaps(path))
+    }
+
     /// Which parts are still read, which can be used again, and which are good for nothing.
     fn sort_parts(&self, chain: &[ChainPart], found: &Found) -> Result<SortedParts, Error> {
         let part_bytes = self.config.part_bytes();
@@ -481,7 +510,7 @@ impl Recovering {
                     generation: link.generation,
                     first_lsn: link.first_lsn,
                 });
-            } else if part.bytes == part_bytes {
+            } else if part.bytes == part_bytes && !self.has_gaps(&part.path) {
                 let reusable = (part.path.clone(), open(&part.path)?);
                 // Until the next catalogue is durable another start may begin in the part that the
                 // mark is in, and may have to judge those behind it.
@@ -495,7 +524,7 @@ impl Recovering {
             }
         }
         for (path, bytes) in &found.blank {
-            if *bytes == part_bytes {
+            if *bytes == part_bytes && !self.has_gaps(path) {
                 sorted.free.push((path.clone(), open(path)?));
             } else {
                 sorted.useless.push(path.clone());

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use bytes::Bytes;
 
 use crate::batch::{BatchError, BatchHead, BatchView, HEADER_BYTES};
-use crate::disk::{Disk, DiskFile, Open, read_full};
+use crate::disk::{Disk, DiskFile, Open, is_unreadable, read_full};
 use crate::error::{Error, ReadError};
 use crate::index::{
     OFFSET_ENTRY_BYTES, OffsetEntry, OffsetIndex, TIME_ENTRY_BYTES, TimeEntry, TimeIndex,
@@ -22,10 +22,13 @@ use crate::limits::{BATCH_BYTES_MAX, DECOMPRESSED_BYTES_MAX};
 
 pub(crate) use aborted::TXNINDEX;
 pub use range::StoredRange;
-pub(crate) use rewrite::CLEANED;
+pub(crate) use rewrite::{CLEANED, REWRITTEN};
 pub use rewrite::{Rewritten, SegmentRewrite};
 pub(crate) use tail::{IndexBytes, Tail};
 pub(crate) use walk::Walk;
+
+/// Of an index on a bad place of the disk, which the log makes up for.
+const INDEX_UNREADABLE: &str = "the index cannot be read";
 
 /// Bytes read at once where a batch is searched from an index entry on.
 const SEARCH_WINDOW_BYTES: usize = 16 << 10;
@@ -236,8 +239,11 @@ impl Segment {
             entries,
             base: self.base,
         }
-        .last()
-        .map_err(|source| self.failed("index", "read", source))?;
+        .last();
+        let last = match last {
+            Err(source) if is_unreadable(&source) => return Ok(Err(INDEX_UNREADABLE)),
+            last => last.map_err(|source| self.failed("index", "read", source))?,
+        };
         if let Some(last) = last {
             // No entry is ever made for the first batch.
             if last.position == 0 || last.position >= size || last.offset >= next_base {
@@ -252,8 +258,11 @@ impl Segment {
             entries: time_entries,
             base: self.base,
         }
-        .last()
-        .map_err(|source| self.failed("timeindex", "read", source))?;
+        .last();
+        let newest = match newest {
+            Err(source) if is_unreadable(&source) => return Ok(Err(INDEX_UNREADABLE)),
+            newest => newest.map_err(|source| self.failed("timeindex", "read", source))?,
+        };
         if newest.is_some_and(|newest| newest.offset >= next_base || newest.timestamp_ms < 0) {
             return Ok(Err("the last time index entry lies outside the segment"));
         }
@@ -285,7 +294,7 @@ impl Segment {
         let mut bytes = vec![0; wanted.min((end - position) as usize)];
         let files = self.files()?;
         let read = read_full(&*files.log, &mut bytes, position)
-            .map_err(|source| self.failed_at("log", position, source))?;
+            .map_err(|failed| failed.of(self.path("log")))?;
         bytes.truncate(read);
         let mut keep = 0;
         let mut next_offset = first.base_offset();
@@ -332,7 +341,7 @@ impl Segment {
         let left = self.size_bytes() - position;
         let mut header = [0; HEADER_BYTES];
         let read = read_full(&*self.files()?.log, &mut header, position)
-            .map_err(|source| self.failed("log", "read", source))?;
+            .map_err(|failed| failed.of(self.path("log")))?;
         let head = BatchHead::read(&header[..read]);
         Ok(left > 0 && (read < HEADER_BYTES || head.is_ok_and(|it| it.size_bytes() as u64 > left)))
     }
@@ -394,7 +403,7 @@ impl Segment {
         let mut bytes = vec![0; head.size_bytes()];
         let files = self.files()?;
         let read = read_full(&*files.log, &mut bytes, position)
-            .map_err(|source| self.failed_at("log", position, source))?;
+            .map_err(|failed| failed.of(self.path("log")))?;
         bytes.truncate(read);
         check_batch(&bytes, 0).map_err(|error| self.corrupt(position, error))?;
         Ok(bytes)
@@ -408,8 +417,8 @@ impl Segment {
         last_offset: u64,
     ) -> Result<bool, ReadError> {
         let mut header = [0; HEADER_BYTES];
-        let read = read_full(log, &mut header, position)
-            .map_err(|source| self.failed_at("log", position, source))?;
+        let read =
+            read_full(log, &mut header, position).map_err(|failed| failed.of(self.path("log")))?;
         Ok(BatchHead::read(&header[..read]).is_ok_and(|head| head.last_offset() == last_offset))
     }
 
@@ -425,16 +434,6 @@ impl Segment {
         source: std::io::Error,
     ) -> Error {
         Error::disk(self.path(extension), op, source)
-    }
-
-    fn failed_at(&self, extension: &str, position: u64, source: std::io::Error) -> ReadError {
-        let path = self.path(extension);
-        ReadError::Disk {
-            path,
-            op: "read",
-            position: Some(position),
-            source,
-        }
     }
 
     pub(crate) fn corrupt(&self, position: u64, error: BatchError) -> ReadError {

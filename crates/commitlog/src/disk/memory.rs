@@ -4,6 +4,7 @@
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Disk, DiskFile, Open};
@@ -57,6 +58,8 @@ struct ContentsState {
     bytes: Vec<u8>,
     /// What to undo, newest last, when the bytes since the last sync are forgotten.
     undo: Vec<Undo>,
+    /// Bytes that cannot be read.
+    unreadable: Vec<Range<u64>>,
 }
 
 struct Undo {
@@ -159,6 +162,34 @@ impl MemoryDisk {
             .get(path)
             .expect("corrupt() names an existing file");
         lock(&contents.state).put(position as usize, bytes);
+    }
+
+    /// Lets the bytes `from` to before `to` of a file be unreadable (EIO), as bad sectors are: until
+    /// the file is cut before them or made anew.
+    ///
+    /// # Panics
+    /// When there is no such file.
+    pub fn make_unreadable(&self, path: &str, from: u64, to: u64) {
+        let names = lock(&self.shared.names);
+        let contents = names.files.get(path);
+        let contents = contents.expect("make_unreadable() names an existing file");
+        lock(&contents.state).unreadable.push(from..to);
+    }
+
+    /// A copy of another disk as it is now, all of it durable.
+    #[cfg(test)]
+    pub(crate) fn clone_from_disk(&self, other: &Self) {
+        let (mut names, others) = (lock(&self.shared.names), lock(&other.shared.names));
+        for (path, contents) in &others.files {
+            let copy = Arc::new(Contents::default());
+            lock(&copy.state)
+                .bytes
+                .clone_from(&lock(&contents.state).bytes);
+            names.files.insert(path.clone(), copy);
+        }
+        names.dirs.clone_from(&others.dirs);
+        names.durable_files = names.files.clone();
+        names.durable_dirs = names.dirs.clone();
     }
 
     /// A copy of a file's bytes, if there is one.
@@ -300,7 +331,17 @@ impl DiskFile for MemoryFile {
         let start = usize::try_from(pos)
             .unwrap_or(usize::MAX)
             .min(state.bytes.len());
-        let len = buf.len().min(state.bytes.len() - start);
+        let mut len = buf.len().min(state.bytes.len() - start);
+        for bad in &state.unreadable {
+            let (from, to) = (start as u64, (start + len) as u64);
+            if bad.start < to && from < bad.end {
+                // As far as it goes, as an operating system does.
+                len = bad.start.saturating_sub(from) as usize;
+                if len == 0 {
+                    return Err(io::Error::from_raw_os_error(5));
+                }
+            }
+        }
         buf[..len].copy_from_slice(&state.bytes[start..start + len]);
         Ok(len)
     }
@@ -351,6 +392,7 @@ impl DiskFile for MemoryFile {
             bytes_before: cut,
         });
         state.bytes.resize(len as usize, 0);
+        state.unreadable.retain(|bad| bad.start < len);
         Ok(())
     }
 

@@ -128,8 +128,8 @@ pub(crate) fn find_parts(disk: &dyn Disk) -> Result<Found, Error> {
         let bytes = file.len().map_err(|e| Error::disk(&*path, "read", e))?;
         // One entry head more than the header: is anything written behind a damaged header?
         let mut page = vec![0; PART_HEAD_BYTES as usize + 64];
-        let read = crate::disk::read_full(&*file, &mut page, 0)
-            .map_err(|e| Error::disk_at(&*path, "read", 0, e))?;
+        let read =
+            crate::disk::read_full(&*file, &mut page, 0).map_err(|failed| failed.of(&*path))?;
         page.truncate(read);
         match PartHead::decode(&page) {
             Ok(head) => found.used.push(FoundPart { path, head, bytes }),

@@ -477,8 +477,7 @@ fn load(disk: &dyn Disk, path: &str) -> Result<Bytes, Error> {
     let file = disk
         .open(path, Open::Read)
         .map_err(|e| Error::disk(path, "open", e))?;
-    let bytes = read_whole(&*file, JOURNAL_PART_BYTES_MAX)
-        .map_err(|e| Error::disk_at(path, "read", 0, e))?;
+    let bytes = read_whole(&*file, JOURNAL_PART_BYTES_MAX).map_err(|failed| failed.of(path))?;
     Ok(Bytes::from(bytes))
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::batch::{BatchHead, gap_batch};
 use crate::disk::{Disk, DiskFile, Open, read_whole};
 use crate::error::Error;
-use crate::segment::{CLEANED, IndexBytes, Segment, TXNINDEX, Tail, Walk};
+use crate::segment::{CLEANED, IndexBytes, REWRITTEN, Segment, TXNINDEX, Tail, Walk};
 
 use super::epochs::{EPOCHS_FILE, Epochs};
 use super::heal;
@@ -96,6 +96,7 @@ impl Partition {
         let mut notices = Vec::new();
         let (mut bases, txnindexes) = tidy(&*disk, dir, mark.map(|mark| mark.segment_base))?;
         let mut lost = Vec::new();
+        let whole_end = mark.map(|mark| (mark.position, mark.next_offset));
         if let Some(mark) = &mut mark {
             missing_segments(dir, &bases, mark, &expected, &mut lost)?;
             if expected.accept_loss && expected.compacted {
@@ -108,20 +109,20 @@ impl Partition {
             bases.pop_if(|base| mark.is_none_or(|mark| mark.segment_base == *base))
         {
             let end = mark.map(|mark| (mark.position, mark.next_offset));
-            let opened = match open_active(&disk, dir, base, end) {
-                Err(error @ Error::Corrupt { .. }) if expected.accept_loss => {
-                    let (segment, mut tail, mended) =
-                        open_cut(&disk, dir, base, end, error, &mut lost)?;
-                    fill_gap(&segment, &mut tail, end, &epochs)?;
-                    (segment, tail, mended)
+            let opened = open_active(&disk, dir, base, end);
+            let opened = match (opened, &mut mark) {
+                (Err(Error::Corrupt { .. }), Some(mark)) if expected.accept_loss => {
+                    heal::active(&disk, dir, mark, &mut lost)?;
+                    open_active(&disk, dir, base, Some((mark.position, mark.next_offset)))
                 }
-                other => other?,
+                (opened, _) => opened,
             };
-            let (segment, tail, mended) = opened;
+            let (segment, mut tail, mended) = opened?;
+            fill_gap(&segment, &mut tail, whole_end, &epochs)?;
             notices.extend(mended);
             (segment, tail)
         } else {
-            let next_offset = mark.map_or(0, |mark| mark.next_offset);
+            let next_offset = whole_end.map_or(0, |(_, next_offset)| next_offset);
             // Where something is left before it, readers must come over the gap.
             let base = mark
                 .filter(|_| !bases.is_empty())
@@ -134,12 +135,15 @@ impl Partition {
         let mut segments = VecDeque::with_capacity(bases.len() + 1);
         for (at, &base) in bases.iter().enumerate() {
             let next_base = bases.get(at + 1).copied().unwrap_or(active.base());
-            let segment = open_closed(&disk, dir, base, next_base, &mut notices)?;
-            let segment = if missing_end(&*disk, &segment, next_base, &expected, &mut lost)? {
-                open_closed(&disk, dir, base, next_base, &mut notices)?
-            } else {
-                segment
-            };
+            let open = |notices: &mut _| open_closed(&disk, dir, base, next_base, notices);
+            let (mut segment, damaged) = open(&mut notices)?;
+            let shortened = missing_end(&*disk, &segment, next_base, &expected, &mut lost)?;
+            if shortened {
+                (segment, _) = open(&mut notices)?;
+            } else if damaged && expected.accept_loss {
+                heal::closed(&disk, dir, (base, next_base), &mut lost)?;
+                (segment, _) = open(&mut notices)?;
+            }
             segments.push_back(Arc::new(segment));
         }
         let first = bases.first().copied().unwrap_or(active.base());
@@ -205,34 +209,7 @@ pub(super) fn open_active(
     base: u64,
     end: Option<(u64, u64)>,
 ) -> Result<(Segment, Tail, Vec<Notice>), Error> {
-    open_segment(Segment::at(disk, dir, base), disk, dir, end)
-}
-
-/// The same up to its last whole batch before `next_offset`. Which offsets a batch has lies outside
-/// its checksum: one with others than can be is no whole batch.
-fn open_active_before(
-    disk: &Arc<dyn Disk>,
-    dir: &str,
-    base: u64,
-    next_offset: u64,
-) -> Result<(Segment, Tail, Vec<Notice>), Error> {
-    let bounded = Segment::at(disk, dir, base);
-    bounded.end_at(next_offset);
-    let (_, tail, mut notices) = open_segment(bounded, disk, dir, None)?;
-    // Again, since what is appended to it from now on has no such bound.
-    let end = Some((tail.position, tail.next_offset));
-    let (segment, tail, more) = open_active(disk, dir, base, end)?;
-    notices.extend(more);
-    Ok((segment, tail, notices))
-}
-
-fn open_segment(
-    segment: Segment,
-    disk: &Arc<dyn Disk>,
-    dir: &str,
-    end: Option<(u64, u64)>,
-) -> Result<(Segment, Tail, Vec<Notice>), Error> {
-    let base = segment.base();
+    let segment = Segment::at(disk, dir, base);
     let mut notices = Vec::new();
     let missing = missing_index(&**disk, &segment);
     let log = Arc::clone(&segment.open_files(Open::Create)?.log);
@@ -291,13 +268,15 @@ fn open_segment(
     Ok((segment, tail, notices))
 }
 
+/// True beside the segment where damage was met in it, behind which no index leads.
 fn open_closed(
     disk: &Arc<dyn Disk>,
     dir: &str,
     base: u64,
     next_base: u64,
     notices: &mut Vec<Notice>,
-) -> Result<Segment, Error> {
+) -> Result<(Segment, bool), Error> {
+    let mut damaged = false;
     let mut segment = Segment::at(disk, dir, base);
     segment.end_at(next_base);
     let measured = match missing_index(&**disk, &segment) {
@@ -312,6 +291,7 @@ fn open_closed(
         segment.publish_closed(&tail)?;
         notices.push(rebuilt(&segment, what, len));
         if let Some(damage) = damage {
+            damaged = true;
             let what = format!("reading there will fail: {damage}");
             notices.push(Notice {
                 path: segment.path("log"),
@@ -320,7 +300,7 @@ fn open_closed(
         }
     }
     segment.close_files();
-    Ok(segment)
+    Ok((segment, damaged))
 }
 
 /// Files of segments go only after a catalogue that no longer needs them is durable: one that holds
@@ -350,9 +330,9 @@ fn missing_segments(
     Ok(())
 }
 
-/// A closed segment never changes but by compaction: one that is shorter has lost its end, which a
-/// cut between two batches does not show by itself. True where it was cut to its last whole batch, so
-/// that readers step over what is gone.
+/// A closed segment never changes unless it is written anew, which says how long it became: one that
+/// is shorter has lost its end, which a cut between two batches does not show by itself. True where it
+/// was cut to its last whole batch, so that readers step over what is gone.
 fn missing_end(
     disk: &dyn Disk,
     segment: &Segment,
@@ -363,9 +343,12 @@ fn missing_end(
     let closed = expected.closed.unwrap_or_default();
     let known = closed.iter().find(|mark| mark.base == segment.base());
     let size = segment.size_bytes();
-    let Some(mark) = known.filter(|mark| !expected.compacted && size < mark.size_bytes) else {
+    let Some(mark) = known.filter(|mark| size < mark.size_bytes) else {
         return Ok(false);
     };
+    if segment.rewritten_bytes(disk)? == Some(size) {
+        return Ok(false);
+    }
     let path = segment.path("log");
     let known = mark.size_bytes;
     let what = format!("the file ends there, but the checkpoint knows {known} bytes");
@@ -396,32 +379,6 @@ fn missing_end(
         .and_then(|()| file.sync_all())
         .map_err(|source| Error::disk_at(&path, "truncate", end, source))?;
     Ok(true)
-}
-
-/// Opens the active segment, which is damaged or shorter than it should be, up to its last whole
-/// batch.
-fn open_cut(
-    disk: &Arc<dyn Disk>,
-    dir: &str,
-    base: u64,
-    end: Option<(u64, u64)>,
-    error: Error,
-    lost: &mut Vec<Notice>,
-) -> Result<(Segment, Tail, Vec<Notice>), Error> {
-    let Some((_, next_offset)) = end else {
-        return Err(error);
-    };
-    let (segment, tail, notices) = open_active_before(disk, dir, base, next_offset)?;
-    let what = format!(
-        "cut at byte {} behind its last whole batch, {} are lost ({error})",
-        tail.position,
-        offsets(tail.next_offset, next_offset)
-    );
-    lost.push(Notice {
-        path: segment.path("log"),
-        what,
-    });
-    Ok((segment, tail, notices))
 }
 
 /// Stands a batch without records for what is lost at the end, so that what is appended next gets the
@@ -477,7 +434,7 @@ fn tidy(disk: &dyn Disk, dir: &str, last_base: Option<u64>) -> Result<(Vec<u64>,
     for name in &names {
         let txnindex_of = base_of(name, TXNINDEX);
         let index_of = base_of(name, "index").or_else(|| base_of(name, "timeindex"));
-        let index_of = index_of.or(txnindex_of);
+        let index_of = index_of.or(txnindex_of).or(base_of(name, REWRITTEN));
         let orphan = index_of
             .or(base_of(name, "log"))
             .is_some_and(|base| !bases.contains(&base));
@@ -563,8 +520,7 @@ fn read_text(disk: &dyn Disk, path: &str) -> Result<Option<String>, Error> {
     let file = disk
         .open(path, Open::Read)
         .map_err(|source| Error::disk(path, "open", source))?;
-    let bytes =
-        read_whole(&*file, TEXT_BYTES_MAX).map_err(|source| Error::disk(path, "read", source))?;
+    let bytes = read_whole(&*file, TEXT_BYTES_MAX).map_err(|failed| failed.of(path))?;
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 

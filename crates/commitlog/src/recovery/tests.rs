@@ -3,6 +3,7 @@
 mod conditions;
 mod losses;
 mod producers;
+mod unreadable;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -190,7 +190,7 @@ impl Segment {
         let file = self.open_txnindex(Open::Read)?;
         let mut bytes = vec![0; (count * ABORTED_ENTRY_BYTES) as usize];
         let read = read_full(&**file, &mut bytes, position)
-            .map_err(|source| self.failed_at(TXNINDEX, position, source))?;
+            .map_err(|failed| failed.of(self.path(TXNINDEX)))?;
         let (entries, _) = bytes[..read].as_chunks();
         let entries: Option<Vec<_>> = entries.iter().map(AbortedEntry::read).collect();
         Ok(entries.filter(|entries| entries.len() as u64 == count))

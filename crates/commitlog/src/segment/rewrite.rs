@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::batch::BatchHead;
-use crate::disk::{Disk, DiskFile, Open};
+use crate::disk::{Disk, DiskFile, Open, read_full};
 use crate::error::Error;
 
 use super::{IndexBytes, Segment, SegmentFiles, Tail};
@@ -12,11 +12,17 @@ use super::{IndexBytes, Segment, SegmentFiles, Tail};
 /// Added to the names of files that are not installed yet.
 pub(crate) const CLEANED: &str = "cleaned";
 
+/// Extension of the file that says how long a rewritten log is: it became shorter than the last
+/// checkpoint may know, and a start must tell that from a log that lost its end.
+pub(crate) const REWRITTEN: &str = "rewritten";
+
 /// Batches are written when so many bytes wait.
 const WRITE_BYTES: usize = 1 << 20;
 
 /// A segment being written anew.
 pub struct SegmentRewrite {
+    disk: Arc<dyn Disk>,
+    dir: String,
     segment: Segment,
     files: SegmentFiles,
     tail: Tail,
@@ -49,6 +55,8 @@ impl SegmentRewrite {
             timeindex: open("timeindex")?,
         };
         Ok(Self {
+            disk: Arc::clone(disk),
+            dir: dir.to_owned(),
             tail: Tail::empty(base),
             segment,
             files,
@@ -80,9 +88,11 @@ impl SegmentRewrite {
         }
     }
 
-    /// Writes the rest, syncs the files.
+    /// Writes the rest, syncs the files, and says durably how long the log is before its old form
+    /// can be replaced.
     pub fn finish(mut self) -> Result<Rewritten, Error> {
         self.flush()?;
+        let (disk, dir) = (Arc::clone(&self.disk), self.dir.clone());
         self.tail.close(self.segment.base(), &mut self.out);
         let segment = self.segment.with_files(self.files);
         segment.write_indexes(&self.out, &Tail::empty(segment.base()))?;
@@ -91,6 +101,9 @@ impl SegmentRewrite {
                 .map_err(|source| segment.failed(extension, "sync", source))?;
         }
         segment.publish(&self.tail);
+        note_size(&*disk, &segment.path(REWRITTEN), self.tail.position)?;
+        disk.sync_dir(&dir)
+            .map_err(|source| Error::disk(dir, "sync", source))?;
         Ok(Rewritten { segment })
     }
 
@@ -106,5 +119,39 @@ impl SegmentRewrite {
         self.written += self.pending.len() as u64;
         self.pending.clear();
         Ok(())
+    }
+}
+
+/// An older note of the same segment may be torn by this: the catalogue has known its length for
+/// long, as no segment is written anew twice between two checkpoints.
+fn note_size(disk: &dyn Disk, path: &str, bytes: u64) -> Result<(), Error> {
+    let file = disk
+        .open(path, Open::Create)
+        .map_err(|source| Error::disk(path, "open", source))?;
+    let size = bytes.to_le_bytes();
+    let check = crc_fast::crc32_iscsi(&size).to_le_bytes();
+    file.write_at(&[&size, &check], 0)
+        .map_err(|source| Error::disk_at(path, "write", 0, source))?;
+    file.sync_all()
+        .map_err(|source| Error::disk(path, "sync", source))
+}
+
+impl Segment {
+    /// How long its log became when it was last written anew; `None` where it never was, or what
+    /// says so is not whole.
+    pub fn rewritten_bytes(&self, disk: &dyn Disk) -> Result<Option<u64>, Error> {
+        let path = self.path(REWRITTEN);
+        if !disk.exists(&path) {
+            return Ok(None);
+        }
+        let file = disk
+            .open(&path, Open::Read)
+            .map_err(|source| Error::disk(&path, "open", source))?;
+        let mut bytes = [0; 12];
+        let read = read_full(&*file, &mut bytes, 0).map_err(|failed| failed.of(path))?;
+        let (size, check) = bytes.split_at(8);
+        let whole = read == bytes.len() && check == crc_fast::crc32_iscsi(size).to_le_bytes();
+        let size = size.first_chunk().expect("8 bytes were split off");
+        Ok(whole.then(|| u64::from_le_bytes(*size)))
     }
 }

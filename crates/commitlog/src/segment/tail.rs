@@ -2,14 +2,14 @@
 //! writes a segment (append, rebuild, rewrite) goes through it, so all make the same entries.
 
 use crate::batch::BatchHead;
-use crate::disk::DiskFile;
+use crate::disk::{DiskFile, is_unreadable};
 use crate::error::{Error, ReadError};
 use crate::index::{
     OFFSET_ENTRY_BYTES, OffsetEntry, OffsetIndex, TIME_ENTRY_BYTES, TimeEntry, TimeIndex,
 };
 use crate::limits::INDEX_INTERVAL_BYTES;
 
-use super::{Segment, Walk};
+use super::{INDEX_UNREADABLE, Segment, Walk};
 
 /// Bytes read at once where a whole segment is walked through.
 const REBUILD_WINDOW_BYTES: usize = 256 << 10;
@@ -141,16 +141,22 @@ impl Segment {
             entries,
             base,
         }
-        .entries_before(end)
-        .map_err(|source| self.failed("index", "read", source))?;
+        .entries_before(end);
+        let entries = match entries {
+            Err(source) if is_unreadable(&source) => return Ok(Err(INDEX_UNREADABLE)),
+            entries => entries.map_err(|source| self.failed("index", "read", source))?,
+        };
         let time_entries = self.len_of("timeindex", &*files.timeindex)? / TIME_ENTRY_BYTES;
         let time_entries = TimeIndex {
             file: &*files.timeindex,
             entries: time_entries,
             base,
         }
-        .entries_before(next_offset)
-        .map_err(|source| self.failed("timeindex", "read", source))?;
+        .entries_before(next_offset);
+        let time_entries = match time_entries {
+            Err(source) if is_unreadable(&source) => return Ok(Err(INDEX_UNREADABLE)),
+            entries => entries.map_err(|source| self.failed("timeindex", "read", source))?,
+        };
         self.cut(&*files.index, "index", entries * OFFSET_ENTRY_BYTES)?;
         self.cut(
             &*files.timeindex,

@@ -67,7 +67,7 @@ impl<'a> Walk<'a> {
             );
             let log = &self.segment.files()?.log;
             let read = read_full(&**log, &mut self.window, self.position)
-                .map_err(|source| self.segment.failed_at("log", self.position, source))?;
+                .map_err(|failed| failed.of(self.segment.path("log")))?;
             self.window.truncate(read);
             self.window_at = self.position;
             skip = 0;

@@ -11,7 +11,7 @@ use crate::log::{Log, LogConfig};
 use crate::stream::StreamSettings;
 use crate::table;
 
-fn lenient(disk: &MemoryDisk) -> Result<Log, Error> {
+pub(super) fn lenient(disk: &MemoryDisk) -> Result<Log, Error> {
     let config = LogConfig {
         accept_loss: true,
         ..small()
@@ -31,7 +31,7 @@ fn refused(disk: &MemoryDisk) -> String {
     error.to_string()
 }
 
-fn told(log: &Log, part: &str) {
+pub(super) fn told(log: &Log, part: &str) {
     let notices = &log.recovery().notices;
     assert!(
         notices
@@ -74,13 +74,13 @@ fn segments(disk: &MemoryDisk, compact: bool) -> Vec<u64> {
     bases(disk)
 }
 
-fn bases(disk: &MemoryDisk) -> Vec<u64> {
+pub(super) fn bases(disk: &MemoryDisk) -> Vec<u64> {
     let names = disk.list("streams/s-0").unwrap();
     let stems = names.iter().filter_map(|name| name.strip_suffix(".log"));
     stems.map(|stem| stem.parse().unwrap()).collect()
 }
 
-fn log_of(base: u64) -> String {
+pub(super) fn log_of(base: u64) -> String {
     format!("streams/s-0/{base:020}.log")
 }
 
@@ -258,6 +258,90 @@ fn a_closed_segment_that_lost_its_end_is_missed() {
     }
 }
 
+/// A log with one compacted stream of 40 keys, 20 of which were written twice.
+pub(super) fn keyed(disk: &MemoryDisk) -> Log {
+    let mut log = open(disk);
+    let mut settings = StreamSettings::new("s");
+    settings.segment_bytes = 4096;
+    settings.compact = true;
+    log.create_stream(settings, 0).unwrap();
+    for number in (0..40).chain(0..40) {
+        // Every other key comes twice.
+        let key = if number % 2 == 0 {
+            number
+        } else {
+            number + 100 * log.appended_to()
+        };
+        let mut builder = crate::batch::BatchBuilder::new();
+        builder.push(0, Some(key.to_string().as_bytes()), Some(&[b'v'; 500]), &[]);
+        let append = crate::entry::Append {
+            partition: 1,
+            batch: builder.finish(),
+        };
+        let entry = crate::entry::Entry {
+            appends: vec![append],
+            ops: Vec::new(),
+        };
+        log.stage(entry, 0).unwrap();
+        log.write().unwrap();
+    }
+    checkpoint(&mut log, u64::MAX);
+    log
+}
+
+/// Before, between and behind the steps of compaction a start finds nothing missing; a compacted
+/// segment that lost its end is missed, whether the catalogue knows of the compaction or not.
+#[test]
+fn a_compacted_segment_that_lost_its_end_is_missed() {
+    for (power_cut, installed, known) in [
+        (false, false, false),
+        (true, false, false),
+        (false, true, false),
+        (true, true, false),
+        (false, true, true),
+    ] {
+        let what = format!("{power_cut} {installed} {known}");
+        let disk = MemoryDisk::new();
+        let mut log = keyed(&disk);
+        let before = log.reader().size_bytes(1).unwrap();
+        let mut run = log.compaction(u64::MAX / 2).unwrap();
+        while !run.step().unwrap() {}
+        if installed {
+            log.compacted(run, u64::MAX / 2).unwrap();
+            assert!(log.reader().size_bytes(1).unwrap() < before);
+        }
+        if known {
+            checkpoint(&mut log, u64::MAX);
+        }
+        drop(log);
+        disk.crash(power_cut);
+        let copy = MemoryDisk::new();
+        copy.clone_from_disk(&disk);
+        let log = open(&copy);
+        assert!(
+            log.recovery().notices.is_empty(),
+            "{what}: {:?}",
+            log.recovery().notices
+        );
+        let whole = offsets_in(&log);
+        drop(log);
+
+        let base = bases(&disk)[1];
+        let path = log_of(base);
+        let at = positions(&disk, base);
+        let file = disk.open(&path, Open::ReadWrite).unwrap();
+        file.set_len(at[at.len() - 2]).unwrap();
+        let error = refused(&disk);
+        assert!(error.contains(&path), "{what}: {error}");
+        assert!(error.contains("the checkpoint knows"), "{what}: {error}");
+        let log = lenient(&disk).unwrap();
+        told(&log, &format!("{path}: at byte {}", at[at.len() - 2]));
+        assert!(offsets_in(&log).len() < whole.len(), "{what}");
+        drop(log);
+        assert!(!open(&disk).recovery().lossy, "{what}");
+    }
+}
+
 /// Compaction may have made a closed segment shorter since the catalogue was written.
 #[test]
 fn a_compacted_segment_may_be_shorter_than_the_checkpoint_knows() {
@@ -273,9 +357,9 @@ fn a_compacted_segment_may_be_shorter_than_the_checkpoint_knows() {
     assert!(!open(&disk).recovery().lossy);
 }
 
-/// Which offsets a batch has lies outside its checksum.
+/// Which offsets a batch has lies outside its checksum; what else there is tells what they were.
 #[test]
-fn offsets_behind_the_checkpoint_are_cut_by_accept_loss() {
+fn offsets_behind_the_checkpoint_are_put_right_by_accept_loss() {
     let disk = MemoryDisk::new();
     let last = *segments(&disk, false).last().unwrap();
     let path = log_of(last);
@@ -291,14 +375,127 @@ fn offsets_behind_the_checkpoint_are_cut_by_accept_loss() {
     assert!(error.contains("behind the checkpoint's"), "{error}");
     assert!(error.contains("--accept-loss"), "{error}");
     let mut log = lenient(&disk).unwrap();
-    told(&log, "offsets 39 to 39");
+    told(
+        &log,
+        "it begins with offset 1000; that is damaged, and 39 was put",
+    );
     let staged = log.stage(append(1, &["next"]), 0).unwrap();
     assert_eq!(staged.base_offsets, [Ok(40)]);
     log.write().unwrap();
     log.close(u64::MAX).unwrap();
     let log = open(&disk);
     assert!(!log.recovery().lossy);
-    assert_eq!(values(&log, 1).len(), 40);
+    assert_eq!(values(&log, 1).len(), 41);
+}
+
+/// Byte at which each batch of a segment begins.
+pub(super) fn positions(disk: &MemoryDisk, base: u64) -> Vec<u64> {
+    let bytes = disk.contents(&log_of(base)).unwrap();
+    let mut positions = vec![0];
+    while let Ok(head) = BatchHead::read(&bytes[positions[positions.len() - 1] as usize..]) {
+        positions.push(positions[positions.len() - 1] + head.size_bytes() as u64);
+    }
+    positions
+}
+
+pub(super) fn offsets_in(log: &Log) -> Vec<u64> {
+    values(log, 1)
+        .into_iter()
+        .map(|(offset, _)| offset)
+        .collect()
+}
+
+/// One bit in a base offset makes those behind it look out of order: they stay all the same, and
+/// so does the batch itself where its place is known.
+#[test]
+fn an_offset_that_went_astray_takes_nothing_behind_it_with_it() {
+    for (compact, closed, crowded) in [
+        (false, false, true),
+        (false, false, false),
+        (true, false, true),
+        (true, false, false),
+        (true, true, true),
+        (true, true, false),
+    ] {
+        let disk = MemoryDisk::new();
+        let bases = segments(&disk, compact);
+        let base = if closed {
+            bases[1]
+        } else {
+            *bases.last().unwrap()
+        };
+        let at = positions(&disk, base);
+        assert!(at.len() > 5, "{at:?}");
+        let (astray, said) = (base + 1, base + 4);
+        disk.corrupt(&log_of(base), at[1], &said.to_be_bytes());
+        if !crowded {
+            disk.corrupt(&log_of(base), at[2] + 100, &[0xA5]);
+        }
+        if !compact {
+            assert!(refused(&disk).contains(&log_of(base)));
+        }
+        let mut log = lenient(&disk).unwrap();
+        let mut left: Vec<u64> = (0..40).collect();
+        if crowded {
+            told(
+                &log,
+                &format!(
+                    "{}: the batch at byte {} says that it begins with offset {said}; that is \
+                     damaged, and {astray} was put in its place",
+                    log_of(base),
+                    at[1]
+                ),
+            );
+        } else {
+            let next = astray + 1;
+            let gone = format!("left out, and offsets {astray} to {next} with it");
+            told(
+                &log,
+                &format!("it says that it holds offsets {said} to {said}"),
+            );
+            told(
+                &log,
+                &format!("batch at byte {} is damaged: checksum", at[2]),
+            );
+            assert_eq!(log.recovery().notices.len(), 2);
+            let notices = log.recovery().notices.iter();
+            assert!(notices.clone().all(|notice| notice.what.contains(&gone)));
+            left.retain(|offset| ![astray, next].contains(offset));
+        }
+        assert_eq!(offsets_in(&log), left, "{compact} {closed} {crowded}");
+        let texts = values(&log, 1).into_iter();
+        for (offset, text) in texts {
+            assert_eq!(text, format!("{offset:0500}"));
+        }
+        let staged = log.stage(append(1, &["next"]), 0).unwrap();
+        assert_eq!(staged.base_offsets, [Ok(40)]);
+        log.write().unwrap();
+        drop(log);
+        let log = open(&disk);
+        assert!(!log.recovery().lossy);
+        left.push(40);
+        assert_eq!(offsets_in(&log), left);
+    }
+}
+
+/// Without its index, whoever reads in a closed segment walks into what is damaged.
+#[test]
+fn a_closed_segment_damaged_before_a_lost_index_keeps_what_lies_behind() {
+    let disk = MemoryDisk::new();
+    let base = segments(&disk, false)[1];
+    let bad = base + 1;
+    disk.corrupt(&log_of(base), positions(&disk, base)[1] + 16, &[9]);
+    disk.remove_file(&log_of(base).replace(".log", ".index"))
+        .unwrap();
+    let log = lenient(&disk).unwrap();
+    told(
+        &log,
+        &format!("left out, and offsets {bad} to {bad} with it"),
+    );
+    let left: Vec<u64> = (0..40).filter(|offset| *offset != bad).collect();
+    assert_eq!(offsets_in(&log), left);
+    drop(log);
+    assert_eq!(offsets_in(&open(&disk)), left);
 }
 
 /// The very batch that the last index entry points to is cut.
