@@ -402,6 +402,13 @@ def test_a_client_id_is_its_users(fresh):
                                   ("joe/lock", "ann", 0x86)]:
         assert connack(node, client_id, user, "pencil") == code, (client_id, user)
     assert connack(node, "lock", "joe", "pencil", version=3) == 0x85
+    # Whoever proves its name by SCRAM has no other ids.
+    for client_id, code in [("joe/lock", 0), ("mallory/lock", 0x85)]:
+        scram = Scram("joe", "pencil")
+        raw = Raw(node, scram.first, client_id=client_id)
+        raw.socket.sendall(auth_packet(0x18, scram.last(raw.challenge())))
+        assert raw.read()[1][1] == code, client_id
+        raw.socket.close()
 
 
 def test_a_session_that_was_opened_under_another_ones_id_gives_way(fresh):
@@ -469,10 +476,10 @@ def auth_packet(reason, data):
 class Raw:
     """MQTT 5 over a bare socket: Paho does not speak enhanced authentication."""
 
-    def __init__(self, node, data):
+    def __init__(self, node, data, client_id="scram"):
         self.socket = socket.create_connection(("127.0.0.1", node.mqtt), timeout=20)
         properties = b"\x15" + text("SCRAM-SHA-256") + b"\x16" + text(data)
-        body = text("MQTT") + bytes([5, 2, 0, 60, len(properties)]) + properties + text("scram")
+        body = text("MQTT") + bytes([5, 2, 0, 60, len(properties)]) + properties + text(client_id)
         self.socket.sendall(packet(0x10, body))
 
     def read(self):

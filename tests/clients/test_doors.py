@@ -293,6 +293,7 @@ def test_who_never_finishes_is_not_waited_for(doors):
     before = doors.metric("sluice_listener_timeouts_total", "web")
     starts = [("web", b"GET /mqtt HTTP/1.1\r\nHost: x\r\nX:"), ("web", b""), ("web", upgrade()),
               ("mutual", b"\x16\x03\x01\x02\0\x01"), ("mutual", b"")]
+    begun = time.monotonic()
     streams = [doors.connect(listener, first) for listener, first in starts for _ in range(40)]
     slow = doors.connect("web", b"GET /mqtt HTTP/1.1\r\n")
     dripping = threading.Event()
@@ -315,6 +316,7 @@ def test_who_never_finishes_is_not_waited_for(doors):
     read_all(slow)
     dripping.set()
     thread.join()
+    assert time.monotonic() - begun < 9, "the listeners say one second, and the node ten"
     assert doors.metric("sluice_listener_timeouts_total", "web") >= before + 121
     assert doors.metric("sluice_listener_connections", "web") == 0
 
@@ -410,6 +412,28 @@ def test_a_proxy_says_who_is_there(doors):
         with doors.connect("proxied", header + CONNECT) as stream:
             assert stream.recv(4) == CONNACK
             assert address in peers(doors)
+
+
+def test_a_ban_concerns_who_is_behind_the_proxy(doors):
+    def api(method, path, ban=None):
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{doors.http}/api/v1/bans{path}", method=method,
+            data=json.dumps(ban).encode() if ban else None, headers={"content-type": "application/json"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            assert answer.status in (200, 201, 204)
+
+    api("POST", "", {"kind": "address", "value": "203.0.113.7"})
+    try:
+        # It is closed before it is listened to, and neither the proxy nor who else is behind it is.
+        with doors.connect("proxied", v2("203.0.113.7")) as stream:
+            stream.settimeout(5)
+            assert read_all(stream) == b""
+        with doors.connect("proxied", v2("203.0.113.8") + CONNECT) as stream:
+            assert stream.recv(4) == CONNACK
+    finally:
+        api("DELETE", "/address:203.0.113.7")
+    with doors.connect("proxied", v2("203.0.113.7") + CONNECT) as stream:
+        assert stream.recv(4) == CONNACK
 
 
 def test_a_proxy_header_that_is_none_is_refused(doors):
@@ -664,6 +688,12 @@ bind = "127.0.0.1:0"
 certificate = "node.pem"
 key = "node.key"
 [[listener]]
+kind = "mqtt"
+name = "crowd"
+bind = "127.0.0.1:0"
+proxy_protocol = true
+connect_timeout_ms = 60000
+[[listener]]
 kind = "kafka"
 name = "kafka-proxied"
 bind = "127.0.0.1:0"
@@ -804,6 +834,26 @@ def test_who_says_nothing_keeps_nobody_out(others):
         assert others.metric("sluice_listener_crowded_out_total", "plain") >= 104
     finally:
         for stream in silent:
+            stream.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_who_says_nothing_behind_a_proxy_loses_its_own_place(others):
+    before = open_files(20_000)
+    held = []
+    try:
+        # The proxy is one address; who stands behind it are two.
+        patient = others.connect("crowd", v2("203.0.113.1"))
+        held.append(patient)
+        for _ in range(4_200):
+            held.append(others.connect("crowd", v2("203.0.113.2")))
+        deadline = time.monotonic() + 30
+        while others.metric("sluice_listener_crowded_out_total", "crowd") < 100:
+            assert time.monotonic() < deadline
+        patient.sendall(CONNECT)
+        assert patient.recv(4) == CONNACK, "it came first, and is not of the busiest address"
+    finally:
+        for stream in held:
             stream.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 

@@ -46,11 +46,13 @@ filter = ["devices/${clientid}/#", "users/${username}/#"]
 """
 
 
-def certificate(folder, name, subject, san=None, authority="ca", days="2"):
+def certificate(folder, name, subject, san=None, authority="ca", days="2", purpose=None):
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     openssl(folder, "req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", subject)
     # With an extension it is a certificate of version 3, as TLS wants it.
     extension = f"subjectAltName={san}\n" if san else "keyUsage=digitalSignature\n"
+    if purpose:
+        extension += f"extendedKeyUsage={purpose}\n"
     (folder / f"{name}.ext").write_text(extension)
     openssl(folder, "x509", "-req", "-in", f"{name}.csr", "-CA", f"{authority}.pem", "-CAkey",
             f"{authority}.key", "-set_serial", "7", "-out", f"{name}.pem", "-days", days, "-extfile",
@@ -113,9 +115,10 @@ def test_certificates_say_who_a_device_is(fresh, tmp_path):
     certificate(tmp_path, "idless", "/CN=joe")
     certificate(tmp_path, "foreign", "/CN=joe", "DNS:lock-7", authority="other")
     certificate(tmp_path, "expired", "/CN=joe", "DNS:lock-7", days="-1")
+    certificate(tmp_path, "server", "/CN=joe", "DNS:lock-7", purpose="serverAuth")
     node = fresh(CERTIFICATES).start()
     for name, told in [("nameless", 0x86), ("idless", 0x86), ("foreign", None), ("expired", None),
-                       (None, 0x87)]:
+                       ("server", None), (None, 0x87)]:
         client = Secure(node, tmp_path, name)
         assert client.connack == told, name
         client.close()

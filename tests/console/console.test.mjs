@@ -56,6 +56,7 @@ async function seed() {
   }
   const admin = kafka.admin();
   await admin.connect();
+  await admin.setOffsets({ groupId: MARKUP, topic: "message_state", partitions: [{ partition: 0, offset: "0" }] });
   await admin.setOffsets({ groupId: "statistics", topic: "message_state", partitions: [0, 1, 2, 3].map((partition) => ({ partition, offset: "0" })) });
   await admin.disconnect();
 }
@@ -152,6 +153,22 @@ test("what devices send never becomes markup", async () => {
   await says(records, ".record .key", MARKUP.slice(0, 20));
   await records.done();
 
+  const groups = await look(browser, node, "/streams?name=message_state");
+  await says(groups, "main", MARKUP);
+  await groups.done();
+
+  const live = await look(browser, node, "/live?tab=trace&topic=traced/%23");
+  const named = await client(node, `${MARKUP}2`, { username: MARKUP, will: { topic: `gone/${MARKUP}`, payload: MARKUP, qos: 0, retain: false } });
+  const seen = says(live, "#lines", `traced/${MARKUP}`);
+  const again = setInterval(() => named.publish(`traced/${MARKUP}`, MARKUP, { qos: 1, properties: { userProperties: { [MARKUP]: MARKUP }, contentType: MARKUP } }), 200);
+  await seen.finally(() => clearInterval(again));
+  await live.done();
+  const users = await look(browser, node, `/clients?filter=${encodeURIComponent(`${MARKUP}2`)}`);
+  await says(users, "td", MARKUP);
+  await users.getByRole("button", { name: `${MARKUP}2` }).click();
+  await says(users, "#drawer dd", `gone/${MARKUP}`);
+  await users.done();
+
   const tool = await look(browser, node, "/websocket");
   await tool.waitForFunction(() => document.querySelector("#connect [name=url]").value !== "");
   await tool.getByRole("button", { name: "Connect", exact: true }).click();
@@ -209,6 +226,55 @@ test("the tool publishes with QoS 2, retain and MQTT 5 properties, and leaves a 
   assert.deepEqual(full.packet.properties.userProperties.site, ["north", "south"]);
   assert.deepEqual([will.topic, will.text], ["tool/will", "gone"]);
   await page.context().close();
+});
+
+test("a client's details: where it came in, what goes each way, its will, its subscriptions", async () => {
+  const own = await startNode('\n[[listener]]\nkind = "mqtt"\nname = "crew"\nbind = "127.0.0.1:0"\nmessages_in_per_s = 20\n');
+  try {
+    const will = { topic: "doors/lock-7/gone", payload: "gone", qos: 1, retain: true, properties: { willDelayInterval: 30 } };
+    const lock = await client(own, "lock-7", { username: "joe", clean: false, keepalive: 90, will, properties: { sessionExpiryInterval: 7200 } });
+    await lock.subscribeAsync("devices/lock-7/command", { qos: 1 });
+    await lock.subscribeAsync("$share/night/alarm/#", { qos: 2 });
+    await lock.publishAsync("devices/lock-7/command", "open", { qos: 1 });
+    const page = await look(browser, own, "/clients", { width: 390, height: 844 });
+    const fact = (name) => page.locator("#drawer dt", { hasText: new RegExp(`^${name}$`) }).locator("xpath=following-sibling::dd[1]").textContent();
+    const open = async () => {
+      await page.getByRole("button", { name: "lock-7" }).click();
+      await says(page, "#drawer-title", "lock-7");
+    };
+    await open();
+    for (const [name, told] of [["State", /^connected$/], ["User name", /^joe$/], ["Address", /^127\.0\.0\.1:\d+$/], ["Listener", /^crew$/],
+      ["From it", /messages\/s, .*\/s of 20 messages\/s 1 messages, \d+ B in all$/], ["To it", / 1 messages, \d+ B in all$/],
+      ["Protocol", /^MQTT 5/], ["Keep alive", /^1 min 30 s$/], ["Session expiry", /^2 h$/],
+      ["Will", /^doors\/lock-7\/gone QoS 1, retained, after 30 s$/], ["Subscriptions", /^2 of /], ["Owed", /^0 of 1,000$/]]) {
+      assert.match(await fact(name), told, name);
+    }
+    const rows = await page.locator("#drawer tbody tr").allTextContents();
+    assert.deepEqual(rows.map((row) => row.replace(/\s+/g, "")).sort(), ["alarm/#2night", "devices/lock-7/command1"]);
+    const drawer = await page.locator("#drawer").boundingBox();
+    assert.ok(drawer.x >= 0 && drawer.x + drawer.width <= 390, `it fits a phone: ${JSON.stringify(drawer)}`);
+    // Who says more than its listener lets through.
+    for (let number = 0; number < 60; number += 1) lock.publish("devices/lock-7/state", "x", { qos: 0 });
+    await page.waitForFunction(async () => (await (await fetch("/api/v1/clients/lock-7")).json()).slowed);
+    await page.keyboard.press("Escape");
+    await open();
+    assert.match(await fact("From it"), /slowed down/);
+    // Who is away, and is owed something.
+    await lock.endAsync();
+    const writer = await client(own, "writer");
+    await writer.publishAsync("devices/lock-7/command", "open", { qos: 1 });
+    await page.keyboard.press("Escape");
+    await page.waitForFunction(async () => (await (await fetch("/api/v1/clients/lock-7")).json()).owed === 1);
+    await open();
+    assert.equal(await fact("State"), "away");
+    assert.match(await fact("Owed"), /^1 of 1,000$/);
+    assert.equal(await page.locator("#drawer").getByRole("button", { name: "Disconnect" }).count(), 0, "there is nothing to end");
+    await page.getByRole("link", { name: "Trace it" }).click();
+    await page.waitForURL(/\/live\?tab=trace&client=lock-7/);
+    await page.done();
+  } finally {
+    await stopNode(own);
+  }
 });
 
 test("a client is disconnected from its details, by keyboard", async () => {

@@ -90,6 +90,22 @@ mod tests {
         assert!(Cli::try_parse_from(["sluice", "--log-level", "loud"]).is_err());
     }
 
+    #[test]
+    fn check_takes_its_file_as_serve_does_too() {
+        let checked = |words: &[&str]| {
+            let typed = ["sluice", "check"].iter().chain(words);
+            match Cli::try_parse_from(typed).map(|cli| cli.verb) {
+                Ok(Some(Verb::Check(args))) => Some(args.file().display().to_string()),
+                _ => None,
+            }
+        };
+        for words in [&["a.toml"][..], &["--config", "a.toml"], &["-c", "a.toml"]] {
+            assert_eq!(checked(words).as_deref(), Some("a.toml"), "{words:?}");
+        }
+        assert_eq!(checked(&[]).as_deref(), Some("sluice.toml"));
+        assert_eq!(checked(&["a.toml", "--config", "b.toml"]), None, "which?");
+    }
+
     const FROM_EMQX: &str = include_str!("../../../docs/from-emqx.md");
 
     #[test]

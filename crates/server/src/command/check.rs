@@ -2,30 +2,43 @@
 //! file means.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 
+use super::serve::USUAL_FILE;
 use crate::config::{self, Fault};
 use crate::settings::{self, Flags, Settings, Word as _};
 
 /// Check a configuration file and say what it means
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// The file
-    #[arg(default_value = "sluice.toml")]
-    file: PathBuf,
+    /// The file; without it ./sluice.toml
+    #[arg(conflicts_with = "config")]
+    file: Option<PathBuf>,
+    /// The file, named as `serve` has it
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Also try the way to the cluster of [mirror]: brokers, login, topics, permissions, transactions,
     /// and the topics that downlinks read
     #[arg(long)]
     connect: bool,
 }
 
+impl CheckArgs {
+    /// Which file is meant.
+    pub(crate) fn file(&self) -> &Path {
+        let named = self.file.as_deref().or(self.config.as_deref());
+        named.unwrap_or(Path::new(USUAL_FILE))
+    }
+}
+
 /// Prints `ok` and a summary, or every fault with its line on standard error (exit code 1).
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let source = args.file.display().to_string();
-    let text = std::fs::read_to_string(&args.file)
+    let file = args.file();
+    let source = file.display().to_string();
+    let text = std::fs::read_to_string(file)
         .map_err(|error| anyhow::anyhow!("cannot read {source}: {error}"))?;
     match check(&source, &text) {
         Ok(settings) => {

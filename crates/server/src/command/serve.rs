@@ -31,7 +31,7 @@ use crate::tls::{self, Tls};
 use crate::{http, kafka, logging, node::Node};
 
 /// The file that is read when no other is named.
-const USUAL_FILE: &str = "sluice.toml";
+pub(super) const USUAL_FILE: &str = "sluice.toml";
 
 /// Serve: MQTT in, the log inside, Kafka clients out (also without a verb)
 #[derive(Debug, Clone, Args)]

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, date_time_ymd,
+};
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -29,14 +32,35 @@ impl Authority {
 
     /// Certificate and key in PEM for `localhost`, with that common name.
     pub(crate) fn sign(&self, common_name: &str) -> (String, String) {
+        self.sign_as(common_name, |_| {})
+    }
+
+    /// The same, with something changed.
+    fn sign_as(
+        &self,
+        common_name: &str,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> (String, String) {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         params
             .distinguished_name
             .push(DnType::CommonName, common_name);
+        change(&mut params);
         let key = KeyPair::generate().unwrap();
         let made = params.signed_by(&key, &self.0).unwrap();
         (made.pem(), key.serialize_pem())
     }
+}
+
+/// A certificate that no authority signed, and its key.
+fn itself(common_name: &str) -> (String, String) {
+    let mut params = CertificateParams::default();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, common_name);
+    let key = KeyPair::generate().unwrap();
+    let made = params.self_signed(&key).unwrap();
+    (made.pem(), key.serialize_pem())
 }
 
 /// Settings with files below `dir`.
@@ -135,6 +159,37 @@ async fn a_client_certificate_is_asked_for_and_names_the_client() {
     assert_eq!(meet(&tls, client(&servers, None)).await, (Ok(None), true));
     let (told, _) = meet(&tls, client(&servers, Some(clients.sign("lock-7")))).await;
     assert_eq!(told.unwrap().unwrap(), "CN=lock-7");
+}
+
+#[tokio::test]
+async fn a_client_certificate_counts_in_its_time_and_for_clients_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new("all");
+    let mut settings = settings(dir.path(), &authority, Some(&authority));
+    let of_clients = |params: &mut CertificateParams| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    };
+    let of_servers = |params: &mut CertificateParams| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    };
+    let over = |params: &mut CertificateParams| params.not_after = date_time_ymd(2020, 1, 1);
+    let early = |params: &mut CertificateParams| params.not_before = date_time_ymd(4000, 1, 1);
+    for asked in [ClientCertificate::Required, ClientCertificate::Optional] {
+        settings.client_certificate = asked;
+        let tls = Tls::open(&settings).unwrap();
+        let identity = authority.sign_as("lock-7", of_clients);
+        let (told, came_in) = meet(&tls, client(&authority, Some(identity))).await;
+        assert!(told.is_ok() && came_in, "{told:?}");
+        for (what, identity) in [
+            ("of a server", authority.sign_as("lock-7", of_servers)),
+            ("expired", authority.sign_as("lock-7", over)),
+            ("not yet", authority.sign_as("lock-7", early)),
+            ("signed by itself", itself("lock-7")),
+        ] {
+            let (told, came_in) = meet(&tls, client(&authority, Some(identity))).await;
+            assert!(told.is_err() && !came_in, "{what}: {told:?}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -239,5 +294,42 @@ async fn one_address_does_not_take_all_places() {
     assert_eq!(handshakes.addresses().len(), 1);
     drop(taken);
     drop(own);
+    assert!(handshakes.addresses().is_empty());
+}
+
+/// Whether a turn comes without anybody else giving one back.
+async fn comes_at_once<T>(turn: impl Future<Output = T>) -> Option<T> {
+    timeout(std::time::Duration::ZERO, turn).await.ok()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_is_waited_for_where_an_address_has_its_share() {
+    let handshakes = Handshakes::default();
+    let of = |number: u16| IpAddr::from([0x2001, 0xdb8, 0, number, 0, 0, 0, 1]);
+    let mut held = Vec::new();
+    for _ in 0..limits::HANDSHAKES_MAX_PER_ADDRESS {
+        let turn = comes_at_once(handshakes.step(of(1))).await;
+        held.push(turn.expect("it has a place"));
+    }
+    assert!(comes_at_once(handshakes.step(of(1))).await.is_none());
+    drop(
+        comes_at_once(handshakes.step(of(2)))
+            .await
+            .expect("another"),
+    );
+    held.pop();
+    drop(comes_at_once(handshakes.step(of(1))).await.expect("again"));
+    // Nor may all together be more than the node bears.
+    for number in 2.. {
+        let before = held.len();
+        while let Some(turn) = comes_at_once(handshakes.step(of(number))).await {
+            held.push(turn);
+        }
+        if held.len() == before {
+            break;
+        }
+    }
+    assert_eq!(held.len(), limits::HANDSHAKES_MAX);
+    drop(held);
     assert!(handshakes.addresses().is_empty());
 }

@@ -48,7 +48,6 @@ async function show(row) {
       ["From it", told.traffic ? flow(told.traffic, "in", told.limits, told.slowed) : undefined],
       ["To it", told.traffic ? flow(told.traffic, "out") : undefined],
       ["Protocol", `MQTT ${told.protocol}`],
-      ["Clean start", told.clean_start === undefined ? undefined : told.clean_start ? "yes" : "no"],
       ["Keep alive", told.keep_alive_s ? duration(told.keep_alive_s) : "none"],
       ["Session expiry", expiry(told)],
       ["Connected", time(told.connected_ms)],
@@ -86,7 +85,7 @@ function expiry(row) {
   return row.session_expiry_s === 0 ? "with its connection" : duration(row.session_expiry_s);
 }
 
-const SHOWN = new Set(["client_id", "username", "connected", "peer", "listener", "protocol", "clean_start", "keep_alive_s", "session_expiry_s",
+const SHOWN = new Set(["client_id", "username", "connected", "peer", "listener", "protocol", "keep_alive_s", "session_expiry_s",
   "connected_ms", "disconnected_ms", "connected_at", "disconnected_at", "inflight", "owed", "subscriptions", "subscriptions_list", "will", "limits", "unfinished", "answers_waiting", "traffic", "slowed"]);
 
 /** What else the node tells of it: words and figures as they are. */

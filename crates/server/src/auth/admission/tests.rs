@@ -295,3 +295,135 @@ async fn what_nobody_has_proved_names_nobody() {
     let entry = auth.admit(&knock, &connect, &mut Silent).await.unwrap();
     assert!(entry.admitted.unnamed && entry.admitted.access.is_some());
 }
+
+#[tokio::test]
+async fn only_who_is_denied_has_guessed() {
+    let (closed, listener) = service(None);
+    drop(listener);
+    let (ignores, _kept) = service(Some("{\"result\":\"ignore\"}"));
+    let (denies, _kept2) = service(Some("{\"result\":\"deny\"}"));
+    for (url, guessed) in [(closed, false), (ignores, false), (denies, true)] {
+        let auth = auth(&with(vec![AuthenticatorKind::Http(callout(url))])).await;
+        let refused = knock(&auth, &connect(Some("ann"), Some("x"))).await;
+        assert!(refused.is_err());
+        let turn = auth.users().turn("ann", [127, 0, 0, 1].into());
+        let at_once = tokio::time::timeout(Duration::ZERO, turn).await;
+        assert_eq!(at_once.is_err(), guessed, "whoever guessed waits");
+    }
+    // A name that the last of all does not know is a guess as well.
+    let auth = auth(&with(vec![AuthenticatorKind::Users])).await;
+    let refused = knock(&auth, &connect(Some("ann"), Some("x"))).await;
+    assert_eq!(refused.err(), Some(ReasonCode::BadUserNameOrPassword));
+    let turn = auth.users().turn("ann", [127, 0, 0, 1].into());
+    assert!(tokio::time::timeout(Duration::ZERO, turn).await.is_err());
+}
+
+#[tokio::test]
+async fn a_ban_holds_for_who_is_being_judged() {
+    let (url, service) = service(None);
+    let mut settings = with(vec![AuthenticatorKind::Users]);
+    settings.authorization.callout = Some(CalloutSettings {
+        timeout_ms: 10_000,
+        ..callout(url)
+    });
+    let auth = auth(&settings).await;
+    let mut connect = connect(Some("joe"), Some("pencil"));
+    connect.will = Some(mqtt::Will {
+        topic: "gone",
+        payload: b"",
+        qos: mqtt::QoS::AtMostOnce,
+        retain: false,
+        properties: mqtt::WillProperties::default(),
+    });
+    let banned = async {
+        // What joe may publish is asked now: it is known who it is.
+        let asked = tokio::task::spawn_blocking(move || {
+            let (mut stream, _) = service.accept().unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"}") {
+                let mut part = [0; 4096];
+                let n = stream.read(&mut part).unwrap();
+                request.extend_from_slice(&part[..n]);
+            }
+            stream
+        });
+        let mut stream = asked.await.unwrap();
+        let ban = super::super::bans::Ban {
+            kind: super::super::bans::BanKind::User,
+            value: "joe".to_owned(),
+            reason: String::new(),
+            by: String::new(),
+            since_ms: 0,
+            until_ms: None,
+        };
+        auth.bans.add(ban).await.unwrap();
+        let allow = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
+        stream.write_all(allow.as_bytes()).unwrap();
+    };
+    let (judged, ()) = tokio::join!(knock(&auth, &connect), banned);
+    assert_eq!(judged.err(), Some(ReasonCode::Banned));
+}
+
+#[tokio::test]
+async fn a_listener_asks_only_whom_it_names() {
+    let (url, _kept) = service(Some("{\"result\":\"deny\"}"));
+    let kinds = vec![
+        AuthenticatorKind::Users,
+        AuthenticatorKind::Http(callout(url)),
+    ];
+    let auth = auth(&with(kinds)).await;
+    let names = ["a1".to_owned()];
+    let knock = Knock {
+        authenticators: &names,
+        peer: ([127, 0, 0, 1], 5).into(),
+        certificate: None,
+        client_id: "lock",
+    };
+    let mut connect = connect(Some("joe"), Some("pencil"));
+    let refused = auth.admit(&knock, &connect, &mut Silent).await;
+    assert_eq!(refused.err(), Some(ReasonCode::BadUserNameOrPassword));
+    // Nor is the users table asked by SCRAM.
+    connect.properties.authentication_method = Some("SCRAM-SHA-256");
+    connect.properties.authentication_data = Some(b"n,,n=joe,r=abc");
+    let refused = auth.admit(&knock, &connect, &mut Silent).await;
+    assert_eq!(refused.err(), Some(ReasonCode::BadAuthenticationMethod));
+}
+
+#[tokio::test]
+async fn who_cannot_be_asked_what_is_allowed_allows_nothing() {
+    let (url, listener) = service(None);
+    drop(listener);
+    let mut settings = with(vec![AuthenticatorKind::Users]);
+    settings.authorization.callout = Some(callout(url));
+    settings.authorization.allow_no_match = true;
+    let auth = auth(&settings).await;
+    let subject = broker::access::Subject {
+        client_id: "lock",
+        username: "joe",
+        address: None,
+    };
+    let question = broker::access::Question {
+        action: broker::access::Action::Subscribe,
+        topic: "a/#".into(),
+    };
+    let permits = auth.permits(&subject, vec![question.clone()]).await;
+    let told: Vec<_> = permits.iter().map(|it| (it.allowed, it.keep_ms)).collect();
+    assert_eq!(told, [(false, 0)], "it is asked again the next time");
+    let on_return = auth.permits_on_return(&subject, vec![question]).await;
+    assert!(on_return.is_none(), "nobody comes in on what is not known");
+}
+
+#[tokio::test]
+async fn names_that_cannot_be_shown_are_refused() {
+    let auth = auth(&KeySettings::default()).await;
+    for (client_id, user, reason) in [
+        ("lock", "joe", None),
+        ("lo\nck", "joe", Some(ReasonCode::ClientIdentifierNotValid)),
+        ("lock", "jo\u{85}e", Some(ReasonCode::BadUserNameOrPassword)),
+    ] {
+        let mut connect = connect(Some(user), None);
+        connect.client_id = client_id;
+        let told = knock(&auth, &connect).await;
+        assert_eq!(told.err(), reason, "{client_id:?} {user:?}");
+    }
+}

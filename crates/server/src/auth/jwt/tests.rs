@@ -219,3 +219,19 @@ async fn a_set_of_keys_is_read_again_where_one_is_not_known() {
         "what is known stays"
     );
 }
+
+#[tokio::test]
+async fn only_algorithms_that_are_named_are_taken() {
+    let files = Files::new();
+    let secret = "geheim-geheim-geheim-geheim-geheim";
+    let mut settings = settings(JwtKeys::Secret(SecretSource::File(
+        files.write("secret", secret),
+    )));
+    let claims = json!({"exp": 4_000_000_000_u64});
+    for (named, taken) in [(&["HS512"][..], false), (&["HS512", "HS256"], true)] {
+        settings.algorithms = named.iter().map(|&name| name.to_owned()).collect();
+        let jwt = Jwt::new(&settings).unwrap();
+        let told = verify(&jwt, &hs(&claims, secret)).await;
+        assert_eq!(told.is_ok(), taken, "{named:?}: {told:?}");
+    }
+}

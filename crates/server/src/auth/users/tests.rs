@@ -231,18 +231,37 @@ async fn a_hash_that_takes_no_time_does_not_tell_that_there_is_a_user() {
     users.import("ann", hash, false).await.unwrap();
     let users = &users;
     let took = |name: &'static str| async move {
-        let mut best = Duration::MAX;
-        for _ in 0..3 {
-            users.succeeded(name, HERE);
-            let begun = Instant::now();
-            let denied = users.verify_password(name, "guess", HERE).await;
-            assert_eq!(denied, Err(Denied::Wrong));
-            best = best.min(begun.elapsed());
-        }
-        best
+        users.succeeded(name, HERE);
+        let begun = Instant::now();
+        let denied = users.verify_password(name, "guess", HERE).await;
+        assert_eq!(denied, Err(Denied::Wrong));
+        begun.elapsed()
     };
-    let (unknown, known) = (took("nobody").await, took("ann").await);
-    assert!(known > unknown / 4, "{known:?} {unknown:?}");
+    let (mut unknown, mut known) = (Duration::MAX, Duration::MAX);
+    for _ in 0..20 {
+        unknown = unknown.min(took("nobody").await);
+        known = known.min(took("ann").await);
+        // Whoever else runs on this machine makes either take longer, and none shorter.
+        if known > unknown / 4 {
+            return;
+        }
+    }
+    panic!("{known:?} {unknown:?}");
+}
+
+#[test]
+fn one_address_does_not_wait_in_all_places() {
+    let (_, users) = users();
+    let most = limits::HASHING_WAITING_MAX_PER_ADDRESS;
+    let mut held: Vec<_> = (0..most)
+        .map(|_| HashPlace::of(&users, HERE).expect("it has a place"))
+        .collect();
+    assert!(HashPlace::of(&users, HERE).is_none());
+    assert!(HashPlace::of(&users, [10, 0, 0, 1].into()).is_some());
+    held.pop();
+    assert!(HashPlace::of(&users, HERE).is_some());
+    drop(held);
+    assert!(lock(&users.hashing_by_address).is_empty());
 }
 
 #[test]
