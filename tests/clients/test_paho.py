@@ -1,5 +1,7 @@
 """Eclipse Paho for Python, MQTT 3.1.1 and 5, against the real program."""
 
+import time
+
 import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.packettypes import PacketTypes
@@ -69,6 +71,21 @@ def test_order_and_number_at_each_qos(node, version, qos):
         writer.paho.publish("t/a", str(number), qos=qos)
     got = [int(message.payload) for message in reader.received.wait(300)]
     assert got == list(range(300))
+    reader.leave()
+    writer.leave()
+
+
+@pytest.mark.parametrize("topic", ["plain/x", "devices/d1/state"])
+def test_a_qos_2_exchange_waits_for_no_timer(node, topic):
+    """Its answers wait for flushes; nothing else makes a quiet node flush within a second."""
+    reader = Client(node, "r", mqtt.MQTTv5, clean=False, expiry=600)
+    writer = Client(node, "w", mqtt.MQTTv5, clean=False, expiry=600)
+    reader.subscribe(topic, qos=2)
+    begun = time.monotonic()
+    for number in range(10):
+        writer.publish(topic, str(number), qos=2)
+        reader.received.wait(number + 1)
+    assert time.monotonic() - begun < 5
     reader.leave()
     writer.leave()
 

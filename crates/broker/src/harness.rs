@@ -76,6 +76,8 @@ pub(crate) struct World {
     /// The shards do not hear yet of what is refused.
     pub hold_refusals: bool,
     refusals: VecDeque<(usize, u64, commitlog::Entry, Messages)>,
+    /// Entries whose flush somebody waits for, whatever their streams promise.
+    pub flushes_awaited: usize,
     /// Bytes of the largest entry that was appended.
     pub largest_entry: usize,
     /// Reads are not answered; they wait in `reads`.
@@ -142,6 +144,7 @@ impl World {
             entry_bytes_max: usize::MAX,
             hold_refusals: false,
             refusals: VecDeque::new(),
+            flushes_awaited: 0,
             largest_entry: 0,
             hold_reads: false,
             appends: VecDeque::new(),
@@ -417,6 +420,7 @@ impl World {
 
     fn append(&mut self, worker: usize, turn: u64, entry: commitlog::Entry, messages: Messages) {
         self.lsn += 1;
+        self.flushes_awaited += usize::from(entry.ops.contains(&commitlog::Op::AwaitFlush));
         let mut given = Vec::new();
         let mut logged = Vec::new();
         for mut append in entry.appends {

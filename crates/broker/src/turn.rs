@@ -17,7 +17,7 @@ use crate::limits::TURN_BYTES_MAX;
 use crate::message::{Messages, MessagesBuilder, Place, Placed};
 use crate::placement::Placements;
 use crate::record::{MessageJson, RecordHeaders, write_client, write_session};
-use commitlog::{Ack, Entry, PartitionId};
+use commitlog::{Ack, Entry, Op, PartitionId};
 use foldhash::fast::RandomState;
 use hashbrown::HashSet;
 use mqtt::QoS;
@@ -36,6 +36,8 @@ pub struct Turn {
     properties: Vec<u8>,
     number: u64,
     ack: Ack,
+    /// An answer waits until this turn is flushed.
+    flush_awaited: bool,
     last_room: bool,
     needs_earlier: bool,
     /// Records that hooks made, by [`crate::HookSettings::counter`].
@@ -62,6 +64,7 @@ impl Turn {
             properties: Vec::new(),
             number: 1,
             ack: Ack::Memory,
+            flush_awaited: false,
             last_room: false,
             needs_earlier: false,
             changes: false,
@@ -401,6 +404,11 @@ impl Turn {
         self.appends.push(partition, now_ms, Some(key), value, &[])
     }
 
+    /// Somebody waits until what is in this turn is flushed: that is not to be put off.
+    pub fn await_flush(&mut self) {
+        self.flush_awaited = true;
+    }
+
     /// The journal entry of what was written, with its messages, and a new turn begun; `None`, and
     /// the turn goes on, where nothing was.
     pub fn finish(&mut self) -> Option<(Entry, Messages)> {
@@ -414,11 +422,12 @@ impl Turn {
         }
         self.number += 1;
         self.ack = Ack::Memory;
+        let awaited = std::mem::take(&mut self.flush_awaited);
         (self.last_room, self.needs_earlier) = (false, false);
         Some((
             Entry {
                 appends,
-                ops: Vec::new(),
+                ops: awaited.then_some(Op::AwaitFlush).into_iter().collect(),
             },
             self.messages.finish(),
         ))

@@ -34,6 +34,9 @@ pub enum Op {
         /// Its new first offset.
         offset: u64,
     },
+    /// Changes nothing and is not journalled: somebody's answer waits until the entry is flushed,
+    /// also where no stream in it asks for that. It has no answer in [`Staged::ops`].
+    AwaitFlush,
 }
 
 /// One atomic entry of the journal: after a crash all of it is there or nothing.
@@ -58,7 +61,7 @@ pub struct Staged {
     pub batches: Vec<Bytes>,
     /// For each op the new partitions (for a creation all of them), or why it was refused.
     pub ops: Vec<Result<Vec<PartitionId>, Refusal>>,
-    /// The strictest level that the streams appended to ask for.
+    /// The strictest level that the streams appended to ask for, or [`Op::AwaitFlush`].
     pub ack: Ack,
     /// Bytes that the entry takes in the journal, 0 if it journals nothing.
     pub journal_bytes: u64,

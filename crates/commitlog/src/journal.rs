@@ -35,6 +35,8 @@ pub(crate) struct LivePart {
     pub(crate) file: Arc<dyn DiskFile>,
     pub(crate) generation: u64,
     pub(crate) first_lsn: Lsn,
+    /// Some of it cannot be read, so writing into that fails: it is not used again.
+    pub(crate) unfit: bool,
 }
 
 /// A part that was written since the last flush.
@@ -273,7 +275,12 @@ impl Journal {
                 self.live.push_front(part);
                 break;
             }
-            self.free.push((part.path, part.file));
+            if part.unfit {
+                // Where that fails it lies there unused: whatever is in it is known to be over.
+                let _ = self.disk.remove_file(&part.path);
+            } else {
+                self.free.push((part.path, part.file));
+            }
         }
     }
 
@@ -368,6 +375,7 @@ impl Journal {
             file: Arc::clone(&file),
             generation: head.generation,
             first_lsn: head.first_lsn,
+            unfit: false,
         });
         self.position = 0;
         self.begin_run(path, file, new);

@@ -18,7 +18,7 @@ use crate::batch::BatchView;
 use crate::checkpoint::Durable;
 use crate::compaction::Cleaning;
 use crate::disk::Disk;
-use crate::entry::{Append, Entry, OpBytes, Refusal, Staged};
+use crate::entry::{Append, Entry, Op, OpBytes, Refusal, Staged};
 use crate::error::Error;
 use crate::flush::{FlushTicket, Flushed};
 use crate::journal::Journal;
@@ -387,13 +387,16 @@ impl Log {
 
     fn stage_as(
         &mut self,
-        entry: Entry,
+        mut entry: Entry,
         room: Room,
         now_ms: u64,
         foreign: bool,
     ) -> Result<Staged, Error> {
         self.shared.latch.check()?;
         self.admit(&entry, room, now_ms)?;
+        let ops = entry.ops.len();
+        entry.ops.retain(|op| *op != Op::AwaitFlush);
+        let awaited = entry.ops.len() < ops;
         self.anything_staged = true;
         self.time_ms = self.time_ms.max(now_ms);
         let shared = Arc::clone(&self.shared);
@@ -410,7 +413,7 @@ impl Log {
             base_offsets: Vec::with_capacity(entry.appends.len()),
             batches: Vec::with_capacity(entry.appends.len()),
             ops,
-            ack: Ack::Memory,
+            ack: if awaited { Ack::Flush } else { Ack::Memory },
             journal_bytes: 0,
         };
         let mut journalled = Vec::with_capacity(entry.appends.len());

@@ -509,6 +509,7 @@ impl Recovering {
                     file: open(&part.path)?,
                     generation: link.generation,
                     first_lsn: link.first_lsn,
+                    unfit: self.has_gaps(&part.path),
                 });
             } else if part.bytes == part_bytes && !self.has_gaps(&part.path) {
                 let reusable = (part.path.clone(), open(&part.path)?);

@@ -36,6 +36,13 @@ fn nothing_flushed_is_lost_to_power_cuts() {
     each_seed_twice(run_with_power_cuts);
 }
 
+/// A power cut took the packet ids of QoS 2 messages that a client had been sent; the next messages
+/// got them, and the client took those for repetitions.
+#[test]
+fn a_packet_id_that_a_client_knows_outlives_a_power_cut() {
+    run_with_power_cuts(700_082);
+}
+
 #[test]
 fn nothing_acknowledged_is_lost_to_a_full_disk() {
     each_seed_twice(run_with_full_disk);

@@ -203,6 +203,9 @@ impl Shard {
                 }
             }
             Ack::Flush | Ack::Kafka => {
+                if turn == out.turn.number() {
+                    out.turn.await_flush();
+                }
                 if connection.awaits_flush != turn && !gate.is_never() {
                     connection.awaits_flush = turn;
                     self.progress.await_flush(turn, conn);

@@ -82,6 +82,7 @@ impl Shard {
             }
         }
         self.release_flushed(lsn, now, out);
+        self.release_journalled(now, out);
         self.snapshots.flushed(&self.progress);
     }
 

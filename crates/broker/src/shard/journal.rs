@@ -13,6 +13,7 @@ use crate::message::Position;
 use crate::outbox::Outbox;
 use crate::session::SessionRef;
 use crate::turn::owner_of;
+use commitlog::Ack as Level;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use mqtt::SubscribeOptions;
@@ -235,6 +236,9 @@ impl Shard {
             }
         }
         let session = self.sessions.reference(slot);
+        if self.hooks.strictest() == Level::Flush {
+            out.turn.await_flush();
+        }
         self.journalled
             .push_back((out.turn.number(), session, packet_id));
     }

@@ -12,6 +12,7 @@ use crate::message::{Commit, MessageView, OwnedMessage, Position};
 use crate::outbox::Outbox;
 use crate::session::{Session, SessionRef};
 use crate::turn::DropReason;
+use commitlog::Ack as Level;
 use mqtt::inflight::OutState;
 use mqtt::{AckKind, ReasonCode, write_ack};
 use std::sync::Arc;
@@ -401,10 +402,16 @@ impl Shard {
         }
     }
 
-    /// Sends the QoS 2 deliveries whose record is in the log now.
+    /// Sends the QoS 2 deliveries whose record is where nothing can take it back: a client keeps the
+    /// packet id of what it was sent until PUBREL comes. If a power cut took the record, the id would
+    /// be given to another message, which the client would take for a repetition: lost.
     pub(super) fn release_journalled(&mut self, now: Now, out: &mut Outbox) {
+        let safe_to = match self.hooks.strictest() {
+            Level::Flush => self.progress.flushed,
+            _ => self.progress.appended,
+        };
         while let Some(&(turn, session, packet_id)) = self.journalled.front()
-            && turn <= self.progress.appended
+            && turn <= safe_to
         {
             self.journalled.pop_front();
             if let Some(slot) = self.sessions.current(session) {

@@ -165,7 +165,7 @@ impl MemoryDisk {
     }
 
     /// Lets the bytes `from` to before `to` of a file be unreadable (EIO), as bad sectors are: until
-    /// the file is cut before them or made anew.
+    /// the file is cut before them or made anew, or they are written over as a whole.
     ///
     /// # Panics
     /// When there is no such file.
@@ -357,6 +357,8 @@ impl DiskFile for MemoryFile {
             .as_ref()
             .map_or(usize::MAX, |&keep_bytes| keep_bytes);
         let mut state = lock(&self.contents.state);
+        let bytes: usize = bufs.iter().map(|buf| buf.len()).sum();
+        state.write_over_unreadable(pos..pos + bytes as u64)?;
         let mut at = pos as usize;
         for buf in bufs {
             let part = &buf[..buf.len().min(keep)];
@@ -478,6 +480,21 @@ impl ContentsState {
             bytes_before,
         });
         self.put(at, bytes);
+    }
+
+    /// Sectors that are written as a whole can be read again; to write a part of one the operating
+    /// system must read the rest.
+    fn write_over_unreadable(&mut self, range: Range<u64>) -> io::Result<()> {
+        let cut = |bad: &Range<u64>| {
+            let meets = range.start < bad.end && bad.start < range.end;
+            meets && (bad.start < range.start || range.end < bad.end)
+        };
+        if self.unreadable.iter().any(cut) {
+            return Err(io::Error::from_raw_os_error(5));
+        }
+        self.unreadable
+            .retain(|bad| bad.end <= range.start || range.end <= bad.start);
+        Ok(())
     }
 
     fn put(&mut self, at: usize, bytes: &[u8]) {

@@ -39,6 +39,7 @@ pub(super) fn bytes_max(op: &Op) -> u64 {
         }
         Op::DeleteStream(name) => 64 + name.len() as u64,
         Op::SetLogStart { .. } => 64,
+        Op::AwaitFlush => 0,
     }
 }
 
@@ -162,6 +163,9 @@ impl Log {
                     return Err(Refusal::OffsetOutOfRange);
                 }
                 JournalOp::LogStart { partition, offset }
+            }
+            Op::AwaitFlush => {
+                unreachable!("it was taken out of the entry");
             }
         })
     }

@@ -170,6 +170,24 @@ fn what_was_written_survives_the_process_and_what_was_flushed_a_power_cut() {
 }
 
 #[test]
+fn an_entry_whose_flush_is_awaited_says_so_and_journals_nothing_more() {
+    let disk = MemoryDisk::new();
+    let mut log = open(&disk);
+    log.create_stream(StreamSettings::new("s"), 0).unwrap();
+    let usual = log.stage(append(1, &["one"]), 0).unwrap();
+    assert_eq!(usual.ack, Ack::Append);
+    let mut entry = append(1, &["two"]);
+    entry.ops.push(Op::AwaitFlush);
+    let awaited = log.stage(entry, 0).unwrap();
+    assert_eq!(awaited.ack, Ack::Flush);
+    assert_eq!(awaited.journal_bytes, usual.journal_bytes);
+    assert!(awaited.ops.is_empty());
+    log.write().unwrap();
+    drop(log);
+    assert_eq!(values(&open(&disk), 1).len(), 2);
+}
+
+#[test]
 fn a_memory_stream_is_not_journalled() {
     let disk = MemoryDisk::new();
     let mut log = open(&disk);

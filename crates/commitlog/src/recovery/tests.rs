@@ -364,6 +364,7 @@ impl World {
             Op::DeleteStream(name) => Change::Delete(name),
             Op::AlterStream(settings) => Change::Grow(settings, made),
             Op::SetLogStart { partition, offset } => Change::LogStart(partition, offset),
+            Op::AwaitFlush => unreachable!("this walk makes none"),
         };
         self.history.insert(staged.lsn, Vec::new());
         self.note(staged.lsn, vec![change]);

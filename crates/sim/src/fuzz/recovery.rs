@@ -1,6 +1,6 @@
 //! Recovery: a log is built from a list of operations, then its files are damaged: bytes changed,
-//! files cut short, garbage appended, files gone. Opening must not panic; what can be read
-//! afterwards is what was written, from the start of each partition on without a hole.
+//! files cut short, garbage appended, files gone, bytes that cannot be read. Opening must not panic;
+//! what can be read afterwards is what was written, and where nothing was damaged all of it is.
 
 use std::sync::Arc;
 
@@ -40,16 +40,15 @@ fn run(input: &[u8]) {
     let opened = Log::open(Arc::new(disk.clone()), config(false), NOW_MS);
     if let Ok(log) = opened {
         check(&log, &written);
-        // Of what the journal and the catalogue say is there, nothing may be missing.
-        let told = |path: &String| path.starts_with("journal") || path == "catalogue";
-        if !damaged.iter().any(told) {
-            check_ends(&log, &written);
-        }
+        check_kept(&log, &written, &damaged);
         return;
     }
     let spared = disk.contents("catalogue") == catalogue;
     match Log::open(Arc::new(disk), config(true), NOW_MS) {
-        Ok(log) => check(&log, &written),
+        Ok(log) => {
+            check(&log, &written);
+            check_kept(&log, &written, &damaged);
+        }
         Err(error) => {
             let text = error.to_string();
             assert!(!text.is_empty(), "an error says nothing");
@@ -135,7 +134,7 @@ fn damage(disk: &MemoryDisk, damages: &[u8]) -> Vec<String> {
         let at = usize::from(damage[2]) * 256 + usize::from(damage[3]);
         let at = at % bytes.len().max(1);
         damaged.push(path.clone());
-        match damage[1] % 6 {
+        match damage[1] % 7 {
             0 | 1 => disk.corrupt(path, at as u64, &damage[4..]),
             2 => disk.corrupt(path, at as u64, &[0; 64]),
             3 => {
@@ -144,19 +143,53 @@ fn damage(disk: &MemoryDisk, damages: &[u8]) -> Vec<String> {
                     .expect("it is there");
             }
             4 => disk.corrupt(path, bytes.len() as u64, &[damage[4]; 100]),
+            5 => disk.make_unreadable(path, at as u64, at as u64 + 512),
             _ => disk.remove_file(path).expect("it is there"),
         }
     }
     damaged
 }
 
-/// The process was killed, and the power stayed: every partition ends where it ended.
-fn check_ends(log: &Log, written: &[(PartitionId, u64)]) {
-    for &(partition, count) in written {
-        let marks = log.reader().watermarks(partition);
-        let ends = marks.map(|marks| (marks.log_start, marks.appended));
-        assert_eq!(ends, Some((0, count)), "partition {partition} lost records");
+/// The process was killed, and the power stayed. Where journal and catalogue are whole, every
+/// partition ends where it ended, whatever became of its files; one whose files are whole has all.
+fn check_kept(log: &Log, written: &[(PartitionId, u64)], damaged: &[String]) {
+    let tells = |path: &String| path.starts_with("journal") || path == "catalogue";
+    if damaged.iter().any(tells) {
+        return;
     }
+    for (index, &(partition, count)) in written.iter().enumerate() {
+        let marks = log.reader().watermarks(partition);
+        let marks = marks.expect("the catalogue names it");
+        assert_eq!(marks.appended, count, "partition {partition} ends early");
+        let folder = format!("streams/numbers-{index}/");
+        if !damaged.iter().any(|path| path.starts_with(&folder)) {
+            assert_eq!(marks.log_start, 0, "partition {partition} begins late");
+            let kept = readable(log, partition, count);
+            assert_eq!(kept, count, "partition {partition} lost records");
+        }
+    }
+}
+
+/// How many records of a partition can be read.
+fn readable(log: &Log, partition: PartitionId, end: u64) -> u64 {
+    let (mut offset, mut records) = (0, 0);
+    while offset < end {
+        let found = log.reader().read(partition, offset, 1 << 16, u64::MAX);
+        let found = found.expect("nothing is damaged there");
+        let before = offset;
+        for bytes in &found {
+            for batch in commitlog::batch::batches(bytes) {
+                let batch = batch.expect("nothing is damaged there");
+                records += u64::from(batch.count());
+                offset = batch.next_offset();
+            }
+        }
+        assert!(
+            offset > before,
+            "nothing at {offset} of partition {partition}"
+        );
+    }
+    records
 }
 
 /// What can be read is what was written, in order.

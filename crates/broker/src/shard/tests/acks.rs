@@ -39,6 +39,61 @@ fn answers_wait_for_their_level_and_keep_the_order_of_requests() {
     );
 }
 
+/// A quiet node flushes in its own time; who waits for it must not wait that long.
+#[test]
+fn a_qos_2_exchange_asks_for_its_flushes() {
+    for (hooks, awaited) in [
+        (&[(Event::MessagePublish, "flushed", "state")][..], true),
+        (&[][..], false),
+    ] {
+        let mut world = World::with_hooks(hooks);
+        let from = world.connect("from", &lasting(60));
+        let to = world.connect("to", &lasting(60));
+        world.subscribe(to, "t", Q2);
+        let before = world.flushes_awaited;
+        world.send(from, &publish_id("t", Q1, 1, "x"));
+        world.send(to, &Packet::Puback(Ack::new(1, ReasonCode::Success)));
+        assert_eq!(
+            world.flushes_awaited, before,
+            "nobody waits: QoS 1 into this stream"
+        );
+        world.send(from, &publish_id("t", Q2, 2, "x"));
+        let (delivered, before) = (world.flushes_awaited - before, world.flushes_awaited);
+        assert_eq!(
+            delivered,
+            usize::from(awaited),
+            "the packet id of the delivery"
+        );
+        world.send(from, &Packet::Pubrel(Ack::new(2, ReasonCode::Success)));
+        let released = world.flushes_awaited - before;
+        assert_eq!(released, usize::from(awaited), "PUBCOMP");
+    }
+}
+
+/// The client keeps the packet id of what it was sent. One that a power cut took from the broker
+/// would be given to another message, which the client would take for a repetition.
+#[test]
+fn a_qos_2_delivery_is_sent_once_a_power_cut_cannot_take_its_packet_id() {
+    let mut world = World::with_hooks(&[(Event::MessagePublish, "flushed", "state")]);
+    let from = world.connect("from", &v5());
+    let to = world.connect("to", &lasting(60));
+    world.subscribe(to, "#", Q2);
+    world.hold_flushes = true;
+    world.send(from, &publish_id("t", Q2, 1, "x"));
+    assert!(world.got(to).is_empty(), "its record is not flushed");
+    world.hold_flushes = false;
+    world.settle();
+    assert_eq!(world.got(to).len(), 1);
+    // Nobody promises anything about power cuts: nobody waits.
+    let mut world = World::new();
+    let from = world.connect("from", &v5());
+    let to = world.connect("to", &lasting(60));
+    world.subscribe(to, "#", Q2);
+    world.hold_flushes = true;
+    world.send(from, &publish_id("t", Q2, 1, "x"));
+    assert_eq!(world.got(to).len(), 1);
+}
+
 #[test]
 fn who_waits_for_a_flush_that_never_comes_is_refused_and_nobody_is_held_up_behind() {
     let mut world = World::with_hooks(&[(Event::MessagePublish, "flushed", "state")]);
