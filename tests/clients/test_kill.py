@@ -63,7 +63,7 @@ class Publisher:
                 if mid in self.numbers:
                     self.acked.append(self.numbers.pop(mid))
         except queue.Empty:
-            message.state = mqtt.mqtt_ms_resend_pubrel
+            pass
 
     def publish(self):
         self.collect()
@@ -77,7 +77,7 @@ class Publisher:
     def miss(self, attempts):
         """Waits until so many attempts to connect again have failed from now on."""
         while self.failed.acquire(blocking=False):
-            message.state = mqtt.mqtt_ms_resend_pubrel
+            pass
         for _ in range(attempts):
             assert self.failed.acquire(timeout=60), f"{self.name}: does not try again"
 
