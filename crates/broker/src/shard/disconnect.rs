@@ -171,8 +171,12 @@ impl Shard {
         let subscriptions = std::mem::take(&mut self.sessions[slot].subscriptions);
         self.stats.subscriptions -= subscriptions.len() as u64;
         self.stats.shared_subscriptions -= shared_of(&subscriptions);
-        for subscription in &subscriptions {
-            self.detach(slot, &subscription.filter, out);
+        let leaving = self.pending_removals(slot, &subscriptions);
+        let filters = subscriptions
+            .iter()
+            .map(|subscription| &subscription.filter);
+        for filter in filters.chain(&leaving) {
+            self.detach(slot, filter, out);
         }
         self.inbox(slot, std::mem::take);
         self.stats.inflight -= self.sessions[slot].outbound.len() as u64;

@@ -243,9 +243,45 @@ impl Shard {
                 session,
                 change,
             });
+        } else if let Some(last) = self.pending.back()
+            && self
+                .pending
+                .iter()
+                .any(|other| other.session.born == session.born)
+        {
+            // It was persistent until now: what it changed before must not come behind this.
+            let (turn, after) = (last.turn, last.after);
+            self.pending.push_back(PendingChange {
+                turn,
+                after,
+                session,
+                change,
+            });
         } else {
             self.apply(session, change, self.progress.applied_lsn, None, out);
         }
+    }
+
+    /// Filters whose removal from a session waits for its commit, beside those that it has now. A
+    /// session that ends before that must not leave them behind: its slot is another's then, or
+    /// nobody's.
+    pub(super) fn pending_removals(&self, slot: u32, has: &[Subscription]) -> Vec<Arc<str>> {
+        let born = self.sessions[slot].born;
+        let pending = self.pending.iter();
+        let removed = pending.filter_map(|pending| match &pending.change {
+            Change::Remove { filter } if pending.session.born == born => Some(filter),
+            _ => None,
+        });
+        let mut removals: Vec<Arc<str>> = Vec::new();
+        for filter in removed {
+            let known = has
+                .iter()
+                .any(|subscription| subscription.filter == *filter);
+            if !known && !removals.contains(filter) {
+                removals.push(filter.clone());
+            }
+        }
+        removals
     }
 
     /// Applies the changes of a turn that come before its message number `before`.

@@ -231,3 +231,31 @@ fn seeds() -> Vec<Vec<u8>> {
     let noise = (0..20).map(|_| (0..600).map(|_| random.any() as u8).collect());
     noise.chain([talk]).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An input of the fuzzer, as it prints them.
+    const PANICKED: &str = "\
+        0100200021100009080921100003040309100013a30f4d0e27d7391e1bf18e475b5544eb2e200a9b\
+        56adfa38b1c54f38dae8808b498d7385cce5d1b9c65ddea3050129be7aa9707fa85156b5e68bb0b1\
+        b372d8e387f8947725a0506561c04dbe2718e4ca16b2db27d55546decd9ead67b00ae7ffbe4fce7b\
+        b49377c442ed62bc37c28af455cba73800e982e15185d48a41d01891b5c82259a2c2bd9280000000\
+        411d29d1a09d49dccfb800470f37a2a8bba17dbab964597800ae27818c7d5eeb795f097c304525e8\
+        8e9073816d1203df0ecec09a993f5e9b49c54875c809da3041b98ea0366a50737c61325ff1d88ffa\
+        aaf9ef46130223e964f95947e35130aa1e95f7f9dc1f0133130387d9d9f6f0df75aa3ab1068c8180\
+        f79721899d80058a05ad3f7054310a92f1e0835be7eaf9f93e2cadeff7c5cccb16ac6f\
+    ";
+
+    #[test]
+    fn an_input_that_once_panicked() {
+        let digits = PANICKED.trim().as_bytes();
+        let digit = |byte: u8| char::from(byte).to_digit(16).expect("a hexadecimal digit");
+        let pairs = digits.chunks_exact(2);
+        let bytes: Vec<u8> = pairs
+            .map(|pair| (digit(pair[0]) << 4 | digit(pair[1])) as u8)
+            .collect();
+        run(&bytes);
+    }
+}

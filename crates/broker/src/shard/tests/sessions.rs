@@ -26,6 +26,50 @@ fn a_session_that_ends_with_its_connection_writes_nothing() {
     assert_eq!(world.got(conn), ["CONNACK success"]);
 }
 
+/// What a session took back stays with it to its end, though that comes before the log has it: its
+/// place is another session's then.
+#[test]
+fn a_session_that_ends_while_it_unsubscribes_leaves_no_subscription_behind() {
+    for filter in ["t", "$share/g/t"] {
+        let mut world = World::new();
+        let from = world.connect("from", &v5());
+        let conn = world.connect("a", &lasting(60));
+        world.subscribe(conn, filter, Q1);
+        world.hold_appends = true;
+        world.unsubscribe(conn, filter);
+        let next = world.open("a", &v5());
+        world.hold_appends = false;
+        world.settle();
+        assert_eq!(world.got(next), ["CONNACK success"]);
+        world.publish(from, "t", Q1, "x");
+        assert!(world.got(next).is_empty(), "it has subscribed to nothing");
+        world.lose(next);
+        world.publish(from, "t", Q1, "x");
+    }
+}
+
+/// A session that does not outlive its connection any more changes what it is subscribed to at once,
+/// but not before what still waits for the log.
+#[test]
+fn changes_of_a_session_keep_their_order_when_it_is_persistent_no_more() {
+    let mut world = World::new();
+    let from = world.connect("from", &v5());
+    let conn = world.connect("a", &lasting(60));
+    world.hold_appends = true;
+    world.subscribe_with(conn, "t", SubscribeOptions::qos(Q1), None);
+    let mut hello = lasting(60);
+    hello.properties.session_expiry_s = 0;
+    let next = world.open("a", &hello);
+    world.unsubscribe(next, "t");
+    world.hold_appends = false;
+    world.settle();
+    world.got(next);
+    world.publish(from, "t", Q1, "x");
+    assert!(world.got(next).is_empty(), "it has taken that back");
+    world.lose(next);
+    world.publish(from, "t", Q1, "x");
+}
+
 #[test]
 fn a_session_with_expiry_is_resumed_with_its_subscriptions() {
     let mut world = World::new();
