@@ -20,3 +20,4 @@ pub mod mirror;
 pub mod node;
 pub mod settings;
 pub mod tls;
+mod within_machine;

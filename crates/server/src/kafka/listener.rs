@@ -12,6 +12,7 @@ use super::caller::{Caller, ListenerFacts};
 use super::transport::Transport;
 use super::{FrontDoor, connection};
 use crate::auth::Principal;
+use crate::within_machine::{unpace_all, unpace_one};
 
 /// Pause after the system had no descriptor or memory for a new connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -36,6 +37,9 @@ impl FrontDoor {
         stop: watch::Receiver<bool>,
     ) {
         let mut connections = JoinSet::new();
+        if let Ok(bound) = listener.local_addr() {
+            unpace_all(&listener, bound);
+        }
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -63,6 +67,7 @@ impl FrontDoor {
             };
             // Answers are written whole, so nothing is won by waiting for more.
             let _ = stream.set_nodelay(true);
+            unpace_one(&stream, peer, local);
             let (door, facts, stop) = (self.clone(), facts.clone(), stop.clone());
             connections.spawn(async move {
                 door.receive(stream, (peer, local), facts, stop).await;
