@@ -41,6 +41,11 @@ pub trait Disk: Send + Sync {
 pub trait DiskFile: Send + Sync {
     /// Reads at byte `pos`, returns how many bytes were read; fewer than asked only at the end.
     fn read_at(&self, buf: &mut [u8], pos: u64) -> io::Result<usize>;
+    /// The same, of what needs no waiting for a disk: where it would, the error is `WouldBlock`. Files in
+    /// memory never wait.
+    fn read_at_now(&self, buf: &mut [u8], pos: u64) -> io::Result<usize> {
+        self.read_at(buf, pos)
+    }
     /// Writes all of `bufs`, one behind the other, at byte `pos`; after an error any part of it may
     /// be there.
     fn write_at(&self, bufs: &[&[u8]], pos: u64) -> io::Result<()>;
@@ -99,6 +104,16 @@ impl From<ReadFailed> for io::Error {
     }
 }
 
+/// Whether a read may wait for the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// It waits.
+    Waits,
+    /// What is not in memory is not read: the read ends with an error, see
+    /// [`ReadError::would_wait`](crate::ReadError::would_wait).
+    Never,
+}
+
 /// Reads a whole file, at most `bytes_max` of it.
 pub(crate) fn read_whole(file: &dyn DiskFile, bytes_max: u64) -> Result<Vec<u8>, ReadFailed> {
     let len = file.len().map_err(|source| ReadFailed {
@@ -117,10 +132,23 @@ pub(crate) fn read_full(
     buf: &mut [u8],
     pos: u64,
 ) -> Result<usize, ReadFailed> {
+    read_full_if(file, buf, pos, Patience::Waits)
+}
+
+/// The same, with so much patience.
+pub(crate) fn read_full_if(
+    file: &dyn DiskFile,
+    buf: &mut [u8],
+    pos: u64,
+    patience: Patience,
+) -> Result<usize, ReadFailed> {
     let mut done = 0;
     while done < buf.len() {
-        let position = pos + done as u64;
-        let read = file.read_at(&mut buf[done..], position);
+        let (rest, position) = (&mut buf[done..], pos + done as u64);
+        let read = match patience {
+            Patience::Waits => file.read_at(rest, position),
+            Patience::Never => file.read_at_now(rest, position),
+        };
         match read.map_err(|source| ReadFailed { position, source })? {
             0 => break,
             read => done += read,

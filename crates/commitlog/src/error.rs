@@ -316,6 +316,14 @@ pub enum ReadError {
     },
 }
 
+impl ReadError {
+    /// Whether it is only that the read would have had to wait; see
+    /// [`Patience::Never`](crate::Patience::Never).
+    pub fn would_wait(&self) -> bool {
+        matches!(self, Self::Disk { source, .. } if source.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
 impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -3,13 +3,21 @@
 //! memory. An index only shortens a search: the log itself decides.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::disk::{DiskFile, read_full};
+use crate::disk::{DiskFile, Patience, read_full_if};
 
 /// Bytes of an entry of `.index`: relative offset i32, position i32.
 pub const OFFSET_ENTRY_BYTES: u64 = 8;
 /// Bytes of an entry of `.timeindex`: timestamp i64, relative offset i32.
 pub const TIME_ENTRY_BYTES: u64 = 12;
+
+/// Bytes of entries that are read at once at the end of a search: a page.
+const SEARCH_BYTES: usize = 4096;
+
+/// What part of them lies before the place at which the last search ended, as a divisor: the next one
+/// ends there or further on.
+const SEARCH_BACK: u64 = 8;
 
 /// An entry of `.index`: the batch at `position` has `offset` as its last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +82,10 @@ pub struct OffsetIndex<'a> {
     pub entries: u64,
     /// Base offset of the segment.
     pub base: u64,
+    /// Where the last search ended: who reads on searches near it. None: nobody reads on.
+    pub near: Option<&'a AtomicU64>,
+    /// Whether reads may wait.
+    pub patience: Patience,
 }
 
 impl OffsetIndex<'_> {
@@ -108,12 +120,20 @@ impl OffsetIndex<'_> {
     }
 
     fn entry(self, at: u64) -> io::Result<OffsetEntry> {
-        let bytes = read_entry(self.file, at * OFFSET_ENTRY_BYTES)?;
+        let bytes = read_entry((self.file, self.patience), at * OFFSET_ENTRY_BYTES)?;
         Ok(OffsetEntry::read(bytes, self.base))
     }
 
     fn partition_point(self, before: impl Fn(OffsetEntry) -> bool) -> io::Result<u64> {
-        partition_point(self.entries, |at| self.entry(at).map(&before))
+        let near = self.near.map(|near| near.load(Ordering::Relaxed));
+        let place = (self.file, self.patience);
+        let found = partition_point(place, self.entries, near, |bytes| {
+            before(OffsetEntry::read(bytes, self.base))
+        })?;
+        if let Some(near) = self.near {
+            near.store(found, Ordering::Relaxed);
+        }
+        Ok(found)
     }
 }
 
@@ -150,12 +170,15 @@ impl TimeIndex<'_> {
     }
 
     fn entry(self, at: u64) -> io::Result<TimeEntry> {
-        let bytes = read_entry(self.file, at * TIME_ENTRY_BYTES)?;
+        let bytes = read_entry((self.file, Patience::Waits), at * TIME_ENTRY_BYTES)?;
         Ok(TimeEntry::read(bytes, self.base))
     }
 
     fn partition_point(self, before: impl Fn(TimeEntry) -> bool) -> io::Result<u64> {
-        partition_point(self.entries, |at| self.entry(at).map(&before))
+        let place = (self.file, Patience::Waits);
+        partition_point(place, self.entries, None, |bytes| {
+            before(TimeEntry::read(bytes, self.base))
+        })
     }
 }
 
@@ -166,26 +189,58 @@ fn relative(offset: u64, base: u64) -> i32 {
     delta.expect("a segment rolls before a relative offset leaves 31 bits")
 }
 
-fn read_entry<const N: usize>(file: &dyn DiskFile, position: u64) -> io::Result<[u8; N]> {
+/// A file, and whether reading it may wait.
+type Place<'a> = (&'a dyn DiskFile, Patience);
+
+fn read_entry<const N: usize>((file, patience): Place<'_>, position: u64) -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
-    if read_full(file, &mut bytes, position)? < N {
+    if read_full_if(file, &mut bytes, position, patience)? < N {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok(bytes)
 }
 
-/// The first of `len` places for which `before` is false.
-fn partition_point(len: u64, before: impl Fn(u64) -> io::Result<bool>) -> io::Result<u64> {
-    let (mut low, mut high) = (0, len);
-    while low < high {
+/// The first of `entries` entries of `N` bytes for which `before` is false. It is looked for around
+/// `near` first, then single entries are looked at until few enough are left to be read at once.
+fn partition_point<const N: usize>(
+    place: Place<'_>,
+    entries: u64,
+    near: Option<u64>,
+    before: impl Fn([u8; N]) -> bool,
+) -> io::Result<u64> {
+    let together = (SEARCH_BYTES / N) as u64;
+    // The first of the entries in between, if one of them or the one behind them is it.
+    let within = |low: u64, high: u64| -> io::Result<u64> {
+        let mut bytes = [0; SEARCH_BYTES];
+        let bytes = &mut bytes[..(high - low) as usize * N];
+        if read_full_if(place.0, bytes, low * N as u64, place.1)? < bytes.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let (entries, _) = bytes.as_chunks::<N>();
+        Ok(low + entries.partition_point(|entry| before(*entry)) as u64)
+    };
+    let (mut low, mut high) = (0, entries);
+    if let Some(near) = near.filter(|_| entries > together) {
+        let from = near.saturating_sub(together / SEARCH_BACK);
+        let from = from.min(entries - together);
+        let found = within(from, from + together)?;
+        if found == from {
+            high = from;
+        } else if found == from + together {
+            low = found;
+        } else {
+            return Ok(found);
+        }
+    }
+    while high - low > together {
         let middle = low + (high - low) / 2;
-        if before(middle)? {
+        if before(read_entry(place, middle * N as u64)?) {
             low = middle + 1;
         } else {
             high = middle;
         }
     }
-    Ok(low)
+    within(low, high)
 }
 
 #[cfg(test)]
@@ -232,6 +287,58 @@ mod tests {
     }
 
     #[test]
+    fn a_search_in_a_large_index_finds_what_a_small_one_does() {
+        let entries = 3 * SEARCH_BYTES as u64 / OFFSET_ENTRY_BYTES + 7;
+        let mut offsets = Vec::new();
+        for step in 1..=entries {
+            OffsetEntry {
+                offset: 100 + step * 10,
+                position: step * 5000,
+            }
+            .put(100, &mut offsets);
+        }
+        let file = file(&offsets);
+        let near = AtomicU64::new(0);
+        for entries in [1, 2, 511, 512, 513, 1024, 1025, entries - 1, entries] {
+            let index = OffsetIndex {
+                file: &*file,
+                entries,
+                base: 100,
+                near: None,
+                patience: Patience::Waits,
+            };
+            let nearby = OffsetIndex {
+                near: Some(&near),
+                ..index
+            };
+            // On, back by jumps of all sizes, and from beyond the end.
+            for at in (0..entries).chain((1..entries).flat_map(|at| [entries - at, at / 3])) {
+                let offset = 100 + (at + 1) * 10;
+                assert_eq!(nearby.find(offset).unwrap(), index.find(offset).unwrap());
+                assert_eq!(near.load(Ordering::Relaxed), at + 1);
+            }
+            near.store(u64::MAX, Ordering::Relaxed);
+            assert_eq!(nearby.find(109).unwrap(), None);
+            assert_eq!(index.find(109).unwrap(), None);
+            for step in 1..=entries {
+                for offset in [100 + step * 10, 109 + step * 10] {
+                    let position = index.find(offset).unwrap().unwrap().position;
+                    assert_eq!(position, step * 5000, "{entries} entries, offset {offset}");
+                }
+                assert_eq!(index.entries_before(step * 5000).unwrap(), step - 1);
+            }
+        }
+        let beyond = OffsetIndex {
+            file: &*file,
+            entries: entries + 1,
+            base: 100,
+            near: None,
+            patience: Patience::Waits,
+        };
+        assert!(beyond.find(u64::MAX).is_err(), "cut off");
+    }
+
+    #[test]
     fn lookups_find_the_last_entry_not_behind() {
         let mut offsets = Vec::new();
         let mut times = Vec::new();
@@ -253,6 +360,8 @@ mod tests {
             file: &*file_of_offsets,
             entries: 9,
             base: 100,
+            near: None,
+            patience: Patience::Waits,
         };
         assert_eq!(index.find(109).unwrap(), None);
         assert_eq!(index.find(110).unwrap().unwrap().position, 5000);

@@ -14,7 +14,7 @@ pub use batch::{
     BatchBuilder, BatchError, BatchFault, BatchHead, BatchView, Checked, Marker, PlainRecords,
     RecordView, Rules, check_batch, control_batch,
 };
-pub use disk::{Disk, DiskFile, MemoryDisk, Open};
+pub use disk::{Disk, DiskFile, MemoryDisk, Open, Patience};
 pub use error::{Error, ReadError};
 pub use partition::{
     Dirty, MemoryPartition, Notice, Partition, PartitionMark, PartitionReader, PartitionSettings,

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::aborted::AbortedRange;
 use crate::batch::{BatchHead, BatchView};
+use crate::disk::Patience;
 use crate::error::{Error, ReadError};
 use crate::producers::ProducerState;
 use crate::segment::{StoredRange, first_as_new};
@@ -180,20 +181,22 @@ impl LogReader {
     }
 
     /// Where the batches lie that [`LogReader::read`] would return, for who sends them on from there;
-    /// their checksums are not verified. The outer None: they lie in no file. May read files.
+    /// their checksums are not verified. The outer None: they lie in no file. May read files, as far
+    /// as `patience` lets it.
     pub fn range(
         &self,
         id: PartitionId,
         offset: u64,
         bytes_max: usize,
         up_to: u64,
+        patience: Patience,
     ) -> Result<Option<Option<StoredRange>>, ReadError> {
         let state = self.within(id, offset)?;
         let up_to = up_to.min(state.watermarks().appended);
         if offset >= up_to {
             return Ok(Some(None));
         }
-        state.reader.range(offset, bytes_max, up_to)
+        state.reader.range(offset, bytes_max, up_to, patience)
     }
 
     /// Whether a read from `offset` on needs no file: the tail cache reaches back so far, or the
@@ -259,6 +262,12 @@ impl LogReader {
             .state(id)
             .ok_or(ReadError::UnknownPartition { partition: id })?;
         state.reader.aborted(from, to)
+    }
+
+    /// Whether [`LogReader::aborted`] from this offset on finds nothing, and reads no file.
+    pub fn has_no_aborted(&self, id: PartitionId, from: u64) -> bool {
+        self.state(id)
+            .is_some_and(|state| state.reader.has_no_aborted(from))
     }
 
     /// The idempotent and transactional producers that the partition remembers, by their ids.

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use bytes::Bytes;
 
 use crate::batch::{BatchError, BatchHead, BatchView, HEADER_BYTES};
-use crate::disk::{Disk, DiskFile, Open, is_unreadable, read_full};
+use crate::disk::{Disk, DiskFile, Open, Patience, is_unreadable, read_full, read_full_if};
 use crate::error::{Error, ReadError};
 use crate::index::{
     OFFSET_ENTRY_BYTES, OffsetEntry, OffsetIndex, TIME_ENTRY_BYTES, TimeEntry, TimeIndex,
@@ -31,7 +31,7 @@ pub(crate) use walk::Walk;
 const INDEX_UNREADABLE: &str = "the index cannot be read";
 
 /// Bytes read at once where a batch is searched from an index entry on.
-const SEARCH_WINDOW_BYTES: usize = 16 << 10;
+const SEARCH_WINDOW_BYTES: usize = 4 << 10;
 
 /// The three files of a segment.
 pub(crate) struct SegmentFiles {
@@ -56,6 +56,8 @@ pub(crate) struct Segment {
     /// No offset here reaches this: base offset of the next segment, or what an index can express.
     /// Offsets lie outside the checksum of a batch, so they need a bound of their own.
     end_offset: AtomicU64,
+    /// Which entry of the index the last search ended at.
+    searched: AtomicU64,
 }
 
 /// Lengths and last entries of the two indexes.
@@ -114,6 +116,7 @@ impl Segment {
             txnindex: OnceLock::new(),
             aborted_entries: AtomicU64::new(0),
             end_offset: AtomicU64::new(base.saturating_add(i32::MAX as u64)),
+            searched: AtomicU64::new(0),
         }
     }
 
@@ -147,6 +150,18 @@ impl Segment {
     /// The files, opened for reading unless they are open already.
     pub fn files(&self) -> Result<&SegmentFiles, Error> {
         self.open_files(Open::Read)
+    }
+
+    /// The files, if they can be had with so much patience.
+    pub fn files_if(&self, patience: Patience) -> Result<&SegmentFiles, ReadError> {
+        match (self.files.get(), patience) {
+            (Some(files), _) => Ok(files),
+            (None, Patience::Waits) => Ok(self.files()?),
+            (None, Patience::Never) => {
+                let error = std::io::ErrorKind::WouldBlock.into();
+                Err(Error::disk(self.path("log"), "open", error).into())
+            }
+        }
     }
 
     /// The files, opened as said unless they are open already.
@@ -238,6 +253,8 @@ impl Segment {
             file: &*files.index,
             entries,
             base: self.base,
+            near: None,
+            patience: Patience::Waits,
         }
         .last();
         let last = match last {
@@ -249,7 +266,7 @@ impl Segment {
             if last.position == 0 || last.position >= size || last.offset >= next_base {
                 return Ok(Err("the last index entry lies outside the segment"));
             }
-            if !self.is_batch_at(&*files.log, last.position, last.offset)? {
+            if !self.is_batch_at((&*files.log, Patience::Waits), last.position, last.offset)? {
                 return Ok(Err("the last index entry does not point to its batch"));
             }
         }
@@ -284,7 +301,7 @@ impl Segment {
         up_to: u64,
     ) -> Result<Found<Bytes>, ReadError> {
         let end = self.size_bytes();
-        let Some((position, first)) = self.locate(offset, end)? else {
+        let Some((position, first)) = self.locate(offset, end, Patience::Waits)? else {
             return Ok(Found::Behind);
         };
         if first.last_offset() >= up_to {
@@ -316,9 +333,14 @@ impl Segment {
     }
 
     /// The first batch that reaches `offset`, with its position.
-    fn locate(&self, offset: u64, end: u64) -> Result<Option<(u64, BatchHead)>, ReadError> {
-        let start = self.search_start(offset, end)?;
-        let mut walk = Walk::new(self, start, end, SEARCH_WINDOW_BYTES)?;
+    fn locate(
+        &self,
+        offset: u64,
+        end: u64,
+        patience: Patience,
+    ) -> Result<Option<(u64, BatchHead)>, ReadError> {
+        let start = self.search_start(offset, end, patience)?;
+        let mut walk = Walk::new(self, start, end, SEARCH_WINDOW_BYTES)?.with(patience);
         while let Some((position, head)) = walk.step()? {
             if head.last_offset() >= offset {
                 return Ok(Some((position, head)));
@@ -330,7 +352,7 @@ impl Segment {
     /// Where to cut so that nothing reaches `offset`, and the next offset then.
     pub fn cut_position(&self, offset: u64) -> Result<(u64, u64), Error> {
         let end = self.size_bytes();
-        Ok(match self.locate(offset, end)? {
+        Ok(match self.locate(offset, end, Patience::Waits)? {
             Some((position, head)) => (position, head.base_offset().min(offset)),
             None => (end, offset),
         })
@@ -348,20 +370,36 @@ impl Segment {
 
     /// Where to begin searching `offset`. An index entry that does not point to its batch is not
     /// believed; the search then begins at the start of the segment.
-    fn search_start(&self, offset: u64, end: u64) -> Result<u64, ReadError> {
+    fn search_start(&self, offset: u64, end: u64, patience: Patience) -> Result<u64, ReadError> {
         let files = self.files()?;
         let entries = self.offset_entries.load(Ordering::Acquire);
         let index = OffsetIndex {
             file: &*files.index,
             entries,
             base: self.base,
+            near: Some(&self.searched),
+            patience,
         };
-        let Ok(Some(entry)) = index.find(offset) else {
+        let Some(entry) = self.found(index.find(offset))? else {
             return Ok(0);
         };
-        let sound =
-            entry.position < end && self.is_batch_at(&*files.log, entry.position, entry.offset)?;
+        let log = (&*files.log, patience);
+        let sound = entry.position < end && self.is_batch_at(log, entry.position, entry.offset)?;
         Ok(if sound { entry.position } else { 0 })
+    }
+
+    /// What the index was found to say. One that cannot be read says nothing; what would have to be
+    /// waited for is another matter.
+    fn found(
+        &self,
+        entry: std::io::Result<Option<OffsetEntry>>,
+    ) -> Result<Option<OffsetEntry>, ReadError> {
+        match entry {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                Err(Error::disk_at(self.path("index"), "read", 0, error).into())
+            }
+            entry => Ok(entry.ok().flatten()),
+        }
     }
 
     /// The first record at or behind `from` that is as new as `timestamp_ms`.
@@ -382,7 +420,7 @@ impl Segment {
         };
         let older = index.find_older(timestamp_ms).ok().flatten();
         let from = older.map_or(from, |entry| from.max(entry.offset + 1));
-        let start = self.search_start(from, end)?;
+        let start = self.search_start(from, end, Patience::Waits)?;
         let mut walk = Walk::new(self, start, end, SEARCH_WINDOW_BYTES)?;
         while let Some((position, head)) = walk.step()? {
             if head.last_offset() < from || head.max_timestamp() < timestamp_ms {
@@ -412,13 +450,13 @@ impl Segment {
     /// Whether a batch that ends with `last_offset` begins at `position`.
     fn is_batch_at(
         &self,
-        log: &dyn DiskFile,
+        (log, patience): (&dyn DiskFile, Patience),
         position: u64,
         last_offset: u64,
     ) -> Result<bool, ReadError> {
         let mut header = [0; HEADER_BYTES];
-        let read =
-            read_full(log, &mut header, position).map_err(|failed| failed.of(self.path("log")))?;
+        let read = read_full_if(log, &mut header, position, patience)
+            .map_err(|failed| failed.of(self.path("log")))?;
         Ok(BatchHead::read(&header[..read]).is_ok_and(|head| head.last_offset() == last_offset))
     }
 

@@ -18,6 +18,8 @@ pub enum Operation {
     Sync,
     /// `read_at`
     Read,
+    /// `read_at_now`, which then says that it would have to wait.
+    ReadNow,
     /// `open`
     Open,
     /// `remove_file`
@@ -324,9 +326,8 @@ pub(crate) fn bytes_of(handle: Arc<dyn Any + Send + Sync>, from: u64, size: usiz
     lock(&contents.state).bytes[from as usize..][..size].to_vec()
 }
 
-impl DiskFile for MemoryFile {
-    fn read_at(&self, buf: &mut [u8], pos: u64) -> io::Result<usize> {
-        self.shared.check(Operation::Read, &self.path)?;
+impl MemoryFile {
+    fn read(&self, buf: &mut [u8], pos: u64) -> io::Result<usize> {
         let state = lock(&self.contents.state);
         let start = usize::try_from(pos)
             .unwrap_or(usize::MAX)
@@ -344,6 +345,19 @@ impl DiskFile for MemoryFile {
         }
         buf[..len].copy_from_slice(&state.bytes[start..start + len]);
         Ok(len)
+    }
+}
+
+impl DiskFile for MemoryFile {
+    fn read_at(&self, buf: &mut [u8], pos: u64) -> io::Result<usize> {
+        self.shared.check(Operation::Read, &self.path)?;
+        self.read(buf, pos)
+    }
+
+    fn read_at_now(&self, buf: &mut [u8], pos: u64) -> io::Result<usize> {
+        let answer = self.shared.check(Operation::ReadNow, &self.path);
+        answer.map_err(|_| io::ErrorKind::WouldBlock)?;
+        self.read(buf, pos)
     }
 
     fn handle(&self) -> Option<Arc<dyn Any + Send + Sync>> {

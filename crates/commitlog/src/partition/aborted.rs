@@ -47,6 +47,16 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Whether no segment that has offsets from `from` on has aborted transactions.
+    pub fn has_no_aborted(&self, from: u64) -> bool {
+        let segments = self.segments();
+        let behind = segments.partition_point(|segment| segment.base() <= from);
+        let mut range = segments.range(behind.saturating_sub(1)..);
+        range.all(|segment| segment.aborted_entries() == 0)
+    }
+}
+
 impl Partition {
     /// What a checkpoint keeps of the aborted transactions.
     pub(crate) fn aborted_marks(&self) -> Vec<AbortedMark> {

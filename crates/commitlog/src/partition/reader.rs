@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use bytes::Bytes;
 
 use crate::aborted::AbortedRange;
+use crate::disk::Patience;
 use crate::error::ReadError;
 use crate::segment::{Found, Segment, StoredRange};
 
@@ -71,9 +72,10 @@ impl PartitionReader {
         offset: u64,
         max_bytes: usize,
         up_to: u64,
+        patience: Patience,
     ) -> Result<Option<Option<StoredRange>>, ReadError> {
         match &self.source {
-            Source::Disk(shared) => shared.range(offset, max_bytes, up_to),
+            Source::Disk(shared) => shared.range(offset, max_bytes, up_to, patience),
             Source::Memory(_) => Ok(None),
         }
     }
@@ -121,6 +123,14 @@ impl PartitionReader {
         match &self.source {
             Source::Disk(shared) => shared.aborted(from, to),
             Source::Memory(shared) => Ok(shared.aborted(from, to)),
+        }
+    }
+
+    /// Whether [`aborted`](Self::aborted) from this offset on finds nothing, and reads no file.
+    pub fn has_no_aborted(&self, from: u64) -> bool {
+        match &self.source {
+            Source::Disk(shared) => shared.has_no_aborted(from),
+            Source::Memory(_) => false,
         }
     }
 
@@ -248,10 +258,11 @@ impl Shared {
         offset: u64,
         max_bytes: usize,
         up_to: u64,
+        patience: Patience,
     ) -> Result<Option<Option<StoredRange>>, ReadError> {
         let mut fileless = false;
         let found = self.find(offset, up_to, |segment, up_to| {
-            let range = segment.range(offset, max_bytes, up_to)?;
+            let range = segment.range(offset, max_bytes, up_to, patience)?;
             fileless = range.is_none();
             Ok(range.unwrap_or(Found::Bounded))
         })?;

@@ -5,10 +5,12 @@ mod model;
 
 use super::*;
 use crate::batch::{BatchBuilder, batches};
-use crate::disk::{self, MemoryDisk, Open};
+use crate::disk::{self, MemoryDisk, Open, Operation, Patience};
 use crate::error::ReadError;
 use crate::limits::MEMORY_BATCH_OVERHEAD_BYTES;
-use crate::segment::{Found, SegmentRewrite};
+use crate::segment::{Found, SegmentRewrite, StoredRange};
+
+const WAITS: Patience = Patience::Waits;
 
 const DIR: &str = "streams/s-0";
 const SETTINGS: PartitionSettings = PartitionSettings {
@@ -644,7 +646,7 @@ fn a_range_is_where_a_read_finds_its_bytes() {
         for max_bytes in [0, 1, 5_000, 7_000, 11_000, 1 << 20] {
             for up_to in [0, 1, 10, 15, 20, 45, 60, 99, 100, u64::MAX] {
                 let read = reader.read(offset, max_bytes, up_to).unwrap();
-                let range = reader.range(offset, max_bytes, up_to).unwrap();
+                let range = reader.range(offset, max_bytes, up_to, WAITS).unwrap();
                 let range = range.expect("there are files");
                 let bytes = range.as_ref().map(|range| {
                     let file = Arc::clone(&range.file);
@@ -660,18 +662,56 @@ fn a_range_is_where_a_read_finds_its_bytes() {
     }
     assert!(ranges > 1000);
     let all = reader
-        .range(0, 1 << 20, u64::MAX)
+        .range(0, 1 << 20, u64::MAX, WAITS)
         .unwrap()
         .unwrap()
         .unwrap();
     assert_eq!(all.size_bytes, stored[..3].iter().map(Bytes::len).sum());
     assert!(matches!(
-        reader.range(101, 1, u64::MAX),
+        reader.range(101, 1, u64::MAX, WAITS),
         Err(ReadError::OutOfRange { .. })
     ));
 
     let memory = MemoryPartition::new(1000);
-    assert!(memory.reader().range(0, 1, u64::MAX).unwrap().is_none());
+    let range = memory.reader().range(0, 1, u64::MAX, WAITS);
+    assert!(range.unwrap().is_none());
+}
+
+#[test]
+fn a_range_that_may_not_wait_is_found_without_or_not_at_all() {
+    let disk = MemoryDisk::new();
+    let (partition, _) = filled(&disk);
+    let reader = partition.reader();
+    let place = |range: Option<StoredRange>| {
+        range.map(|range| (range.position, range.size_bytes, range.next_offset))
+    };
+    let mut waited = 0;
+    for offset in 0..100 {
+        for max_bytes in [1, 7_000, 1 << 20] {
+            let range = |patience| reader.range(offset, max_bytes, u64::MAX, patience);
+            let expected = place(range(WAITS).unwrap().unwrap());
+            for nth in 1.. {
+                // The nth of its reads would have to wait.
+                disk.fail(Operation::ReadNow, "", nth);
+                match range(Patience::Never) {
+                    Err(error) => assert!(error.would_wait(), "{error}"),
+                    Ok(found) => {
+                        assert_eq!(place(found.unwrap()), expected);
+                        assert!(nth > 1, "it reads");
+                        break;
+                    }
+                }
+                waited += 1;
+                disk.heal();
+            }
+            disk.heal();
+            // Nothing else is read on the way.
+            disk.fail_always(Operation::Read, "");
+            assert_eq!(place(range(Patience::Never).unwrap().unwrap()), expected);
+            disk.heal();
+        }
+    }
+    assert!(waited > 300);
 }
 
 #[test]
@@ -682,7 +722,7 @@ fn a_range_ends_before_what_is_damaged() {
     let log = disk.open(&path, Open::ReadWrite).unwrap();
     let third = stored[0].len() + stored[1].len();
     log.write_at(&[&[0xff; 8]], third as u64 + 8).unwrap();
-    let range = |offset| partition.reader().range(offset, 1 << 20, u64::MAX);
+    let range = |offset| partition.reader().range(offset, 1 << 20, u64::MAX, WAITS);
     let found = range(0).unwrap().unwrap().unwrap();
     assert_eq!((found.position, found.size_bytes), (0, third));
     assert!(matches!(range(20), Err(ReadError::Corrupt { .. })));

@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::disk::Patience;
 use crate::error::ReadError;
 use crate::index::{OffsetEntry, OffsetIndex};
 use crate::limits::BATCH_BYTES_MAX;
@@ -47,12 +48,13 @@ impl Segment {
         offset: u64,
         max_bytes: usize,
         up_to: u64,
+        patience: Patience,
     ) -> Result<Option<Found<StoredRange>>, ReadError> {
-        let Some(file) = self.files()?.log.handle() else {
+        let Some(file) = self.files_if(patience)?.log.handle() else {
             return Ok(None);
         };
         let size = self.size_bytes();
-        let Some((position, first)) = self.locate(offset, size)? else {
+        let Some((position, first)) = self.locate(offset, size, patience)? else {
             return Ok(Some(Found::Behind));
         };
         if first.last_offset() >= up_to {
@@ -63,12 +65,15 @@ impl Segment {
         let mut end = position + first.size_bytes() as u64;
         let mut next_offset = first.next_offset();
         let mut known_to = next_offset;
-        if let Some(near) = self.near(limit, up_to)?.filter(|near| near.position > end) {
+        if let Some(near) = self
+            .near(limit, up_to, patience)?
+            .filter(|near| near.position > end)
+        {
             // What lies before it is below both bounds; its first step says where it is.
             end = near.position;
             known_to = near.offset;
         }
-        let mut walk = Walk::new(self, end, size, WALK_WINDOW_BYTES)?;
+        let mut walk = Walk::new(self, end, size, WALK_WINDOW_BYTES)?.with(patience);
         while end < limit {
             let head = match walk.step() {
                 Ok(Some((_, head))) => head,
@@ -98,17 +103,25 @@ impl Segment {
 
     /// The last batch that the index knows to begin before byte `limit` and to end before offset
     /// `up_to`: where it begins, and its last offset.
-    fn near(&self, limit: u64, up_to: u64) -> Result<Option<OffsetEntry>, ReadError> {
+    fn near(
+        &self,
+        limit: u64,
+        up_to: u64,
+        patience: Patience,
+    ) -> Result<Option<OffsetEntry>, ReadError> {
         let files = self.files()?;
         let index = OffsetIndex {
             file: &*files.index,
             entries: self.offset_entries.load(Ordering::Acquire),
             base: self.base,
+            near: Some(&self.searched),
+            patience,
         };
-        let Ok(Some(entry)) = index.find_before(limit, up_to) else {
+        let Some(entry) = self.found(index.find_before(limit, up_to))? else {
             return Ok(None);
         };
-        let sound = self.is_batch_at(&*files.log, entry.position, entry.offset)?;
+        let log = (&*files.log, patience);
+        let sound = self.is_batch_at(log, entry.position, entry.offset)?;
         Ok(sound.then_some(entry))
     }
 }

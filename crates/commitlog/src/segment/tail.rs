@@ -2,7 +2,7 @@
 //! writes a segment (append, rebuild, rewrite) goes through it, so all make the same entries.
 
 use crate::batch::BatchHead;
-use crate::disk::{DiskFile, is_unreadable};
+use crate::disk::{DiskFile, Patience, is_unreadable};
 use crate::error::{Error, ReadError};
 use crate::index::{
     OFFSET_ENTRY_BYTES, OffsetEntry, OffsetIndex, TIME_ENTRY_BYTES, TimeEntry, TimeIndex,
@@ -140,6 +140,8 @@ impl Segment {
             file: &*files.index,
             entries,
             base,
+            near: None,
+            patience: Patience::Waits,
         }
         .entries_before(end);
         let entries = match entries {

@@ -1,7 +1,7 @@
 //! Steps through the headers of a segment's batches.
 
 use crate::batch::{BatchError, BatchHead, HEADER_BYTES};
-use crate::disk::read_full;
+use crate::disk::{Patience, read_full_if};
 use crate::error::ReadError;
 
 use super::Segment;
@@ -16,10 +16,19 @@ pub(crate) struct Walk<'a> {
     window: Vec<u8>,
     window_at: u64,
     window_bytes: usize,
+    /// Size of the batch before the next one, in bytes.
+    stride_bytes: usize,
+    patience: Patience,
 }
 
+/// Headers are read together where so many batches lie in a window. Elsewhere only they are: what lies
+/// between them would be copied, and in a page cache that the disk has just filled each page costs
+/// most when it is touched for the first time.
+const DENSE: usize = 4;
+
 impl<'a> Walk<'a> {
-    /// `start` is the beginning of a batch, `end` the end of one; `window_bytes` are read at once.
+    /// `start` is the beginning of a batch, `end` the end of one; `window_bytes` are read at once where
+    /// batches are small.
     pub fn new(
         segment: &'a Segment,
         start: u64,
@@ -35,7 +44,14 @@ impl<'a> Walk<'a> {
             window: Vec::new(),
             window_at: start,
             window_bytes: window_bytes.max(HEADER_BYTES),
+            stride_bytes: usize::MAX,
+            patience: Patience::Waits,
         })
+    }
+
+    /// The same, with so much patience.
+    pub fn with(self, patience: Patience) -> Self {
+        Self { patience, ..self }
     }
 
     /// Position and header of the next batch; `None` at the end.
@@ -54,6 +70,7 @@ impl<'a> Walk<'a> {
         }
         self.next_offset = head.next_offset();
         self.position += head.size_bytes() as u64;
+        self.stride_bytes = head.size_bytes();
         Ok(Some((position, head)))
     }
 
@@ -61,12 +78,16 @@ impl<'a> Walk<'a> {
         let left = (self.end - self.position).min(HEADER_BYTES as u64) as usize;
         let mut skip = (self.position - self.window_at) as usize;
         if skip + left > self.window.len() {
-            self.window.resize(
-                (self.end - self.position).min(self.window_bytes as u64) as usize,
-                0,
-            );
+            let dense = self.stride_bytes <= self.window_bytes / DENSE;
+            let bytes = if dense {
+                self.window_bytes
+            } else {
+                HEADER_BYTES
+            };
+            self.window
+                .resize((self.end - self.position).min(bytes as u64) as usize, 0);
             let log = &self.segment.files()?.log;
-            let read = read_full(&**log, &mut self.window, self.position)
+            let read = read_full_if(&**log, &mut self.window, self.position, self.patience)
                 .map_err(|failed| failed.of(self.segment.path("log")))?;
             self.window.truncate(read);
             self.window_at = self.position;

@@ -15,7 +15,7 @@ use commitlog::PartitionId;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use self::reading::{Batches, Bounds, Halt, Outcome, Want};
+use self::reading::{Batches, Bounds, Files, Halt, Outcome, Want};
 use super::access::{Operation, Resource};
 use super::caller::Caller;
 use super::parking::Parked;
@@ -213,13 +213,18 @@ impl Fetch<'_> {
     /// could be sent.
     async fn read(&self, wants: &[Option<Want>], bounds: Bounds) -> Option<Vec<Option<Outcome>>> {
         let source = &self.door.source;
-        match reading::read(&**source, wants, bounds, false) {
+        let files = if wants.iter().flatten().count() <= limits::FETCH_AT_ONCE_MAX {
+            Files::Resident
+        } else {
+            Files::None
+        };
+        match reading::read(&**source, wants, bounds, files) {
             Ok(found) => return Some(found),
             Err(Halt::Fileless) => return None,
             Err(Halt::Blocks) => {}
         }
         let (source, these) = (source.clone(), wants.to_vec());
-        let read = move || reading::read(&*source, &these, bounds, true).ok();
+        let read = move || reading::read(&*source, &these, bounds, Files::All).ok();
         let failed = |_| {
             let failed = |want: &Option<Want>| want.map(|_| Err(ErrorCode::UnknownServerError));
             Some(wants.iter().map(failed).collect())

@@ -20,6 +20,10 @@ pub(super) const FETCH_MEMORY_WAIT: Duration = Duration::from_secs(1);
 /// reads slowly holds it.
 pub(super) const FETCH_BYTES_MAX: u32 = 16 * 1024 * 1024;
 
+/// Partitions of a fetch that are looked for in files there and then, where those lie in the page
+/// cache: with more of them others would have to wait for their turn.
+pub(super) const FETCH_AT_ONCE_MAX: usize = 32;
+
 /// Time for the first request to arrive whole.
 pub(super) const FIRST_REQUEST_MAX: Duration = Duration::from_secs(30);
 

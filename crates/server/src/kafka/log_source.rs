@@ -7,8 +7,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use ::kafka::Uuid;
 use bytes::Bytes;
 use commitlog::{
-    AbortedRange, Ack, Entry, LogReader, Lsn, PartitionId, ProducerState, ReadError, StoredRange,
-    StreamMeta,
+    AbortedRange, Ack, Entry, LogReader, Lsn, PartitionId, Patience, ProducerState, ReadError,
+    StoredRange, StreamMeta,
 };
 use tokio::sync::watch;
 
@@ -169,8 +169,10 @@ impl Source for LogSource {
         offset: u64,
         bytes_max: usize,
         up_to: u64,
+        patience: Patience,
     ) -> Result<Option<Option<StoredRange>>, ReadError> {
-        self.log.range(partition, offset, bytes_max, up_to)
+        self.log
+            .range(partition, offset, bytes_max, up_to, patience)
     }
 
     fn read(
@@ -202,6 +204,10 @@ impl Source for LogSource {
         to: u64,
     ) -> Result<Vec<AbortedRange>, ReadError> {
         self.log.aborted(partition, from, to)
+    }
+
+    fn has_no_aborted(&self, partition: PartitionId, from: u64) -> bool {
+        self.log.has_no_aborted(partition, from)
     }
 
     fn size_bytes(&self, partition: PartitionId) -> Option<u64> {

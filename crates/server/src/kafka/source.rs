@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ::kafka::Uuid;
 use bytes::Bytes;
 use commitlog::{
-    AbortedRange, Ack, Entry, Lsn, PartitionId, ProducerState, ReadError, StoredRange,
+    AbortedRange, Ack, Entry, Lsn, PartitionId, Patience, ProducerState, ReadError, StoredRange,
     StreamSettings,
 };
 use tokio::sync::watch;
@@ -86,13 +86,14 @@ pub trait Source: Send + Sync + 'static {
     fn is_in_memory(&self, partition: PartitionId, offset: u64) -> bool;
 
     /// Where the batches lie that [`Source::read`] would return; the outer `None`: in no file.
-    /// Blocks.
+    /// Blocks, if it may.
     fn range(
         &self,
         partition: PartitionId,
         offset: u64,
         bytes_max: usize,
         up_to: u64,
+        patience: Patience,
     ) -> Result<Option<Option<StoredRange>>, ReadError>;
 
     /// As [`Source::read_tail`], from files where it must be, and no batch that reaches beyond
@@ -123,6 +124,12 @@ pub trait Source: Send + Sync + 'static {
 
     /// The producers that a partition knows.
     fn producers(&self, partition: PartitionId) -> Option<Vec<ProducerState>>;
+
+    /// Whether [`Source::aborted`] from this offset on finds nothing, and reads no file.
+    fn has_no_aborted(&self, partition: PartitionId, from: u64) -> bool {
+        let _ = (partition, from);
+        false
+    }
 
     /// The aborted transactions that reach into the offsets from `from` up to `to` (exclusive), by
     /// rising first offset. May read files.

@@ -11,6 +11,10 @@ use commitlog::StoredRange;
 /// Bytes that the kernel is told at once to read ahead: it takes no more of one request.
 const READ_AHEAD_BYTES: u64 = 128 * 1024;
 
+/// One sample of so many bytes tells whether they are in the page cache: in a virtual machine the first
+/// touch of a page that the disk has just filled costs more than all else that is done with it here.
+const SAMPLE_BYTES: u64 = 256 * 1024;
+
 /// What is still to be sent of such batches. It keeps the file, whatever becomes of its name.
 #[derive(Debug)]
 pub(super) struct StoredFile {
@@ -47,17 +51,27 @@ impl StoredFile {
         let end = self.position + self.size_bytes as u64;
         if !self.is_ready(self.position, end) {
             self.read_ahead(self.position, end);
-            for at in ends(self.position, end) {
+            for at in ends(self.position, end, READ_AHEAD_BYTES) {
                 let mut byte = [0];
                 let _ = std::os::unix::fs::FileExt::read_at(&*self.file, &mut byte, at);
             }
         }
-        // Of that the two ends tell enough; behind the end of the file nothing is missing.
-        let behind = end + self.size_bytes as u64;
-        let first = behind.min(end + READ_AHEAD_BYTES);
-        if !self.is_ready(end, first) || !self.is_ready(behind.saturating_sub(1), behind) {
-            self.read_ahead(end, behind);
+        if !self.is_followed() {
+            self.read_ahead(end, end + self.size_bytes as u64);
         }
+    }
+
+    /// Whether there is nothing to be done by [`StoredFile::make_ready`]. Does not block.
+    pub fn is_made_ready(&self) -> bool {
+        let end = self.position + self.size_bytes as u64;
+        self.is_ready(self.position, end) && self.is_followed()
+    }
+
+    /// Whether as much behind it is there too. Of that the end tells enough; behind the end of the file
+    /// nothing is missing.
+    fn is_followed(&self) -> bool {
+        let behind = self.position + 2 * self.size_bytes as u64;
+        self.is_ready(behind.saturating_sub(1), behind)
     }
 
     /// Sends at most `bytes_max` of what is left to a socket that does not block; 0: the file is
@@ -93,9 +107,10 @@ impl StoredFile {
         self.size_bytes -= size;
     }
 
-    /// Whether these bytes are in the page cache, as far as samples tell.
+    /// Whether these bytes are in the page cache, as far as samples tell. Where one is not, asking has
+    /// the kernel begin its own reading ahead.
     fn is_ready(&self, from: u64, end: u64) -> bool {
-        ends(from, end).all(|at| {
+        ends(from, end, SAMPLE_BYTES).all(|at| {
             let mut byte = [0u8];
             let slice = libc::iovec {
                 iov_base: byte.as_mut_ptr().cast(),
@@ -138,10 +153,10 @@ impl StoredFile {
     }
 }
 
-/// The last byte of each piece that is read ahead at once.
-fn ends(from: u64, end: u64) -> impl Iterator<Item = u64> {
-    let pieces = (end - from).div_ceil(READ_AHEAD_BYTES);
-    (1..=pieces).map(move |piece| end.min(from + piece * READ_AHEAD_BYTES) - 1)
+/// The last byte of each piece of so many bytes.
+fn ends(from: u64, end: u64, piece_bytes: u64) -> impl Iterator<Item = u64> {
+    let pieces = (end - from).div_ceil(piece_bytes);
+    (1..=pieces).map(move |piece| end.min(from + piece * piece_bytes) - 1)
 }
 
 #[cfg(test)]
@@ -152,10 +167,10 @@ mod tests {
 
     #[test]
     fn samples_are_the_ends_of_pieces() {
-        let piece = READ_AHEAD_BYTES;
-        let found: Vec<u64> = ends(10, 10 + 2 * piece + 1).collect();
+        let piece = SAMPLE_BYTES;
+        let found: Vec<u64> = ends(10, 10 + 2 * piece + 1, piece).collect();
         assert_eq!(found, [9 + piece, 9 + 2 * piece, 10 + 2 * piece]);
-        assert_eq!(ends(5, 5).count(), 0);
+        assert_eq!(ends(5, 5, piece).count(), 0);
     }
 
     #[test]

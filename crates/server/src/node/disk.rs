@@ -158,6 +158,29 @@ impl DiskFile for PlainFile {
         }
     }
 
+    fn read_at_now(&self, buf: &mut [u8], pos: u64) -> io::Result<usize> {
+        let slice = libc::iovec {
+            iov_base: buf.as_mut_ptr().cast(),
+            iov_len: buf.len(),
+        };
+        let at =
+            libc::off_t::try_from(pos).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+        // SAFETY: the one slice is `buf`, which is borrowed for longer than the call, and the
+        // descriptor is open while the file lives.
+        let read = unsafe {
+            let file = self.file.as_raw_fd();
+            libc::preadv2(file, &raw const slice, 1, at, libc::RWF_NOWAIT)
+        };
+        usize::try_from(read).map_err(|_| match io::Error::last_os_error() {
+            // Of a file system that cannot tell, everything may have to be waited for.
+            error if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                io::ErrorKind::WouldBlock.into()
+            }
+            error if error.kind() == io::ErrorKind::Interrupted => io::ErrorKind::WouldBlock.into(),
+            error => error,
+        })
+    }
+
     fn write_at(&self, bufs: &[&[u8]], pos: u64) -> io::Result<()> {
         match bufs {
             [] => {}

@@ -348,4 +348,4 @@ async fn look(listeners: &[Arc<Tls>], whatever: bool) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -64,7 +64,11 @@ fn itself(common_name: &str) -> (String, String) {
 }
 
 /// Settings with files below `dir`.
-fn settings(dir: &Path, authority: &Authority, client_ca: Option<&Authority>) -> TlsSettings {
+pub(crate) fn settings(
+    dir: &Path,
+    authority: &Authority,
+    client_ca: Option<&Authority>,
+) -> TlsSettings {
     let (certificate, key) = authority.sign("node");
     let put = |name: &str, text: &str| {
         let path = dir.join(name);
@@ -80,7 +84,7 @@ fn settings(dir: &Path, authority: &Authority, client_ca: Option<&Authority>) ->
     }
 }
 
-fn client(trusted: &Authority, identity: Option<(String, String)>) -> ClientConfig {
+pub(crate) fn client(trusted: &Authority, identity: Option<(String, String)>) -> ClientConfig {
     use rustls::pki_types::pem::PemObject as _;
     let mut roots = RootCertStore::empty();
     roots

@@ -4,7 +4,7 @@
 use ::kafka::ErrorCode;
 use ::kafka::api::AbortedTransaction;
 use bytes::Bytes;
-use commitlog::{AbortedRange, BatchHead, PartitionId};
+use commitlog::{AbortedRange, BatchHead, PartitionId, Patience};
 
 use super::super::Source;
 use super::super::stored::StoredFile;
@@ -62,6 +62,17 @@ pub(super) enum Halt {
     Fileless,
 }
 
+/// What may be read beside the tail cache.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Files {
+    /// None.
+    None,
+    /// Those that lie in the page cache.
+    Resident,
+    /// All: reading may block.
+    All,
+}
+
 /// What reading one partition comes to.
 pub(super) type Outcome = Result<Found, ErrorCode>;
 
@@ -71,12 +82,12 @@ pub(super) fn read(
     source: &dyn Source,
     wants: &[Option<Want>],
     bounds: Bounds,
-    may_block: bool,
+    files: Files,
 ) -> Result<Vec<Option<Outcome>>, Halt> {
     let mut reading = Reading {
         source,
         bounds,
-        may_block,
+        files,
         empty: true,
     };
     wants
@@ -89,7 +100,7 @@ pub(super) fn read(
 struct Reading<'a> {
     source: &'a dyn Source,
     bounds: Bounds,
-    may_block: bool,
+    files: Files,
     /// Nothing was found so far.
     empty: bool,
 }
@@ -146,19 +157,32 @@ impl Reading<'_> {
         Ok(read.map(Batches::Here).map_err(|error| read_error(&error)))
     }
 
-    /// Batches in the file in which they lie.
+    /// Batches in the file in which they lie. Where nothing may block, only those that lie in the page
+    /// cache, with all that leads to them.
     fn there(&self, want: &Want, bytes_max: usize) -> Result<Result<Batches, ErrorCode>, Halt> {
-        self.must_block()?;
         let (partition, offset) = (want.partition, want.offset);
-        let range = match self.source.range(partition, offset, bytes_max, want.up_to) {
+        let patience = match self.files {
+            Files::None => return Err(Halt::Blocks),
+            Files::Resident => Patience::Never,
+            Files::All => Patience::Waits,
+        };
+        let source = self.source;
+        let range = match source.range(partition, offset, bytes_max, want.up_to, patience) {
             Ok(range) => range.ok_or(Halt::Fileless)?,
+            Err(error) if error.would_wait() && patience == Patience::Never => {
+                return Err(Halt::Blocks);
+            }
             Err(error) => return Ok(Err(read_error(&error))),
         };
         let Some(range) = range else {
             return Ok(Ok(Batches::Here(Vec::new())));
         };
         let file = StoredFile::new(range).ok_or(Halt::Fileless)?;
-        file.make_ready();
+        if patience == Patience::Waits {
+            file.make_ready();
+        } else if !file.is_made_ready() {
+            return Err(Halt::Blocks);
+        }
         Ok(Ok(Batches::File(file)))
     }
 
@@ -179,6 +203,9 @@ impl Reading<'_> {
         let Some(to) = to else {
             return Ok(Ok(Some(Vec::new())));
         };
+        if self.source.has_no_aborted(want.partition, want.offset) {
+            return Ok(Ok(Some(Vec::new())));
+        }
         self.must_block()?;
         let row = |range: AbortedRange| AbortedTransaction {
             producer_id: range.producer_id,
@@ -191,7 +218,7 @@ impl Reading<'_> {
     }
 
     fn must_block(&self) -> Result<(), Halt> {
-        if self.may_block {
+        if self.files == Files::All {
             Ok(())
         } else {
             Err(Halt::Blocks)

@@ -9,8 +9,8 @@ use ::kafka::Uuid;
 use bytes::Bytes;
 use commitlog::batch::{BatchView, set_base_offset, set_leader_epoch};
 use commitlog::{
-    AbortedRange, Ack, BatchBuilder, Entry, Lsn, Op, PartitionId, ProducerState, ReadError,
-    Refusal, StoredRange, StreamSettings,
+    AbortedRange, Ack, BatchBuilder, Entry, Lsn, Op, PartitionId, Patience, ProducerState,
+    ReadError, Refusal, StoredRange, StreamSettings,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -405,6 +405,7 @@ impl Source for FakeLog {
         _: u64,
         _: usize,
         _: u64,
+        _: Patience,
     ) -> Result<Option<Option<StoredRange>>, ReadError> {
         Ok(None)
     }

@@ -5,9 +5,13 @@ use std::time::Duration;
 
 use commitlog::Ack;
 use tokio::net::TcpSocket;
+use tokio_rustls::TlsConnector;
 
 use super::real_log::Node;
 use super::*;
+use crate::kafka::caller::ListenerFacts;
+use crate::tls::Tls;
+use crate::tls::tests::{Authority, client as trusting, settings as tls_settings};
 
 /// A node whose stream `door` has so many batches of about `batch_bytes` in each of its two
 /// partitions, as they lie there.
@@ -21,6 +25,7 @@ fn filled(
     let mut node = Node::on_files(folder);
     node.create_with("door", ack, |settings| {
         settings.segment_bytes = segment_bytes;
+        settings.retention_ms = Some(24 * 3_600_000);
     });
     let mut stored = [Vec::new(), Vec::new()];
     for time in 0..count {
@@ -135,6 +140,75 @@ async fn a_file_is_sent_as_far_as_its_stream_is_flushed() {
     assert_eq!(rows(&mut client, 12, &both([200, 0], 1)).await[0], [0; 0]);
 }
 
+/// A client whose bytes go through TLS to a listener of this door.
+async fn encrypted(door: &Arc<FrontDoor>) -> (Client, watch::Sender<bool>) {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new("servers");
+    let tls = Tls::open(&tls_settings(folder.path(), &authority, None)).unwrap();
+    let facts = Arc::new(ListenerFacts {
+        tls: Some(tls),
+        ..ListenerFacts::default()
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let secure = listener.local_addr().unwrap();
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(door.clone().serve_listener(facts, listener, stopped));
+    let bridge = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = bridge.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut near, _) = bridge.accept().await.unwrap();
+        let far = TcpStream::connect(secure).await.unwrap();
+        let name = "localhost".try_into().unwrap();
+        let connector = TlsConnector::from(Arc::new(trusting(&authority, None)));
+        let mut far = connector.connect(name, far).await.unwrap();
+        let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+    });
+    let client = Client {
+        stream: TcpStream::connect(address).await.unwrap(),
+        sent: 0,
+        received: 0,
+    };
+    (client, stop)
+}
+
+#[tokio::test]
+async fn what_is_encrypted_is_read_into_memory_and_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let (node, stored) = filled(folder.path(), Ack::Append, 60, 1200, 1 << 20);
+    let (mut plain, door, _stop) = node.serve().await;
+    let (mut client, _stop_tls) = encrypted(&door).await;
+    let memory = door.fetch_memory.clone();
+    let all = memory.available_permits() as u32;
+    for version in Api::Fetch.versions() {
+        for committed in [0, 1] {
+            let mut request = both([75, 330], 1 << 20);
+            request.isolation_level = committed;
+            let expected = [stored[0][7..].concat(), stored[1][33..].concat()];
+            assert_eq!(rows(&mut client, version, &request).await, expected);
+            assert_eq!(rows(&mut plain, version, &request).await, expected);
+        }
+    }
+    // Without memory nothing is read for it; who is sent the files needs none.
+    let held = memory.clone().acquire_many_owned(all).await.unwrap();
+    let mut request = both([0, 0], 1);
+    request.max_wait_ms = 0;
+    assert_eq!(rows(&mut client, 12, &request).await, [[0; 0], [0; 0]]);
+    assert_eq!(rows(&mut plain, 12, &request).await[0], stored[0][0]);
+    drop(held);
+    // What goes through memory is verified on its way.
+    let mut logs = Vec::new();
+    for entry in std::fs::read_dir(folder.path().join("streams")).unwrap() {
+        logs.push(entry.unwrap().path().join("00000000000000000000.log"));
+    }
+    logs.sort();
+    let mut bytes = std::fs::read(&logs[0]).unwrap();
+    bytes[stored[0][0].len() - 1] ^= 1;
+    std::fs::write(&logs[0], &bytes).unwrap();
+    let answer = client.ask(Api::Fetch, 12, &both([0, 0], 1 << 20)).await;
+    let answer: FetchResponse<'_> = decode_response(Api::Fetch, 12, &answer).unwrap();
+    assert_ne!(answer.topics[0].partitions[0].error_code, 0);
+}
+
 /// A connection that takes little at once.
 async fn narrow(client: &Client) -> Client {
     let socket = TcpSocket::new_v4().unwrap();
@@ -147,14 +221,11 @@ async fn narrow(client: &Client) -> Client {
     }
 }
 
-#[tokio::test]
-async fn a_file_that_goes_while_it_is_sent_is_sent_to_its_end() {
-    let folder = tempfile::tempdir().unwrap();
-    let (node, stored) = filled(folder.path(), Ack::Append, 24, 400_000, 64 << 20);
-    let (client, door, _stop) = node.serve().await;
-    let mut client = narrow(&client).await;
+/// Asks for 8 MiB of each partition, and returns once the network takes no more of the answer: it has
+/// begun, and most of it is still in the file.
+async fn stalled(client: &Client, door: &FrontDoor) -> Client {
+    let mut client = narrow(client).await;
     client.send(Api::Fetch, 12, &both([0, 0], 8 << 20)).await;
-    // Until the network takes no more.
     let mut before = 0;
     loop {
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -165,13 +236,61 @@ async fn a_file_that_goes_while_it_is_sent_is_sent_to_its_end() {
         before = sent;
     }
     assert!(before < 8 << 20, "{before} bytes went out");
-    std::fs::remove_dir_all(folder.path().join("streams")).unwrap();
-    let answer = client.receive().await;
-    let answer: FetchResponse<'_> = decode_response(Api::Fetch, 12, &answer).unwrap();
-    for (row, stored) in answer.topics[0].partitions.iter().zip(&stored) {
-        let found = row.records.received();
-        assert!(found.len() > 7 << 20 && stored.concat().starts_with(found));
+    client
+}
+
+#[tokio::test]
+async fn a_file_that_goes_while_it_is_sent_is_sent_to_its_end() {
+    for by_retention in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let (node, stored) = filled(folder.path(), Ack::Append, 48, 400_000, 9 << 20);
+        let (client, door, _stop) = node.serve().await;
+        let mut client = stalled(&client, &door).await;
+        if by_retention {
+            let mut log = node.log.lock().unwrap();
+            let month_ms = 31 * 24 * 3_600_000;
+            let dropped = log.housekeeping(month_ms).unwrap();
+            assert_eq!(dropped.len(), 2, "of both partitions");
+            log.write().unwrap();
+        } else {
+            std::fs::remove_dir_all(folder.path().join("streams")).unwrap();
+        }
+        let answer = client.receive().await;
+        let answer: FetchResponse<'_> = decode_response(Api::Fetch, 12, &answer).unwrap();
+        for (row, stored) in answer.topics[0].partitions.iter().zip(&stored) {
+            let found = row.records.received();
+            assert!(found.len() > 7 << 20 && stored.concat().starts_with(found));
+        }
+        if by_retention {
+            let again = client.ask(Api::Fetch, 12, &both([0, 0], 1)).await;
+            let again: FetchResponse<'_> = decode_response(Api::Fetch, 12, &again).unwrap();
+            let error = again.topics[0].partitions[0].error_code;
+            assert_eq!(error, ErrorCode::OffsetOutOfRange.as_i16());
+        }
     }
+}
+
+#[tokio::test]
+async fn a_file_that_is_cut_while_it_is_sent_ends_its_connection_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let (node, stored) = filled(folder.path(), Ack::Append, 48, 400_000, 9 << 20);
+    let (mut other, door, _stop) = node.serve().await;
+    let mut client = stalled(&other, &door).await;
+    let streams = std::fs::read_dir(folder.path().join("streams")).unwrap();
+    for stream in streams {
+        let path = stream.unwrap().path().join("00000000000000000000.log");
+        let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.set_len(1 << 20).unwrap();
+    }
+    let mut taken = Vec::new();
+    let ended = client.stream.read_to_end(&mut taken);
+    let ended = tokio::time::timeout(Duration::from_secs(20), ended).await;
+    assert!(ended.is_ok(), "nothing more can come");
+    assert!(taken.len() < 16 << 20);
+    assert_eq!(
+        rows(&mut other, 12, &both([0, 0], 1)).await[0],
+        stored[0][0]
+    );
 }
 
 #[tokio::test(start_paused = true)]
