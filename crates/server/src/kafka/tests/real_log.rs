@@ -90,7 +90,8 @@ impl Node {
         Self::on(Arc::new(disk), MemoryDisk::new(), 1, 64 << 20)
     }
 
-    fn on(
+    /// On these files; `disk` is what a test sees of them, where it does.
+    pub(super) fn on(
         files: Arc<dyn Disk>,
         disk: MemoryDisk,
         tail_bytes_max: u64,

@@ -1,15 +1,18 @@
 //! Fetch from real files: batches that are sent from where they lie, also to who takes them slowly
 //! while their file goes.
 
+use std::io;
+use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
-use commitlog::Ack;
+use commitlog::{Ack, Disk, DiskFile, MemoryDisk, Open};
 use tokio::net::TcpSocket;
 use tokio_rustls::TlsConnector;
 
 use super::real_log::Node;
 use super::*;
 use crate::kafka::caller::ListenerFacts;
+use crate::node::FileDisk;
 use crate::tls::Tls;
 use crate::tls::tests::{Authority, client as trusting, settings as tls_settings};
 
@@ -22,7 +25,17 @@ fn filled(
     batch_bytes: usize,
     segment_bytes: u64,
 ) -> (Node, [Vec<Vec<u8>>; 2]) {
-    let mut node = Node::on_files(folder);
+    let node = Node::on_files(folder);
+    filled_in(node, ack, count, batch_bytes, segment_bytes)
+}
+
+fn filled_in(
+    mut node: Node,
+    ack: Ack,
+    count: i64,
+    batch_bytes: usize,
+    segment_bytes: u64,
+) -> (Node, [Vec<Vec<u8>>; 2]) {
     node.create_with("door", ack, |settings| {
         settings.segment_bytes = segment_bytes;
         settings.retention_ms = Some(24 * 3_600_000);
@@ -309,4 +322,157 @@ async fn who_takes_a_file_too_slowly_is_not_waited_for() {
     while door.counters().values().timed_out == 0 {
         tokio::task::yield_now().await;
     }
+}
+
+/// Lets reads pass, or has them wait.
+#[derive(Default)]
+struct Gate {
+    /// Closed; whether somebody waited for too long.
+    state: Mutex<(bool, bool)>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn set_closed(&self, closed: bool) {
+        self.state.lock().unwrap().0 = closed;
+        self.opened.notify_all();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.state.lock().unwrap().0
+    }
+
+    /// Waits until it is open; whoever waits on the one thread that could open it is let go.
+    fn pass(&self) {
+        let state = self.state.lock().unwrap();
+        let long = Duration::from_secs(5);
+        let (mut state, waited) = self
+            .opened
+            .wait_timeout_while(state, long, |(closed, _)| *closed)
+            .unwrap();
+        state.1 |= waited.timed_out();
+    }
+}
+
+/// Files whose pages are in no page cache, and whose disk stands still while the gate is closed.
+struct GatedDisk(FileDisk, Arc<Gate>);
+
+struct GatedFile(Box<dyn DiskFile>, Arc<Gate>);
+
+impl Disk for GatedDisk {
+    fn open(&self, path: &str, how: Open) -> io::Result<Box<dyn DiskFile>> {
+        let file = self.0.open(path, how)?;
+        Ok(Box::new(GatedFile(file, self.1.clone())))
+    }
+
+    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        self.0.list(dir)
+    }
+
+    fn create_dir(&self, dir: &str) -> io::Result<()> {
+        self.0.create_dir(dir)
+    }
+
+    fn remove_file(&self, path: &str) -> io::Result<()> {
+        self.0.remove_file(path)
+    }
+
+    fn remove_dir(&self, dir: &str) -> io::Result<()> {
+        self.0.remove_dir(dir)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        self.0.sync_dir(dir)
+    }
+
+    fn exists(&self, path: &str) -> bool {
+        self.0.exists(path)
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.0.free_bytes()
+    }
+}
+
+impl DiskFile for GatedFile {
+    fn read_at(&self, buf: &mut [u8], pos: u64) -> io::Result<usize> {
+        self.1.pass();
+        self.0.read_at(buf, pos)
+    }
+
+    fn read_at_now(&self, buf: &mut [u8], pos: u64) -> io::Result<usize> {
+        if self.1.is_closed() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.0.read_at_now(buf, pos)
+    }
+
+    fn write_at(&self, bufs: &[&[u8]], pos: u64) -> io::Result<()> {
+        self.0.write_at(bufs, pos)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn handle(&self) -> Option<Arc<dyn std::any::Any + Send + Sync>> {
+        self.0.handle()
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+}
+
+// On one thread: whoever waits for the disk there has all others wait.
+#[tokio::test]
+async fn a_disk_that_stands_still_is_waited_for_by_no_other_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = Arc::new(Gate::default());
+    let disk = GatedDisk(FileDisk::new(folder.path()), gate.clone());
+    let node = Node::on(Arc::new(disk), MemoryDisk::new(), 1, 64 << 20);
+    let (node, stored) = filled_in(node, Ack::Append, 60, 1200, 1 << 20);
+    let (mut waiting, door, _stop) = node.serve().await;
+    let address = waiting.stream.peer_addr().unwrap();
+    let mut other = Client {
+        stream: TcpStream::connect(address).await.unwrap(),
+        sent: 0,
+        received: 0,
+    };
+    for committed in [0, 1] {
+        let mut old = both([75, 330], 1 << 20);
+        old.isolation_level = committed;
+        let expected = [stored[0][7..].concat(), stored[1][33..].concat()];
+        assert_eq!(rows(&mut waiting, 12, &old).await, expected);
+        gate.set_closed(true);
+        let asked = door.counters().values().bytes_in;
+        waiting.send(Api::Fetch, 12, &old).await;
+        while door.counters().values().bytes_in == asked {
+            tokio::task::yield_now().await;
+        }
+        let end = both([600, 600], 1000);
+        assert_eq!(rows(&mut other, 12, &end).await, [[0; 0], [0; 0]]);
+        gate.set_closed(false);
+        let answer = waiting.receive().await;
+        let answer: FetchResponse<'_> = decode_response(Api::Fetch, 12, &answer).unwrap();
+        for (row, expected) in answer.topics[0].partitions.iter().zip(&expected) {
+            assert_eq!(row.records.received(), expected);
+        }
+    }
+    assert!(
+        !gate.state.lock().unwrap().1,
+        "the one thread waited for the disk"
+    );
 }
