@@ -237,8 +237,10 @@ def test_mqttjs_over_websocket(doors):
       import mqtt from "mqtt";
       const [url, ca] = process.argv.slice(1);
       const fs = await import("node:fs");
-      for (const protocolVersion of [4, 5]) {
-        const options = { protocolVersion, ca: ca ? [fs.readFileSync(ca)] : undefined };
+      // Version 3.1 asks for the subprotocol mqttv3.1.
+      for (const protocolVersion of [3, 4, 5]) {
+        const protocolId = protocolVersion === 3 ? "MQIsdp" : "MQTT";
+        const options = { protocolVersion, protocolId, ca: ca ? [fs.readFileSync(ca)] : undefined };
         const client = await mqtt.connectAsync(url, options);
         await client.subscribeAsync("js/" + protocolVersion, { qos: 1 });
         const came = new Promise((done) => client.on("message", (_t, payload) => done(payload)));

@@ -169,6 +169,14 @@ test("what devices send never becomes markup", async () => {
   await says(users, "#drawer dd", `gone/${MARKUP}`);
   await users.done();
 
+  const headers = { "content-type": "application/json" };
+  const ban = { kind: "user", value: `${MARKUP}3`, reason: MARKUP };
+  assert.equal((await fetch(`${node.base}/api/v1/bans`, { method: "POST", headers, body: JSON.stringify(ban) })).status, 201);
+  const access = await look(browser, node, "/access");
+  await says(access, "td", `${MARKUP}3`);
+  await access.done();
+  assert.equal((await fetch(`${node.base}/api/v1/bans/${encodeURIComponent(`user:${MARKUP}3`)}`, { method: "DELETE" })).status, 204);
+
   const tool = await look(browser, node, "/websocket");
   await tool.waitForFunction(() => document.querySelector("#connect [name=url]").value !== "");
   await tool.getByRole("button", { name: "Connect", exact: true }).click();
@@ -244,7 +252,7 @@ test("a client's details: where it came in, what goes each way, its will, its su
     };
     await open();
     for (const [name, told] of [["State", /^connected$/], ["User name", /^joe$/], ["Address", /^127\.0\.0\.1:\d+$/], ["Listener", /^crew$/],
-      ["From it", /messages\/s, .*\/s of 20 messages\/s 1 messages, \d+ B in all$/], ["To it", / 1 messages, \d+ B in all$/],
+      ["From it", /messages\/s, .*\/s of 20 messages\/s; 1 messages, \d+ B in all$/], ["To it", /; 1 messages, \d+ B in all$/],
       ["Protocol", /^MQTT 5/], ["Keep alive", /^1 min 30 s$/], ["Session expiry", /^2 h$/],
       ["Will", /^doors\/lock-7\/gone QoS 1, retained, after 30 s$/], ["Subscriptions", /^2 of /], ["Owed", /^0 of 1,000$/]]) {
       assert.match(await fact(name), told, name);
@@ -254,13 +262,14 @@ test("a client's details: where it came in, what goes each way, its will, its su
     const drawer = await page.locator("#drawer").boundingBox();
     assert.ok(drawer.x >= 0 && drawer.x + drawer.width <= 390, `it fits a phone: ${JSON.stringify(drawer)}`);
     // Who says more than its listener lets through.
-    for (let number = 0; number < 60; number += 1) lock.publish("devices/lock-7/state", "x", { qos: 0 });
+    for (let number = 0; number < 120; number += 1) lock.publish("devices/lock-7/state", "x", { qos: 0 });
     await page.waitForFunction(async () => (await (await fetch("/api/v1/clients/lock-7")).json()).slowed);
     await page.keyboard.press("Escape");
     await open();
     assert.match(await fact("From it"), /slowed down/);
     // Who is away, and is owed something.
     await lock.endAsync();
+    await page.waitForFunction(async () => !(await (await fetch("/api/v1/clients/lock-7")).json()).connected);
     const writer = await client(own, "writer");
     await writer.publishAsync("devices/lock-7/command", "open", { qos: 1 });
     await page.keyboard.press("Escape");

@@ -453,11 +453,22 @@ fn greeting(settings: &Settings, bound: &[(ListenerSettings, SocketAddr)]) -> St
         };
         let _ = writeln!(out, "  {name:<7} {address}{note}");
     }
+    // Lines that would not work as they stand are worse than none.
     let port = |kind| {
-        let found = bound.iter().find(|(listener, _)| listener.kind == kind);
+        let asks_nobody = |listener: &ListenerSettings| {
+            listener.authenticators.is_empty()
+                && listener.sasl.is_empty()
+                && listener.proxy.is_none()
+        };
+        let mut fit = bound.iter();
+        let found = fit.find(|(listener, _)| listener.kind == kind && asks_nobody(listener));
         found.map(|(_, address)| address.port())
     };
-    if let (Some(mqtt), Some(kafka)) = (port(ListenerKind::Mqtt), port(ListenerKind::Kafka)) {
+    let filled = |stream: &str| settings.hooks.iter().any(|hook| hook.stream == stream);
+    if let (Some(mqtt), Some(kafka)) = (port(ListenerKind::Mqtt), port(ListenerKind::Kafka))
+        && filled("message_state")
+        && filled("message_command")
+    {
         out += &try_it(mqtt, kafka);
     }
     out += "\nready; Ctrl-C stops\n";
@@ -567,6 +578,13 @@ mod tests {
         assert!(text.contains("sluice pub -p 41233 -q 1 -t devices/10083618796833171/state -m '{"));
         assert!(text.contains("\n  sluice consume message_state --from-beginning --decode\n"));
         assert!(lines.last().unwrap().starts_with("ready"));
+        let mut asking = bound.clone();
+        asking[0].0.authenticators = vec!["users".to_owned()];
+        assert!(!greeting(&settings, &asking).contains("Try it"), "not so");
+        let mut other = settings.clone();
+        other.hooks.clear();
+        let other = greeting(&other, &bound);
+        assert!(!other.contains("Try it") && other.ends_with("\nready; Ctrl-C stops\n"));
         // Without a door for Kafka clients there is nothing to read.
         assert!(!greeting(&settings, &bound[..1]).contains("consume"));
     }

@@ -77,7 +77,7 @@ function flow(traffic, way, limits, slowed) {
   const words = (messages, size) => [messages != null && `${rate(messages)} messages/s`, size != null && `${bytes(Math.round(size))}/s`].filter(Boolean).join(", ");
   const bound = words(...most);
   return h("span", {}, words(...rates), bound && ` of ${bound}`, slowed && [" ", pill("slowed down", "warn")],
-    h("span", { class: "faint" }, ` ${count(traffic[`messages_${way}`])} messages, ${bytes(traffic[`bytes_${way}`])} in all`));
+    h("span", { class: "faint" }, `; ${count(traffic[`messages_${way}`])} messages, ${bytes(traffic[`bytes_${way}`])} in all`));
 }
 
 function expiry(row) {
