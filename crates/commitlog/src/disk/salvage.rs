@@ -160,6 +160,14 @@ impl DiskFile for SalvageFile {
         }
     }
 
+    fn read_at_now(&self, buf: &mut [u8], pos: u64) -> io::Result<usize> {
+        match self.file.read_at_now(buf, pos) {
+            // Trying around it takes its time.
+            Err(error) if is_unreadable(&error) => Err(io::ErrorKind::WouldBlock.into()),
+            other => other,
+        }
+    }
+
     fn write_at(&self, bufs: &[&[u8]], pos: u64) -> io::Result<()> {
         self.file.write_at(bufs, pos)
     }
@@ -263,6 +271,10 @@ mod tests {
             assert!(read[bad].iter().all(|byte| *byte == FILLER));
         }
         assert!(salvage.has_gaps("f") && !salvage.has_gaps("g"));
+        let mut some = [0; 8];
+        assert_eq!(file.read_at_now(&mut some, 3).unwrap(), 8);
+        let waits = file.read_at_now(&mut some, SECTOR_BYTES).unwrap_err();
+        assert_eq!(waits.kind(), io::ErrorKind::WouldBlock);
         let told = salvage.take_notices();
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(
