@@ -4,12 +4,9 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use commitlog::StoredRange;
-
-/// Bytes that the kernel is told at once to read ahead: it takes no more of one request.
-const READ_AHEAD_BYTES: u64 = 128 * 1024;
 
 /// One sample of so many bytes tells whether they are in the page cache: in a virtual machine the first
 /// touch of a page that the disk has just filled costs more than all else that is done with it here.
@@ -45,19 +42,15 @@ impl StoredFile {
         self.next_offset
     }
 
-    /// Has all of it in the page cache, and what follows on its way there, so that sending waits for
-    /// no disk. Blocks. What cannot be read is found when it is sent.
+    /// Has all of it in the page cache, and as much behind it, so that sending waits for no disk. Blocks.
+    /// What cannot be read is found when it is sent.
     pub fn make_ready(&self) {
         let end = self.position + self.size_bytes as u64;
         if !self.is_ready(self.position, end) {
-            self.read_ahead(self.position, end);
-            for at in ends(self.position, end, READ_AHEAD_BYTES) {
-                let mut byte = [0];
-                let _ = std::os::unix::fs::FileExt::read_at(&*self.file, &mut byte, at);
-            }
+            self.read_through(self.position, end);
         }
         if !self.is_followed() {
-            self.read_ahead(end, end + self.size_bytes as u64);
+            self.read_through(end, end + self.size_bytes as u64);
         }
     }
 
@@ -107,10 +100,9 @@ impl StoredFile {
         self.size_bytes -= size;
     }
 
-    /// Whether these bytes are in the page cache, as far as samples tell. Where one is not, asking has
-    /// the kernel begin its own reading ahead.
+    /// Whether these bytes are in the page cache, as far as samples tell.
     fn is_ready(&self, from: u64, end: u64) -> bool {
-        ends(from, end, SAMPLE_BYTES).all(|at| {
+        ends(from, end).all(|at| {
             let mut byte = [0u8];
             let slice = libc::iovec {
                 iov_base: byte.as_mut_ptr().cast(),
@@ -135,28 +127,50 @@ impl StoredFile {
         })
     }
 
-    fn read_ahead(&self, from: u64, end: u64) {
-        let mut at = from;
-        while at < end {
-            let size = READ_AHEAD_BYTES.min(end - at);
-            // SAFETY: the call takes no pointers, and the descriptor is open while the file lives.
-            let _ = unsafe {
-                libc::posix_fadvise(
+    /// Has the kernel read this as it will be read when it is sent, in its own large pieces, and waits for
+    /// it. None of the bytes is touched.
+    fn read_through(&self, from: u64, end: u64) {
+        let Some(nowhere) = nowhere() else {
+            return;
+        };
+        let (mut at, mut left) = (from as libc::off_t, (end - from) as usize);
+        while left > 0 {
+            // SAFETY: both descriptors are open for as long as the files live, and the offset is a
+            // variable of this function.
+            let read = unsafe {
+                libc::sendfile(
+                    nowhere.as_raw_fd(),
                     self.file.as_raw_fd(),
-                    at as libc::off_t,
-                    size as libc::off_t,
-                    libc::POSIX_FADV_WILLNEED,
+                    &raw mut at,
+                    left,
                 )
             };
-            at += size;
+            match usize::try_from(read) {
+                // At the end of the file.
+                Ok(0) => return,
+                Ok(read) => left -= read,
+                Err(_) if interrupted() => {}
+                Err(_) => return,
+            }
         }
     }
 }
 
-/// The last byte of each piece of so many bytes.
-fn ends(from: u64, end: u64, piece_bytes: u64) -> impl Iterator<Item = u64> {
-    let pieces = (end - from).div_ceil(piece_bytes);
-    (1..=pieces).map(move |piece| end.min(from + piece * piece_bytes) - 1)
+/// Where bytes go that nobody wants.
+fn nowhere() -> Option<&'static File> {
+    static NOWHERE: OnceLock<Option<File>> = OnceLock::new();
+    let open = || File::options().write(true).open("/dev/null").ok();
+    NOWHERE.get_or_init(open).as_ref()
+}
+
+fn interrupted() -> bool {
+    io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+}
+
+/// The last byte of each piece that a sample tells of.
+fn ends(from: u64, end: u64) -> impl Iterator<Item = u64> {
+    let pieces = (end - from).div_ceil(SAMPLE_BYTES);
+    (1..=pieces).map(move |piece| end.min(from + piece * SAMPLE_BYTES) - 1)
 }
 
 #[cfg(test)]
@@ -168,9 +182,9 @@ mod tests {
     #[test]
     fn samples_are_the_ends_of_pieces() {
         let piece = SAMPLE_BYTES;
-        let found: Vec<u64> = ends(10, 10 + 2 * piece + 1, piece).collect();
+        let found: Vec<u64> = ends(10, 10 + 2 * piece + 1).collect();
         assert_eq!(found, [9 + piece, 9 + 2 * piece, 10 + 2 * piece]);
-        assert_eq!(ends(5, 5, piece).count(), 0);
+        assert_eq!(ends(5, 5).count(), 0);
     }
 
     #[test]

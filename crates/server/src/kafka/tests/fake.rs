@@ -253,6 +253,7 @@ impl Inside {
                 partition.ok_or(Refusal::UnknownPartition)?.log_start = offset;
                 Ok(Vec::new())
             }
+            Op::AwaitFlush => Ok(Vec::new()),
         }
     }
 
