@@ -236,7 +236,7 @@ const STEP_BYTES: u64 = 256 << 10;
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// So many zeros, in slices.
-fn zeros(count: usize) -> Vec<&'static [u8]> {
+pub(super) fn zeros(count: usize) -> Vec<&'static [u8]> {
     let whole = std::iter::repeat_n(&ZEROS[..], count / ZEROS.len());
     let rest = &ZEROS[..count % ZEROS.len()];
     whole.chain((!rest.is_empty()).then_some(rest)).collect()

@@ -482,9 +482,10 @@ fn damaged_header_of_a_part_that_was_flushed() {
 fn recycled_bytes_of_an_older_generation_are_not_taken_for_new() {
     let disk = MemoryDisk::new();
     let mut log = written(&disk, &[]);
-    // All four parts are used twice, so that old entries lie behind the end.
-    let large = "v".repeat(9 << 10);
-    for _ in 0..40 {
+    // All four parts are used twice, so that old entries lie behind the end; that is where a block
+    // ends, or zeros would stand between.
+    let large = "v".repeat((12 << 10) - 144);
+    for _ in 0..42 {
         log.stage(append(1, &[&large]), 1000).unwrap();
         log.write().unwrap();
         flush(&mut log);
@@ -493,11 +494,12 @@ fn recycled_bytes_of_an_older_generation_are_not_taken_for_new() {
             log.checkpointed(run).unwrap();
         }
     }
+    assert_eq!(log.journal.mark().position % 4096, 0);
     let lsn = log.appended_to();
     drop(log);
     let log = open(&disk);
     assert_eq!(log.appended_to(), lsn);
-    assert_eq!(values(&log, 1).len(), 40);
+    assert_eq!(values(&log, 1).len(), 42);
     assert_eq!(log.recovery().notices, []);
     let what = &log.recovery().end.as_ref().unwrap().what;
     assert!(what.contains("left from an older generation"), "{what}");
