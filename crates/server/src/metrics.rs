@@ -264,6 +264,7 @@ pub const METRICS: &[Metric] = &[
     counter("sluice_kafka_throttled", "Answers to Kafka clients that told them to wait, because of a quota.", |s| s.kafka.throttled),
     counter("sluice_kafka_received_bytes", "Bytes of Kafka requests.", |s| s.kafka.bytes_in),
     counter("sluice_kafka_sent_bytes", "Bytes of Kafka responses.", |s| s.kafka.bytes_out),
+    counter("sluice_kafka_looks_moderated", "Times that a connection was read only once much had come, because its producer sends without a pause.", |s| s.kafka.looks_moderated),
     gauge("sluice_kafka_fetches_waiting", "Fetches that wait for records now.", |s| s.kafka.fetches_parked),
     each(Kind::Counter, "sluice_kafka_requests", "api", "Kafka requests.", |s| s.kafka.apis.iter().map(|api| (api.api.to_owned(), api.requests)).collect()),
     Metric { name: "sluice_kafka_answer_seconds", kind: Kind::Histogram, help: "Time from a Kafka request to its answer, with what it waited for.", read: Read::AnswerTimes },

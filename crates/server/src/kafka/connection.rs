@@ -19,6 +19,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 use super::caller::Caller;
 use super::dispatch::{self, Asked, HangUp, Reply};
 use super::listener::stopping;
+use super::moderation::Moderation;
 use super::outgoing::{Next, Outgoing};
 use super::roster::Place;
 use super::sasl::{self, Sasl};
@@ -67,6 +68,9 @@ pub(super) async fn serve(
         ending: false,
         muted: None,
         waited: false,
+        put: false,
+        moderation: Moderation::new(Instant::now()),
+        mark_alarm: None,
         door,
         transport,
         caller,
@@ -129,6 +133,12 @@ struct Connection {
     muted: Option<Pin<Box<Sleep>>>,
     /// The request at the front of the buffer has waited for what the client owes already.
     waited: bool,
+    /// A request has put something to what is handed to the log next.
+    put: bool,
+    /// How much must have come before the connection is looked at.
+    moderation: Moderation,
+    /// When that has taken too long.
+    mark_alarm: Option<Pin<Box<Sleep>>>,
     /// A request was understood: larger ones are taken.
     understood: bool,
     buffer: BytesMut,
@@ -246,6 +256,7 @@ impl Connection {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(End::Closed)),
                 Poll::Ready(Ok(read)) => {
                     self.door.counters.bytes_in.add(read as u64);
+                    self.moderation.found(read);
                     if let Some(pause) = self.pace.as_mut().and_then(|pace| pace.took(read)) {
                         self.muted = Some(Box::pin(sleep_until(Instant::now() + pause)));
                     }
@@ -325,8 +336,23 @@ impl Connection {
         }
     }
 
-    /// Begins the requests that are whole in the buffer.
+    /// Begins the requests that are whole in the buffer, and hands what they append to the log in
+    /// one go.
     fn begin_all(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        let begun = self.begin_each(cx);
+        self.bring();
+        begun
+    }
+
+    /// Hands to the log what was put.
+    fn bring(&mut self) {
+        if std::mem::take(&mut self.put) {
+            self.door.source.bring();
+            self.moderation.appended();
+        }
+    }
+
+    fn begin_each(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
         while self.may_begin() {
             let whole = frame(&self.buffer, self.request_bytes_max()).map_err(End::Malformed)?;
             let Some((request, taken)) = whole else {
@@ -379,6 +405,10 @@ impl Connection {
                     return Err(End::NotLoggedIn(api));
                 }
                 self.meet(api, header.client_id, || decode_request(body))?;
+                if api != Api::Produce {
+                    // It may ask for what was appended before it.
+                    self.bring();
+                }
                 begun.api = api;
                 self.door.counters.request(api);
                 let (version, correlation_id) = (header.api_version, header.correlation_id);
@@ -413,8 +443,12 @@ impl Connection {
     fn await_answer(&mut self, mut begun: Waiting, cx: &mut Context<'_>) {
         self.logging_in = matches!(begun.api, Api::SaslHandshake | Api::SaslAuthenticate);
         self.place.begun();
-        // Requests have their order from this: see `dispatch::begin`.
-        begun.reply.poll_ready(cx);
+        if matches!(begun.reply, Reply::Put(_)) {
+            self.put = true;
+        } else {
+            // Requests have their order from this: see `dispatch::begin`.
+            begun.reply.poll_ready(cx);
+        }
         self.waiting_bytes += begun.size_bytes;
         self.waiting.push_back(begun);
     }
@@ -540,9 +574,11 @@ impl Connection {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let there = self.buffer.len();
         if !self.may_begin() && there >= limits::READ_BYTES {
+            // The time until we read on is not the sender's.
+            self.mark_alarm = None;
             return Poll::Pending;
         }
-        let mut room = self.read_bytes;
+        let mut room = self.read_bytes.max(self.moderation.room());
         if let Some(size) = self.buffer.first_chunk::<4>() {
             let total = i32::from_be_bytes(*size) as usize + 4;
             if total > there && there >= limits::READ_BYTES {
@@ -554,7 +590,41 @@ impl Connection {
         if spare >= room / 4 && spare > 0 {
             room = room.min(spare);
         }
-        self.transport.poll_read(cx, &mut self.buffer, room)
+        let read = self.transport.poll_read(cx, &mut self.buffer, room);
+        if read.is_pending() {
+            self.moderate(cx);
+        }
+        read
+    }
+
+    /// All that has come was taken: says how much must come before the next look.
+    fn moderate(&mut self, cx: &mut Context<'_>) {
+        if self.moderation.has_found() {
+            if self.moderation.patience().is_some() {
+                self.door.counters.looks_moderated.add(1);
+            }
+            if let Some(bytes) = self.moderation.look_ends(Instant::now()) {
+                self.transport.set_low_water_mark(bytes);
+            }
+            let until = self.moderation.patience().map(|it| Instant::now() + it);
+            match (until, &mut self.mark_alarm) {
+                (Some(until), Some(alarm)) => alarm.as_mut().reset(until),
+                (until, alarm) => *alarm = until.map(|until| Box::pin(sleep_until(until))),
+            }
+        } else if self.mark_alarm.is_none()
+            && let Some(patience) = self.moderation.patience()
+        {
+            self.mark_alarm = Some(Box::pin(sleep_until(Instant::now() + patience)));
+        }
+        if let Some(alarm) = &mut self.mark_alarm
+            && alarm.as_mut().poll(cx).is_ready()
+        {
+            self.mark_alarm = None;
+            let waits = self.transport.has_unread();
+            self.moderation.give_up(waits, Instant::now());
+            // Wakes us if something has come.
+            self.transport.set_low_water_mark(1);
+        }
     }
 
     /// Ready when the request at the front of the buffer, of which so much is there, has a share of

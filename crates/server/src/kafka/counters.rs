@@ -57,6 +57,8 @@ counts! {
     bytes_in,
     /// Bytes of responses.
     bytes_out,
+    /// Looks at connections that waited until much had come (see `moderation`).
+    looks_moderated,
     /// Fetches that wait for records now (a level).
     fetches_parked,
     /// Connections closed because of bytes that are no request.

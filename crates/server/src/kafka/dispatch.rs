@@ -65,12 +65,15 @@ pub(super) enum Reply {
     Ready(Outcome),
     /// It will be.
     Later(Later),
+    /// It will be. What it appends was put ([`Source::put`](super::Source::put)) and waits to be
+    /// brought; it need not be polled before.
+    Put(Later),
 }
 
 impl Reply {
     /// Whether there is an outcome now; goes on making it.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> bool {
-        if let Self::Later(later) = self {
+        if let Self::Later(later) | Self::Put(later) = self {
             match later.as_mut().poll(cx) {
                 Poll::Ready(outcome) => *self = Self::Ready(outcome),
                 Poll::Pending => return false,

@@ -44,6 +44,33 @@ pub(super) const READ_BYTES: usize = 8 * 1024;
 /// The same of a connection whose requests are large, in bytes.
 pub(super) const BUSY_READ_BYTES: usize = 64 * 1024;
 
+/// A connection that appends is busy, and may be given a low-water mark, once it was looked at so
+/// often within [`MODERATED_WINDOW`].
+pub(super) const MODERATED_LOOKS_MIN: u32 = 10;
+
+/// See [`MODERATED_LOOKS_MIN`].
+pub(super) const MODERATED_WINDOW: Duration = Duration::from_millis(10);
+
+/// Smallest low-water mark of a busy connection, in bytes.
+pub(super) const MARK_BYTES_MIN: usize = 4 * 1024;
+
+/// Largest low-water mark of a busy connection, in bytes. Producers send five requests of 16 KiB and
+/// more before they wait for an answer; a larger mark gains little (decision 0013).
+pub(super) const MARK_BYTES_MAX: usize = 64 * 1024;
+
+/// Looks at a busy connection that its sender was in time for, after which its mark is doubled.
+pub(super) const MARK_GROWTH_LOOKS: u32 = 8;
+
+/// How long a low-water mark is waited for: what came is taken then. The clock of the runtime may
+/// add as much.
+pub(super) const MARK_PATIENCE: Duration = Duration::from_millis(1);
+
+/// So many times in a row a low-water mark is waited for in vain before it falls.
+pub(super) const MARK_STALLS: u32 = 4;
+
+/// After a low-water mark has fallen it does not rise for so long.
+pub(super) const MARK_PAUSE: Duration = Duration::from_secs(1);
+
 /// Requests held in memory until they are answered, of all connections together, in KiB: when the
 /// disk is slow no more is read. One request more may be, so that some request always goes on.
 pub(super) const REQUEST_MEMORY_KIB_MAX: u32 = 128 * 1024;

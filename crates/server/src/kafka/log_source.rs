@@ -226,8 +226,12 @@ impl Source for LogSource {
         self.commits.clone()
     }
 
-    fn submit(&self, entry: Entry) -> Submitted {
-        self.appends.submit(entry)
+    fn put(&self, entry: Entry) -> Submitted {
+        self.appends.put(entry)
+    }
+
+    fn bring(&self) {
+        self.appends.bring();
     }
 
     fn flushed(&self, lsn: Lsn) -> Flushing {

@@ -17,6 +17,7 @@ mod list_offsets;
 mod listener;
 mod log_source;
 mod metadata;
+mod moderation;
 mod outgoing;
 mod parking;
 mod produce;

@@ -37,10 +37,11 @@ const ABORTABLE_VERSION: i16 = 11;
 /// The first version that names topics by id.
 const TOPIC_ID_VERSION: i16 = 13;
 
-/// Begins a Produce request: when this returns its batches are on their way to the log.
+/// Begins a Produce request: when this returns its batches are put to those that go to the log
+/// next.
 pub(super) fn begin(asked: &Asked) -> Reply {
     match Produced::submit(asked) {
-        Ok(produced) => Reply::Later(Box::pin(produced.finish(asked.door.clone()))),
+        Ok(produced) => Reply::Put(Box::pin(produced.finish(asked.door.clone()))),
         Err(hang_up) => Reply::Ready(Err(hang_up)),
     }
 }
@@ -224,7 +225,7 @@ impl Produced {
                 }
             }
             if entry_bytes > 0 && entry_bytes + batch.batch.len() > limits::PRODUCE_ENTRY_BYTES {
-                self.entries.push(door.source.submit(entry));
+                self.entries.push(door.source.put(entry));
                 (entry, entry_bytes) = (Entry::default(), 0);
             }
             row.state = State::Submitted {
@@ -240,7 +241,7 @@ impl Produced {
             });
         }
         if !entry.appends.is_empty() {
-            self.entries.push(door.source.submit(entry));
+            self.entries.push(door.source.put(entry));
         }
     }
 

@@ -145,7 +145,18 @@ pub trait Source: Send + Sync + 'static {
 
     /// Hands in an entry. Entries are appended in the order in which they were handed in, also
     /// where nobody waits for what became of them.
-    fn submit(&self, entry: Entry) -> Submitted;
+    fn submit(&self, entry: Entry) -> Submitted {
+        let submitted = self.put(entry);
+        self.bring();
+        submitted
+    }
+
+    /// As [`Source::submit`], for a caller who has more to hand in: entries that were put are
+    /// appended together at the next [`Source::bring`], which the caller owes.
+    fn put(&self, entry: Entry) -> Submitted;
+
+    /// Sees to it that what was put is appended.
+    fn bring(&self);
 
     /// Waits until everything up to `lsn` survives a power cut; asks for a flush.
     fn flushed(&self, lsn: Lsn) -> Flushing;
@@ -160,8 +171,11 @@ pub trait Source: Send + Sync + 'static {
 
 /// Where entries are appended and flushed: the log thread of a node.
 pub trait Appends: Send + Sync + 'static {
-    /// As [`Source::submit`].
-    fn submit(&self, entry: Entry) -> Submitted;
+    /// As [`Source::put`].
+    fn put(&self, entry: Entry) -> Submitted;
+
+    /// As [`Source::bring`].
+    fn bring(&self);
 
     /// As [`Source::flushed`].
     fn flushed(&self, lsn: Lsn) -> Flushing;
@@ -171,8 +185,12 @@ pub trait Appends: Send + Sync + 'static {
 }
 
 impl Appends for Appender {
-    fn submit(&self, entry: Entry) -> Submitted {
-        Self::submit(self, entry)
+    fn put(&self, entry: Entry) -> Submitted {
+        Self::put(self, entry)
+    }
+
+    fn bring(&self) {
+        Self::bring(self);
     }
 
     fn flushed(&self, lsn: Lsn) -> Flushing {

@@ -125,9 +125,15 @@ struct Client {
 
 impl Client {
     async fn send<'a>(&mut self, api: Api, version: i16, body: &impl Wire<'a>) {
+        let request = self.next(api, version, body);
+        self.stream.write_all(&request).await.unwrap();
+    }
+
+    /// The next request, for who sends it himself.
+    fn next<'a>(&mut self, api: Api, version: i16, body: &impl Wire<'a>) -> Vec<u8> {
         let request = encode_request(api, version, self.sent, "test", body).to_vec();
         self.sent += 1;
-        self.stream.write_all(&request).await.unwrap();
+        request
     }
 
     /// The next answer, which must be that to the oldest request without one.

@@ -4,11 +4,11 @@ use std::io;
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead as _, AsyncWrite as _, Interest, ReadBuf};
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::stored::StoredFile;
@@ -26,6 +26,39 @@ pub(super) enum Transport {
 }
 
 impl Transport {
+    /// From now on the connection is readable once so many bytes have come (or as many as the system
+    /// holds for it, or its end). A lower mark takes effect on what is there.
+    pub fn set_low_water_mark(&self, bytes: usize) {
+        let mark = libc::c_int::try_from(bytes).unwrap_or(1);
+        // Best effort: without it the connection is readable sooner.
+        // SAFETY: the descriptor is open while the stream lives; the value is an int that the call
+        // only reads.
+        unsafe {
+            libc::setsockopt(
+                self.tcp().as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_RCVLOWAT,
+                (&raw const mark).cast(),
+                size_of_val(&mark) as libc::socklen_t,
+            );
+        }
+    }
+
+    /// Whether something has come that was not read.
+    pub fn has_unread(&self) -> bool {
+        let mut unread: libc::c_int = 0;
+        // SAFETY: the descriptor is open while the stream lives; the call writes an int.
+        let done = unsafe { libc::ioctl(self.tcp().as_raw_fd(), libc::FIONREAD, &raw mut unread) };
+        done == 0 && unread > 0
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
     /// Appends what has come to `buffer`, which grows by `room` bytes only once something has; 0:
     /// the peer has closed its side.
     pub fn poll_read(
@@ -35,14 +68,12 @@ impl Transport {
         room: usize,
     ) -> Poll<io::Result<usize>> {
         match self {
-            Self::Plain(stream) => loop {
+            Self::Plain(stream) => {
                 ready!(stream.poll_read_ready(cx))?;
                 buffer.reserve(room);
-                match stream.try_read_buf(buffer) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    read => return Poll::Ready(read),
-                }
-            },
+                // Knows from a read that came short that there is no more, without asking again.
+                pin!(stream.read_buf(buffer)).poll(cx)
+            }
             Self::Tls(stream) => {
                 // What has come is known only once it is decrypted: an idle connection holds no
                 // buffer for it.

@@ -54,9 +54,22 @@ impl Appender {
 
     /// Hands in an entry behind all that this caller handed in before.
     pub fn submit(&self, entry: Entry) -> Submitted {
+        let submitted = self.put(entry);
+        self.bring();
+        submitted
+    }
+
+    /// As [`Appender::submit`], for a caller who has more to hand in: it is appended with the rest
+    /// at the next [`Appender::bring`].
+    pub fn put(&self, entry: Entry) -> Submitted {
         let (answer, result) = oneshot::channel();
-        self.door.append(entry, answer);
+        self.door.put(entry, answer);
         Submitted(result)
+    }
+
+    /// Sees to it that what was put is appended, in one write.
+    pub fn bring(&self) {
+        self.door.bring();
     }
 
     /// Waits until everything up to `lsn` survives a power cut. `wanted`: somebody has to ask for

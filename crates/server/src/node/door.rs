@@ -109,12 +109,16 @@ impl LogDoor {
         }
     }
 
-    /// Sends an append and sees to it that it is done: by the caller itself, if the log's owner has
-    /// nothing else to do.
-    pub fn append(&self, entry: Entry, answer: oneshot::Sender<Result<Appended, AppendError>>) {
+    /// Puts an append to the others; whoever does so calls [`LogDoor::bring`] soon.
+    pub fn put(&self, entry: Entry, answer: oneshot::Sender<Result<Appended, AppendError>>) {
         self.standing.request_put();
         // A log thread that has ended drops the answer, which tells the same.
         let _ = self.requests.send(Request::Append { entry, answer });
+    }
+
+    /// Sees to it that what was put is done: by the caller itself, if the log's owner has nothing
+    /// else to do.
+    pub fn bring(&self) {
         if !self.desk.help(&self.standing) {
             self.wake.rouse();
         }

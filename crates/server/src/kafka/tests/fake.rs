@@ -45,6 +45,10 @@ struct Inside {
     entries: Lsn,
     /// Entries that are not looked at yet, where the log stands still.
     held: Option<Vec<Held>>,
+    /// What was put and not yet brought.
+    put: Vec<Held>,
+    /// Entries that were brought together, each time.
+    brought: Vec<usize>,
     /// Batches in the entries that deleted a stream.
     deleted_with: Vec<usize>,
 }
@@ -187,6 +191,11 @@ impl FakeLog {
             let _ = answer.send(self.append_entry(entry));
         }
         self.commits.send_modify(|lsn| *lsn += 1);
+    }
+
+    /// How many entries were brought together, each time.
+    pub(crate) fn brought(&self) -> Vec<usize> {
+        self.inside.lock().unwrap().brought.clone()
     }
 
     /// How many batches each entry had that deleted a stream.
@@ -489,15 +498,25 @@ impl Source for FakeLog {
         Box::pin(std::future::pending())
     }
 
-    fn submit(&self, entry: Entry) -> Submitted {
+    fn put(&self, entry: Entry) -> Submitted {
         let (answer, result) = oneshot::channel();
-        if let Some(held) = &mut self.inside.lock().unwrap().held {
-            held.push((entry, answer));
-            return Submitted::new(result);
-        }
-        let _ = answer.send(self.append_entry(entry));
-        self.commits.send_modify(|lsn| *lsn += 1);
+        self.inside.lock().unwrap().put.push((entry, answer));
         Submitted::new(result)
+    }
+
+    fn bring(&self) {
+        let mut inside = self.inside.lock().unwrap();
+        let put = std::mem::take(&mut inside.put);
+        inside.brought.push(put.len());
+        if let Some(held) = &mut inside.held {
+            held.extend(put);
+            return;
+        }
+        drop(inside);
+        for (entry, answer) in put {
+            let _ = answer.send(self.append_entry(entry));
+            self.commits.send_modify(|lsn| *lsn += 1);
+        }
     }
 
     /// Everything is flushed only where a test says so; streams of `flush` wait for that.

@@ -1,8 +1,11 @@
 //! Produce over loopback: levels, order, refusals, and duplicates of idempotent producers.
 
+use std::time::Duration;
+
 use ::kafka::Records;
 use commitlog::batch::crc32c;
 use commitlog::{Ack, BatchBuilder, MemoryDisk};
+use tokio::time::Instant;
 
 use super::real_log::Node;
 use super::*;
@@ -120,6 +123,87 @@ async fn pipelined_requests_are_appended_and_answered_in_their_order() {
     for offset in 0..20 {
         assert_eq!(row(9, &client.receive().await), (0, offset));
     }
+}
+
+#[tokio::test]
+async fn requests_that_come_together_are_appended_together() {
+    let house = House::new().await;
+    house.log.create("door", 1);
+    let mut client = house.client().await;
+    let batch = plain(1);
+    let mut together = Vec::new();
+    for _ in 0..5 {
+        together.extend(client.next(Api::Produce, 9, &request("door", &batch)));
+    }
+    // Who asks behind them sees them.
+    let list = ListOffsetsRequest {
+        topics: vec![ListOffsetsTopic {
+            name: "door",
+            partitions: vec![ListOffsetsPartition {
+                partition_index: 0,
+                timestamp: -1,
+                ..Default::default()
+            }],
+        }],
+        ..Default::default()
+    };
+    together.extend(client.next(Api::ListOffsets, 7, &list));
+    together.extend(client.next(Api::Produce, 9, &request("door", &batch)));
+    client.stream.write_all(&together).await.unwrap();
+    for offset in 0..5 {
+        assert_eq!(row(9, &client.receive().await), (0, offset));
+    }
+    let answer = client.receive().await;
+    let answer: ListOffsetsResponse<'_> = decode_response(Api::ListOffsets, 7, &answer).unwrap();
+    assert_eq!(answer.topics[0].partitions[0].offset, 5);
+    assert_eq!(row(9, &client.receive().await), (0, 5));
+    assert_eq!(house.log.brought(), [5, 1]);
+}
+
+#[tokio::test]
+async fn what_stands_before_what_is_no_request_is_appended() {
+    let house = House::new().await;
+    house.log.create("door", 1);
+    let mut client = house.client().await;
+    let batch = plain(1);
+    let mut together = client.next(Api::Produce, 9, &request("door", &batch));
+    together.extend([0xff; 64]);
+    client.stream.write_all(&together).await.unwrap();
+    while client.receive_or_end().await.is_some() {}
+    let mut other = house.client().await;
+    assert_eq!(other.list(7, "door", -1).await.1, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_producer_at_full_speed_is_read_in_large_pieces_and_still_answered_to_the_last() {
+    let house = House::new().await;
+    house.log.create("door", 1);
+    let mut client = house.client().await;
+    let batch = plain(500);
+    let mut offset = 0;
+    let moderated = || house.door.counters().values().looks_moderated;
+    while moderated() < 20 {
+        let mut together = Vec::new();
+        for _ in 0..8 {
+            together.extend(client.next(Api::Produce, 9, &request("door", &batch)));
+        }
+        client.stream.write_all(&together).await.unwrap();
+        for _ in 0..8 {
+            assert_eq!(row(9, &client.receive().await), (0, offset));
+            offset += 500;
+        }
+    }
+    // What comes is less than is waited for, but not for long.
+    let start = Instant::now();
+    for _ in 0..100 {
+        let produced = client.produce(9, &request("door", &batch[..])).await;
+        assert_eq!(produced, (0, offset));
+        offset += 500;
+    }
+    assert!(start.elapsed() < Duration::from_millis(100));
+    // A client that goes meanwhile is noticed.
+    drop(client);
+    house.until(|values| values.connections, 0).await;
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ struct Thread {
 }
 
 impl Appends for Thread {
-    fn submit(&self, entry: Entry) -> Submitted {
+    fn put(&self, entry: Entry) -> Submitted {
         let (answer, result) = oneshot::channel();
         let mut log = self.log.lock().unwrap();
         let staged = log.stage(entry, NOW_MS).map_err(|_| AppendError::Full);
@@ -43,6 +43,8 @@ impl Appends for Thread {
         self.commits.send_replace(lsn);
         Submitted::new(result)
     }
+
+    fn bring(&self) {}
 
     fn flushed(&self, lsn: u64) -> Flushing {
         if self.flushes_itself {

@@ -90,7 +90,8 @@ impl Scene {
 
     fn append(&mut self) -> Result<Appended, AppendError> {
         let (answer, mut result) = tokio::sync::oneshot::channel();
-        self.door.append(self.entry(), answer);
+        self.door.put(self.entry(), answer);
+        self.door.bring();
         self.owner.turn();
         result.try_recv().expect("a turn answers what came before")
     }
