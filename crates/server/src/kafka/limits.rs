@@ -54,9 +54,9 @@ pub(super) const MODERATED_WINDOW: Duration = Duration::from_millis(10);
 /// Smallest low-water mark of a busy connection, in bytes.
 pub(super) const MARK_BYTES_MIN: usize = 4 * 1024;
 
-/// Largest low-water mark of a busy connection, in bytes. Producers send five requests of 16 KiB and
-/// more before they wait for an answer; a larger mark gains little (decision 0013).
-pub(super) const MARK_BYTES_MAX: usize = 64 * 1024;
+/// Largest low-water mark of a busy connection, in bytes: producers send five requests of 16 KiB and
+/// more before they wait for an answer (decision 0013).
+pub(super) const MARK_BYTES_MAX: usize = 96 * 1024;
 
 /// Looks at a busy connection that its sender was in time for, after which its mark is doubled.
 pub(super) const MARK_GROWTH_LOOKS: u32 = 8;
