@@ -445,7 +445,8 @@ mod tests {
         disk.create_dir(JOURNAL_DIR).unwrap();
         let path = part_path(1);
         let file = disk.open(&path, Open::Create).unwrap();
-        file.write_at(&[&[0xff; PART_BYTES as usize]], 0).unwrap();
+        let older = vec![0xff; PART_BYTES as usize];
+        file.write_at(&[&older], 0).unwrap();
         let start = JournalStart {
             log_id: 1,
             part_bytes: PART_BYTES,
