@@ -63,9 +63,9 @@ impl Moderation {
         self.found_bytes > 0
     }
 
-    /// What is read at once at least, in bytes, so that one look takes all that it was woken for.
+    /// What is read at once at least, in bytes: all that it was woken for, and what comes meanwhile.
     pub fn room(&self) -> usize {
-        self.mark.map_or(0, |mark| 2 * mark)
+        self.mark.map_or(0, |mark| mark + mark / 4)
     }
 
     /// All that has come was taken. The mark that the socket needs from now on, if it is another.

@@ -51,7 +51,8 @@ struct Produced {
     version: i16,
     correlation_id: i32,
     acks: i16,
-    patience: Duration,
+    /// How long its sender waits for the answer.
+    until: Instant,
     topics: Vec<Topic>,
     entries: Vec<Submitted>,
 }
@@ -145,7 +146,8 @@ impl Produced {
             version: asked.version,
             correlation_id: asked.correlation_id,
             acks: request.acks,
-            patience: Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0)),
+            until: Instant::now()
+                + Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0)),
             topics: Vec::with_capacity(request.topics.len()),
             entries: Vec::new(),
         };
@@ -298,7 +300,7 @@ impl Produced {
                 ends.extend(mirrored.map(|end| (partition, end)));
             }
         }
-        let until = Instant::now() + self.patience;
+        let until = self.until;
         if let Some(lsn) = lsn
             && let Some(fault) = fault_of(timeout_at(until, door.source.flushed(lsn)).await)
         {

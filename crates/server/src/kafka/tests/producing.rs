@@ -125,6 +125,25 @@ async fn pipelined_requests_are_appended_and_answered_in_their_order() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn each_request_has_its_own_time_also_behind_others() {
+    let house = House::new().await;
+    house.log.create_flush("safe");
+    let mut client = house.client().await;
+    let batch = plain(1);
+    let mut hasty = request("safe", &batch);
+    hasty.timeout_ms = 1000;
+    let start = Instant::now();
+    for _ in 0..5 {
+        client.send(Api::Produce, 9, &hasty).await;
+    }
+    for _ in 0..5 {
+        let (code, _) = row(9, &client.receive().await);
+        assert_eq!(code, ErrorCode::RequestTimedOut.as_i16());
+    }
+    assert!(start.elapsed() < Duration::from_millis(1500));
+}
+
 #[tokio::test]
 async fn requests_that_come_together_are_appended_together() {
     let house = House::new().await;
