@@ -408,6 +408,7 @@ impl Connection {
                 if api != Api::Produce {
                     // It may ask for what was appended before it.
                     self.bring();
+                    self.unmoderated();
                 }
                 begun.api = api;
                 self.door.counters.request(api);
@@ -595,6 +596,14 @@ impl Connection {
             self.moderate(cx);
         }
         read
+    }
+
+    /// What is asked now is not only for the log: nothing more is waited for.
+    fn unmoderated(&mut self) {
+        if self.moderation.other(self.since) {
+            self.mark_alarm = None;
+            self.transport.set_low_water_mark(1);
+        }
     }
 
     /// All that has come was taken: says how much must come before the next look.

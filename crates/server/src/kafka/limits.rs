@@ -71,6 +71,9 @@ pub(super) const MARK_STALLS: u32 = 4;
 /// After a low-water mark has fallen it does not rise for so long.
 pub(super) const MARK_PAUSE: Duration = Duration::from_secs(1);
 
+/// After a request that does not append no low-water mark is raised for so long.
+pub(super) const UNMODERATED_AFTER_ANOTHER: Duration = Duration::from_millis(100);
+
 /// Requests held in memory until they are answered, of all connections together, in KiB: when the
 /// disk is slow no more is read. One request more may be, so that some request always goes on.
 pub(super) const REQUEST_MEMORY_KIB_MAX: u32 = 128 * 1024;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::limits::{
     MARK_BYTES_MAX, MARK_BYTES_MIN, MARK_GROWTH_LOOKS, MARK_PATIENCE, MARK_PAUSE, MARK_STALLS,
-    MODERATED_LOOKS_MIN, MODERATED_WINDOW,
+    MODERATED_LOOKS_MIN, MODERATED_WINDOW, UNMODERATED_AFTER_ANOTHER,
 };
 
 /// The low-water mark of a connection's socket (`SO_RCVLOWAT`): it rises while the sender reaches it
@@ -56,6 +56,16 @@ impl Moderation {
     /// Something that was found is for the log.
     pub fn appended(&mut self) {
         self.appended = true;
+    }
+
+    /// Something that was found is another request, whose sender may wait for its answer, and will
+    /// for that of the next: a transaction's end. True: the socket is to be readable with any byte.
+    pub fn other(&mut self, now: Instant) -> bool {
+        self.pause = self.pause.max(now + UNMODERATED_AFTER_ANOTHER);
+        let had_mark = self.mark.is_some();
+        self.gave_up = false;
+        self.rest();
+        had_mark
     }
 
     /// Whether something was found since the last look ended.
@@ -249,6 +259,26 @@ mod tests {
         // As busy as before.
         sender.look(20_000, 400_000);
         assert!(sender.mark > 1);
+    }
+
+    #[test]
+    fn who_asks_for_something_else_in_between_is_looked_at_for_every_byte() {
+        let mut sender = Sender::new();
+        for _ in 0..100 {
+            assert!(!sender.moderation.other(sender.now));
+            for _ in 0..50 {
+                sender.look(20_000, 400_000);
+            }
+            assert_eq!(sender.mark, 1);
+        }
+        sender.moderation.other(sender.now);
+        let from = sender.now;
+        while sender.mark == 1 {
+            sender.look(20_000, 400_000);
+        }
+        assert!(sender.now - from >= UNMODERATED_AFTER_ANOTHER);
+        assert!(sender.moderation.other(sender.now));
+        assert_eq!(sender.moderation.patience(), None);
     }
 
     #[test]
