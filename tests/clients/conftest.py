@@ -8,6 +8,7 @@ import threading
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 
+import paho_mends  # noqa: F401
 from door import Door
 from sluice import Sluice
 

@@ -13,6 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent / "clients"))
 sys.path.insert(0, str(Path(__file__).parent))
 
+import paho_mends  # noqa: E402, F401
 from cluster import Cluster  # noqa: E402
 from sluice import Sluice  # noqa: E402
 
