@@ -52,8 +52,8 @@ pub(crate) struct DirtyPart {
 }
 
 /// A write ends where a block of the file system does, in bytes: of a block that is written in part
-/// the rest would have to be read from the disk first, where memory no longer holds it. Half of all
-/// writes under load waited for that.
+/// the rest would have to be read from the disk first, where memory no longer holds it (decision
+/// 0013).
 const BLOCK_BYTES: u64 = 4096;
 
 /// Parts that wait, ready, for the one that is in use to be full: more than one, so that there is

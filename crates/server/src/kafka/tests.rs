@@ -164,22 +164,31 @@ impl Client {
     }
 
     async fn list(&mut self, version: i16, name: &str, timestamp: i64) -> (i16, i64, i64) {
-        let request = ListOffsetsRequest {
-            topics: vec![ListOffsetsTopic {
-                name,
-                partitions: vec![ListOffsetsPartition {
-                    timestamp,
-                    ..Default::default()
-                }],
-            }],
-            ..Default::default()
-        };
+        let request = list_request(name, timestamp);
         let answer = self.ask(Api::ListOffsets, version, &request).await;
-        let answer: ListOffsetsResponse<'_> =
-            decode_response(Api::ListOffsets, version, &answer).unwrap();
-        let row = &answer.topics[0].partitions[0];
-        (row.error_code, row.offset, row.timestamp)
+        listed(version, &answer)
     }
+}
+
+fn list_request(name: &str, timestamp: i64) -> ListOffsetsRequest<'_> {
+    ListOffsetsRequest {
+        topics: vec![ListOffsetsTopic {
+            name,
+            partitions: vec![ListOffsetsPartition {
+                timestamp,
+                ..Default::default()
+            }],
+        }],
+        ..Default::default()
+    }
+}
+
+/// Error code, offset and timestamp of the only partition.
+fn listed(version: i16, answer: &[u8]) -> (i16, i64, i64) {
+    let answer: ListOffsetsResponse<'_> =
+        decode_response(Api::ListOffsets, version, answer).unwrap();
+    let row = &answer.topics[0].partitions[0];
+    (row.error_code, row.offset, row.timestamp)
 }
 
 /// What the only partition of a fetch had.

@@ -155,26 +155,14 @@ async fn requests_that_come_together_are_appended_together() {
         together.extend(client.next(Api::Produce, 9, &request("door", &batch)));
     }
     // Who asks behind them sees them.
-    let list = ListOffsetsRequest {
-        topics: vec![ListOffsetsTopic {
-            name: "door",
-            partitions: vec![ListOffsetsPartition {
-                partition_index: 0,
-                timestamp: -1,
-                ..Default::default()
-            }],
-        }],
-        ..Default::default()
-    };
+    let list = list_request("door", timestamps::LATEST);
     together.extend(client.next(Api::ListOffsets, 7, &list));
     together.extend(client.next(Api::Produce, 9, &request("door", &batch)));
     client.stream.write_all(&together).await.unwrap();
     for offset in 0..5 {
         assert_eq!(row(9, &client.receive().await), (0, offset));
     }
-    let answer = client.receive().await;
-    let answer: ListOffsetsResponse<'_> = decode_response(Api::ListOffsets, 7, &answer).unwrap();
-    assert_eq!(answer.topics[0].partitions[0].offset, 5);
+    assert_eq!(listed(7, &client.receive().await).1, 5);
     assert_eq!(row(9, &client.receive().await), (0, 5));
     assert_eq!(house.log.brought(), [5, 1]);
 }
@@ -190,7 +178,24 @@ async fn what_stands_before_what_is_no_request_is_appended() {
     client.stream.write_all(&together).await.unwrap();
     while client.receive_or_end().await.is_some() {}
     let mut other = house.client().await;
-    assert_eq!(other.list(7, "door", -1).await.1, 1);
+    assert_eq!(other.list(7, "door", timestamps::LATEST).await.1, 1);
+}
+
+/// Sends so fast, to a topic with one partition, that it is read in large pieces; how many records.
+async fn at_full_speed(house: &House, client: &mut Client, batch: &[u8]) -> i64 {
+    let mut offset = 0;
+    while house.door.counters().values().looks_moderated < 20 {
+        let mut together = Vec::new();
+        for _ in 0..8 {
+            together.extend(client.next(Api::Produce, 9, &request("door", batch)));
+        }
+        client.stream.write_all(&together).await.unwrap();
+        for _ in 0..8 {
+            assert_eq!(row(9, &client.receive().await), (0, offset));
+            offset += 500;
+        }
+    }
+    offset
 }
 
 #[tokio::test(start_paused = true)]
@@ -199,28 +204,23 @@ async fn a_producer_at_full_speed_is_read_in_large_pieces_and_still_answered_to_
     house.log.create("door", 1);
     let mut client = house.client().await;
     let batch = plain(500);
-    let mut offset = 0;
-    let moderated = || house.door.counters().values().looks_moderated;
-    while moderated() < 20 {
-        let mut together = Vec::new();
-        for _ in 0..8 {
-            together.extend(client.next(Api::Produce, 9, &request("door", &batch)));
-        }
-        client.stream.write_all(&together).await.unwrap();
-        for _ in 0..8 {
-            assert_eq!(row(9, &client.receive().await), (0, offset));
-            offset += 500;
-        }
-    }
+    let mut offset = at_full_speed(&house, &mut client, &batch).await;
     // What comes is less than is waited for, but not for long.
     let start = Instant::now();
     for _ in 0..100 {
-        let produced = client.produce(9, &request("door", &batch[..])).await;
+        let produced = client.produce(9, &request("door", &batch)).await;
         assert_eq!(produced, (0, offset));
         offset += 500;
     }
     assert!(start.elapsed() < Duration::from_millis(100));
-    // A client that goes meanwhile is noticed.
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_producer_that_goes_at_full_speed_is_noticed() {
+    let house = House::new().await;
+    house.log.create("door", 1);
+    let mut client = house.client().await;
+    at_full_speed(&house, &mut client, &plain(500)).await;
     drop(client);
     house.until(|values| values.connections, 0).await;
 }
