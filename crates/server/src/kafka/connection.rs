@@ -592,7 +592,7 @@ impl Connection {
             room = room.min(spare);
         }
         let read = self.transport.poll_read(cx, &mut self.buffer, room);
-        if read.is_pending() {
+        if read.is_pending() && self.transport.is_plain() {
             self.moderate(cx);
         }
         read

@@ -26,6 +26,11 @@ pub(super) enum Transport {
 }
 
 impl Transport {
+    /// Whether what comes is what the peer has sent, byte by byte.
+    pub fn is_plain(&self) -> bool {
+        matches!(self, Self::Plain(_))
+    }
+
     /// From now on the connection is readable once so many bytes have come (or as many as the system
     /// holds for it, or its end). A lower mark takes effect on what is there.
     pub fn set_low_water_mark(&self, bytes: usize) {
