@@ -62,6 +62,11 @@ pub trait DiskFile: Send + Sync {
     fn write_out(&self, from: u64, to: u64) {
         let _ = (from, to);
     }
+    /// Asks for space for the bytes from `from` to `to`, which will be written soon; the length stays. Promises
+    /// nothing, and may do nothing. What is not used is given back by [`DiskFile::set_len`].
+    fn reserve(&self, from: u64, to: u64) {
+        let _ = (from, to);
+    }
     /// The file itself, for who can send its bytes on without reading them; what it is, is known to
     /// whoever made the disk. None: its bytes can only be read.
     fn handle(&self) -> Option<Arc<dyn Any + Send + Sync>> {

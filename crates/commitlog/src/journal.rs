@@ -369,6 +369,7 @@ impl Journal {
             let file = file.map_err(|e| Error::disk(&*path, "open", e))?;
             file.set_len(self.part_bytes)
                 .map_err(|e| Error::disk(&*path, "write", e))?;
+            file.reserve(0, self.part_bytes);
             (path, Arc::from(file), true)
         };
         let head = PartHead {

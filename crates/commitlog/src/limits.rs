@@ -115,6 +115,16 @@ pub const PRODUCER_EXPIRY_MS_DEFAULT: u64 = 24 * 3600 * 1000;
 /// configured. They are in the journal and in the tail cache.
 pub const GATHERED_BYTES_DEFAULT: u64 = 256 << 10;
 
+/// A write of so many bytes to a segment finds space that was reserved for it and more.
+pub const RESERVE_FROM_BYTES: u64 = 64 << 10;
+
+/// Space that is reserved behind such a write, in bytes; what is left of it is given back when the
+/// segment is closed.
+pub const RESERVED_AHEAD_BYTES: u64 = 4 << 20;
+
+/// Free space below which nothing is reserved, in bytes.
+pub const RESERVE_FREE_BYTES_MIN: u64 = 1 << 30;
+
 /// Partitions whose gathered bytes are written in one call of [`crate::Log::write_gathered`].
 pub const GATHERED_WRITES_MAX: usize = 64;
 
@@ -126,6 +136,8 @@ const _: () = assert!(CATALOGUE_BYTES_MAX <= CATALOGUE_READ_BYTES_MAX);
 const _: () = assert!(PRODUCERS_A_PARTITION_MAX <= PRODUCERS_MAX);
 const _: () = assert!(SEGMENT_BYTES_DEFAULT <= SEGMENT_BYTES_MAX);
 const _: () = assert!(JOURNAL_PART_BYTES_DEFAULT <= JOURNAL_PART_BYTES_MAX);
+const _: () = assert!(RESERVED_AHEAD_BYTES * 16 <= RESERVE_FREE_BYTES_MIN);
+const _: () = assert!(RESERVE_FROM_BYTES <= GATHERED_BYTES_DEFAULT);
 const _: () = assert!(GATHERED_BYTES_DEFAULT * 4 <= TAIL_BYTES_DEFAULT);
 const _: () = assert!(JOURNAL_BYTES_DEFAULT >= 2 * JOURNAL_PART_BYTES_DEFAULT);
 const _: () = assert!(PROBE_BYTES * 4 <= RESERVE_BYTES_DEFAULT);

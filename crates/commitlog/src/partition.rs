@@ -22,7 +22,9 @@ use crate::batch::{BatchHead, BatchView, set_base_offset, set_leader_epoch};
 use crate::disk::{Disk, DiskFile};
 use crate::error::Error;
 use crate::index::OFFSET_ENTRY_BYTES;
-use crate::limits::SEGMENT_BYTES_MAX;
+use crate::limits::{
+    RESERVE_FREE_BYTES_MIN, RESERVE_FROM_BYTES, RESERVED_AHEAD_BYTES, SEGMENT_BYTES_MAX,
+};
 use crate::segment::{CLEANED, IndexBytes, REWRITTEN, Rewritten, Segment, TXNINDEX, Tail};
 
 pub(crate) use aborted::AbortedMark;
@@ -125,6 +127,8 @@ pub struct Partition {
     active: Arc<Segment>,
     /// The end of the active segment, as written.
     tail: Tail,
+    /// Byte of the active segment up to which space is reserved; 0 where none is.
+    reserved: u64,
     /// Index entries of the active segment that are not written yet. Opening makes them again, so
     /// no checkpoint waits for them.
     unindexed: IndexBytes,
@@ -545,6 +549,7 @@ impl Partition {
     fn write_run(&mut self, run: &[Staged]) -> Result<(), Error> {
         let position = self.tail.position;
         let bytes: Vec<&[u8]> = run.iter().map(|staged| &staged.bytes[..]).collect();
+        self.reserve(bytes.iter().map(|batch| batch.len() as u64).sum())?;
         let segment = &self.active;
         segment
             .files()?
@@ -573,6 +578,36 @@ impl Partition {
         Ok(())
     }
 
+    /// Sees to it that a large write, and what is like to follow it, finds space that the file has already:
+    /// where a file system finds it for each page, that is a third of what the write costs (decision 0014).
+    fn reserve(&mut self, bytes: u64) -> Result<(), Error> {
+        let end = self.tail.position + bytes;
+        if bytes < RESERVE_FROM_BYTES || end <= self.reserved {
+            return Ok(());
+        }
+        let free_bytes = self.disk.free_bytes().unwrap_or(0);
+        if free_bytes >= RESERVE_FREE_BYTES_MIN {
+            let segment_bytes = self.settings.segment_bytes.min(SEGMENT_BYTES_MAX);
+            let to = (end + RESERVED_AHEAD_BYTES).min(segment_bytes.max(end));
+            let from = self.reserved.max(self.tail.position);
+            self.active.files()?.log.reserve(from, to);
+            self.reserved = to;
+        }
+        Ok(())
+    }
+
+    /// Gives back what of the active segment's space is not used.
+    fn release(&mut self) -> Result<(), Error> {
+        let end = self.tail.position;
+        if std::mem::take(&mut self.reserved) > end {
+            let log = &self.active.files()?.log;
+            log.set_len(end).map_err(|source| {
+                Error::disk_at(self.active.path("log"), "truncate", end, source)
+            })?;
+        }
+        Ok(())
+    }
+
     fn write_indexes(&mut self) -> Result<(), Error> {
         let before = self.tail.before(&self.unindexed);
         self.active.write_indexes(&self.unindexed, &before)?;
@@ -582,6 +617,7 @@ impl Partition {
     }
 
     fn begin_segment(&mut self, base: u64) -> Result<(), Error> {
+        self.release()?;
         self.tail.close(self.active.base(), &mut self.unindexed);
         self.write_indexes()?;
         self.active.publish(&self.tail);
@@ -627,6 +663,7 @@ impl Partition {
         }
         self.active = Arc::new(segment);
         self.tail = tail;
+        self.reserved = 0;
         self.unindexed = IndexBytes::default();
         self.shared
             .change(|segments| segments.push_back(Arc::clone(&self.active)));

@@ -31,6 +31,21 @@ pub fn len(value: i64) -> usize {
 /// `input` is left somewhere inside the number.
 #[inline]
 pub fn take_long(input: &mut &[u8]) -> Option<i64> {
+    // Most numbers of a record are of one byte or two.
+    match **input {
+        [first, ref rest @ ..] if first < 0x80 => {
+            *input = rest;
+            return Some(unzigzag(u64::from(first)));
+        }
+        [first, second, ref rest @ ..] if second < 0x80 => {
+            *input = rest;
+            return Some(unzigzag(u64::from(first & 0x7f) | u64::from(second) << 7));
+        }
+        _ => take_longer(input),
+    }
+}
+
+fn take_longer(input: &mut &[u8]) -> Option<i64> {
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {
         let (&byte, rest) = input.split_first()?;
@@ -41,7 +56,7 @@ pub fn take_long(input: &mut &[u8]) -> Option<i64> {
         }
         value |= bits << shift;
         if byte < 0x80 {
-            return Some((value >> 1) as i64 ^ -((value & 1) as i64));
+            return Some(unzigzag(value));
         }
     }
     None
@@ -55,6 +70,10 @@ pub fn take(input: &mut &[u8]) -> Option<i32> {
 
 fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
+}
+
+fn unzigzag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
 #[cfg(test)]

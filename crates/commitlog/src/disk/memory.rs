@@ -60,6 +60,8 @@ struct ContentsState {
     bytes: Vec<u8>,
     /// What to undo, newest last, when the bytes since the last sync are forgotten.
     undo: Vec<Undo>,
+    /// Byte up to which there is space, also behind the end.
+    reserved: u64,
     /// Bytes that cannot be read.
     unreadable: Vec<Range<u64>>,
 }
@@ -97,6 +99,13 @@ impl MemoryDisk {
     /// What [`Disk::free_bytes`] says from now on.
     pub fn set_free_bytes(&self, bytes: u64) {
         *lock(&self.shared.free_bytes) = Some(bytes);
+    }
+
+    /// Byte up to which space was reserved for a file, and not given back.
+    pub fn reserved(&self, path: &str) -> u64 {
+        let names = lock(&self.shared.names);
+        let contents = names.files.get(path);
+        contents.map_or(0, |contents| lock(&contents.state).reserved)
     }
 
     /// Lets the `nth` (1 = the next) such operation on a path that contains `path_part` fail, once.
@@ -408,8 +417,14 @@ impl DiskFile for MemoryFile {
             bytes_before: cut,
         });
         state.bytes.resize(len as usize, 0);
+        state.reserved = 0;
         state.unreadable.retain(|bad| bad.start < len);
         Ok(())
+    }
+
+    fn reserve(&self, _from: u64, to: u64) {
+        let mut state = lock(&self.contents.state);
+        state.reserved = state.reserved.max(to);
     }
 
     fn sync_data(&self) -> io::Result<()> {

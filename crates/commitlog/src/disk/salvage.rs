@@ -184,6 +184,10 @@ impl DiskFile for SalvageFile {
         self.file.write_out(from, to);
     }
 
+    fn reserve(&self, from: u64, to: u64) {
+        self.file.reserve(from, to);
+    }
+
     fn handle(&self) -> Option<Arc<dyn Any + Send + Sync>> {
         self.file.handle()
     }

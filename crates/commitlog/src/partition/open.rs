@@ -186,6 +186,7 @@ impl Partition {
             shared: Arc::new(shared),
             active,
             tail,
+            reserved: 0,
             unindexed: IndexBytes::default(),
             staged: Vec::new(),
             staged_bytes: 0,
@@ -220,14 +221,10 @@ pub(super) fn open_active(
         let what = format!("the file ends there, but the checkpoint knows {position} bytes");
         return Err(Error::corrupt(segment.path("log"), len, what));
     }
-    let cut = |position| {
-        log.set_len(position)
-            .map_err(|source| Error::disk_at(segment.path("log"), "truncate", position, source))
-    };
     let position = end.map_or(len, |(position, _)| position);
-    if len > position {
-        cut(position)?;
-    }
+    // Also gives back space behind the end that was reserved before a crash.
+    log.set_len(position)
+        .map_err(|source| Error::disk_at(segment.path("log"), "truncate", position, source))?;
     let next_offset = end.map_or(i64::MAX as u64, |(_, next_offset)| next_offset);
     let recovered = match missing {
         Some(what) if position > 0 => Err(what),

@@ -207,6 +207,20 @@ impl DiskFile for PlainFile {
         self.sent_on.send_on(&self.file, from, to);
     }
 
+    fn reserve(&self, from: u64, to: u64) {
+        let (Ok(from), Ok(size)) = (
+            libc::off_t::try_from(from),
+            libc::off_t::try_from(to.saturating_sub(from)),
+        ) else {
+            return;
+        };
+        // Best effort: without it the write itself finds the space.
+        // SAFETY: the descriptor is open while the file lives.
+        unsafe {
+            libc::fallocate(self.file.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, from, size);
+        }
+    }
+
     fn handle(&self) -> Option<Arc<dyn Any + Send + Sync>> {
         Some(self.file.clone())
     }
