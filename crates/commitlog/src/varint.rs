@@ -35,11 +35,11 @@ pub fn take_long(input: &mut &[u8]) -> Option<i64> {
     match **input {
         [first, ref rest @ ..] if first < 0x80 => {
             *input = rest;
-            return Some(unzigzag(u64::from(first)));
+            Some(unzigzag(u64::from(first)))
         }
         [first, second, ref rest @ ..] if second < 0x80 => {
             *input = rest;
-            return Some(unzigzag(u64::from(first & 0x7f) | u64::from(second) << 7));
+            Some(unzigzag(u64::from(first & 0x7f) | u64::from(second) << 7))
         }
         _ => take_longer(input),
     }
