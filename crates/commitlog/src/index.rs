@@ -92,23 +92,22 @@ impl OffsetIndex<'_> {
     /// The last entry whose offset is not behind `offset`: the batch that contains `offset` begins
     /// at its position or later.
     pub fn find(self, offset: u64) -> io::Result<Option<OffsetEntry>> {
-        let behind = self.partition_point(|entry| entry.offset <= offset)?;
-        behind.checked_sub(1).map(|at| self.entry(at)).transpose()
+        self.last_of(self.partition_point(|entry| entry.offset <= offset)?)
     }
 
     /// The last entry whose batch begins before byte `position` of the segment and ends before
     /// `offset`.
     pub fn find_before(self, position: u64, offset: u64) -> io::Result<Option<OffsetEntry>> {
-        let behind = self.partition_point(|entry| {
+        self.last_of(self.partition_point(|entry| {
             (1..position).contains(&entry.position) && entry.offset < offset
-        })?;
-        behind.checked_sub(1).map(|at| self.entry(at)).transpose()
+        })?)
     }
 
     /// How many entries lie before byte `position` of the segment. Zeros, which a power cut may
     /// leave at the end, do not count: no entry is ever made for the first batch.
     pub fn entries_before(self, position: u64) -> io::Result<u64> {
-        self.partition_point(|entry| (1..position).contains(&entry.position))
+        let found = self.partition_point(|entry| (1..position).contains(&entry.position))?;
+        Ok(found.count)
     }
 
     /// The last entry.
@@ -124,14 +123,29 @@ impl OffsetIndex<'_> {
         Ok(OffsetEntry::read(bytes, self.base))
     }
 
-    fn partition_point(self, before: impl Fn(OffsetEntry) -> bool) -> io::Result<u64> {
+    /// The last of the entries that lie before what was searched.
+    fn last_of(
+        self,
+        found: Split<{ OFFSET_ENTRY_BYTES as usize }>,
+    ) -> io::Result<Option<OffsetEntry>> {
+        match (found.last, found.count.checked_sub(1)) {
+            (Some(bytes), _) => Ok(Some(OffsetEntry::read(bytes, self.base))),
+            (None, Some(at)) => self.entry(at).map(Some),
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn partition_point(
+        self,
+        before: impl Fn(OffsetEntry) -> bool,
+    ) -> io::Result<Split<{ OFFSET_ENTRY_BYTES as usize }>> {
         let near = self.near.map(|near| near.load(Ordering::Relaxed));
         let place = (self.file, self.patience);
         let found = partition_point(place, self.entries, near, |bytes| {
             before(OffsetEntry::read(bytes, self.base))
         })?;
         if let Some(near) = self.near {
-            near.store(found, Ordering::Relaxed);
+            near.store(found.count, Ordering::Relaxed);
         }
         Ok(found)
     }
@@ -176,9 +190,10 @@ impl TimeIndex<'_> {
 
     fn partition_point(self, before: impl Fn(TimeEntry) -> bool) -> io::Result<u64> {
         let place = (self.file, Patience::Waits);
-        partition_point(place, self.entries, None, |bytes| {
+        let found = partition_point(place, self.entries, None, |bytes| {
             before(TimeEntry::read(bytes, self.base))
-        })
+        })?;
+        Ok(found.count)
     }
 }
 
@@ -200,34 +215,48 @@ fn read_entry<const N: usize>((file, patience): Place<'_>, position: u64) -> io:
     Ok(bytes)
 }
 
-/// The first of `entries` entries of `N` bytes for which `before` is false. It is looked for around
-/// `near` first, then single entries are looked at until few enough are left to be read at once.
+/// Where a search ended.
+#[derive(Clone, Copy)]
+struct Split<const N: usize> {
+    /// How many entries lie before.
+    count: u64,
+    /// The last of them, where it was read on the way.
+    last: Option<[u8; N]>,
+}
+
+/// How many of `entries` entries of `N` bytes lie before the first for which `before` is false. That is
+/// looked for around `near` first, then single entries are looked at until few enough are left to be read
+/// at once.
 fn partition_point<const N: usize>(
     place: Place<'_>,
     entries: u64,
     near: Option<u64>,
     before: impl Fn([u8; N]) -> bool,
-) -> io::Result<u64> {
+) -> io::Result<Split<N>> {
     let together = (SEARCH_BYTES / N) as u64;
     // The first of the entries in between, if one of them or the one behind them is it.
-    let within = |low: u64, high: u64| -> io::Result<u64> {
+    let within = |low: u64, high: u64| -> io::Result<Split<N>> {
         let mut bytes = [0; SEARCH_BYTES];
         let bytes = &mut bytes[..(high - low) as usize * N];
         if read_full_if(place.0, bytes, low * N as u64, place.1)? < bytes.len() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let (entries, _) = bytes.as_chunks::<N>();
-        Ok(low + entries.partition_point(|entry| before(*entry)) as u64)
+        let count = entries.partition_point(|entry| before(*entry));
+        Ok(Split {
+            count: low + count as u64,
+            last: count.checked_sub(1).map(|at| entries[at]),
+        })
     };
     let (mut low, mut high) = (0, entries);
     if let Some(near) = near.filter(|_| entries > together) {
         let from = near.saturating_sub(together / SEARCH_BACK);
         let from = from.min(entries - together);
         let found = within(from, from + together)?;
-        if found == from {
+        if found.count == from {
             high = from;
-        } else if found == from + together {
-            low = found;
+        } else if found.count == from + together {
+            low = found.count;
         } else {
             return Ok(found);
         }

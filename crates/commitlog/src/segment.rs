@@ -2,6 +2,7 @@
 //! see from what the one writer is at; readers come through `&self` from any thread.
 
 mod aborted;
+mod places;
 mod range;
 mod rewrite;
 mod tail;
@@ -19,6 +20,8 @@ use crate::index::{
     OFFSET_ENTRY_BYTES, OffsetEntry, OffsetIndex, TIME_ENTRY_BYTES, TimeEntry, TimeIndex,
 };
 use crate::limits::{BATCH_BYTES_MAX, DECOMPRESSED_BYTES_MAX};
+
+use places::Places;
 
 pub(crate) use aborted::TXNINDEX;
 pub use range::StoredRange;
@@ -58,6 +61,8 @@ pub(crate) struct Segment {
     end_offset: AtomicU64,
     /// Which entry of the index the last search ended at.
     searched: AtomicU64,
+    /// Where readers are about to read on.
+    places: Places,
 }
 
 /// Lengths and last entries of the two indexes.
@@ -117,6 +122,7 @@ impl Segment {
             aborted_entries: AtomicU64::new(0),
             end_offset: AtomicU64::new(base.saturating_add(i32::MAX as u64)),
             searched: AtomicU64::new(0),
+            places: Places::new(base),
         }
     }
 
@@ -329,6 +335,7 @@ impl Segment {
             }
         }
         bytes.truncate(keep);
+        self.places.remember(next_offset, position + keep as u64);
         Ok(Found::Batches(Bytes::from(bytes)))
     }
 
@@ -339,8 +346,10 @@ impl Segment {
         end: u64,
         patience: Patience,
     ) -> Result<Option<(u64, BatchHead)>, ReadError> {
-        let start = self.search_start(offset, end, patience)?;
-        let mut walk = Walk::new(self, start, end, SEARCH_WINDOW_BYTES)?.with(patience);
+        if let Some(found) = self.remembered(offset, end, patience)? {
+            return Ok(Some(found));
+        }
+        let mut walk = self.search(offset, end, patience)?;
         while let Some((position, head)) = walk.step()? {
             if head.last_offset() >= offset {
                 return Ok(Some((position, head)));
@@ -368,24 +377,62 @@ impl Segment {
         Ok(left > 0 && (read < HEADER_BYTES || head.is_ok_and(|it| it.size_bytes() as u64 > left)))
     }
 
-    /// Where to begin searching `offset`. An index entry that does not point to its batch is not
-    /// believed; the search then begins at the start of the segment.
-    fn search_start(&self, offset: u64, end: u64, patience: Patience) -> Result<u64, ReadError> {
+    /// The batch that begins with `offset`, if it lies where a reader was told that it would.
+    fn remembered(
+        &self,
+        offset: u64,
+        end: u64,
+        patience: Patience,
+    ) -> Result<Option<(u64, BatchHead)>, ReadError> {
+        let place = self.places.of(offset).filter(|place| *place < end);
+        let Some(place) = place else {
+            return Ok(None);
+        };
+        let mut walk = Walk::new(self, place, end, HEADER_BYTES)?.with(patience);
+        match walk.step() {
+            Ok(found) => Ok(found.filter(|(_, head)| head.base_offset() == offset)),
+            // The search says what is wrong, and where.
+            Err(ReadError::Corrupt { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A walk that meets the first batch that reaches `offset`, begun as near before it as the index
+    /// knows.
+    fn search(&self, offset: u64, end: u64, patience: Patience) -> Result<Walk<'_>, ReadError> {
         let files = self.files()?;
-        let entries = self.offset_entries.load(Ordering::Acquire);
         let index = OffsetIndex {
             file: &*files.index,
-            entries,
+            entries: self.offset_entries.load(Ordering::Acquire),
             base: self.base,
             near: Some(&self.searched),
             patience,
         };
-        let Some(entry) = self.found(index.find(offset))? else {
-            return Ok(0);
+        let entry = self.found(index.find(offset))?;
+        let (_, walk) = self.walk_from(entry, 0, end, SEARCH_WINDOW_BYTES, patience)?;
+        Ok(walk)
+    }
+
+    /// A walk from the batch of `entry` on, and where it begins. An entry that does not point to its
+    /// batch is not believed; the walk then begins at `otherwise`.
+    fn walk_from(
+        &self,
+        entry: Option<OffsetEntry>,
+        otherwise: u64,
+        end: u64,
+        window_bytes: usize,
+        patience: Patience,
+    ) -> Result<(u64, Walk<'_>), ReadError> {
+        let walk = |start| -> Result<_, ReadError> {
+            Ok(Walk::new(self, start, end, window_bytes)?.with(patience))
         };
-        let log = (&*files.log, patience);
-        let sound = entry.position < end && self.is_batch_at(log, entry.position, entry.offset)?;
-        Ok(if sound { entry.position } else { 0 })
+        if let Some(entry) = entry {
+            let mut walk = walk(entry.position)?;
+            if walk.is_before(entry.offset)? {
+                return Ok((entry.position, walk));
+            }
+        }
+        Ok((otherwise, walk(otherwise)?))
     }
 
     /// What the index was found to say. One that cannot be read says nothing; what would have to be
@@ -420,8 +467,7 @@ impl Segment {
         };
         let older = index.find_older(timestamp_ms).ok().flatten();
         let from = older.map_or(from, |entry| from.max(entry.offset + 1));
-        let start = self.search_start(from, end, Patience::Waits)?;
-        let mut walk = Walk::new(self, start, end, SEARCH_WINDOW_BYTES)?;
+        let mut walk = self.search(from, end, Patience::Waits)?;
         while let Some((position, head)) = walk.step()? {
             if head.last_offset() < from || head.max_timestamp() < timestamp_ms {
                 continue;

@@ -714,6 +714,120 @@ fn a_range_that_may_not_wait_is_found_without_or_not_at_all() {
     assert!(waited > 300);
 }
 
+/// What a range that may not wait reads of files, and the range.
+fn counted(
+    disk: &MemoryDisk,
+    reader: &PartitionReader,
+    offset: u64,
+    max_bytes: usize,
+) -> (u64, StoredRange) {
+    for nth in 1.. {
+        // The nth of its reads would have to wait.
+        disk.fail(Operation::ReadNow, "", nth);
+        let found = reader.range(offset, max_bytes, u64::MAX, Patience::Never);
+        disk.heal();
+        match found {
+            Err(error) => assert!(error.would_wait(), "{error}"),
+            Ok(found) => return (nth - 1, found.unwrap().unwrap()),
+        }
+    }
+    unreachable!("a range ends");
+}
+
+/// A segment of 200 batches with 10 records and about 5 KB each, and another behind it.
+fn long(disk: &MemoryDisk) -> (Partition, Vec<Bytes>) {
+    let settings = PartitionSettings {
+        segment_bytes: 1 << 30,
+        ..SETTINGS
+    };
+    let mut partition = Partition::create(Arc::new(disk.clone()), DIR, settings).unwrap();
+    let stored = (0..220)
+        .map(|at| {
+            if at == 200 {
+                partition.roll().unwrap();
+            }
+            append(&mut partition, batch(10, 500, 1_000_000 + at * 1000))
+        })
+        .collect();
+    (partition, stored)
+}
+
+#[test]
+fn who_reads_on_by_ranges_needs_no_search_for_where_it_was() {
+    let disk = MemoryDisk::new();
+    let (partition, stored) = long(&disk);
+    let reader = partition.reader();
+    let size = stored[0].len();
+    // Opens the files.
+    for offset in [5, 2005] {
+        reader.range(offset, 1, u64::MAX, WAITS).unwrap();
+    }
+    // Four readers take turns.
+    let mut offsets = [0, 500, 1000, 1500];
+    let first = offsets.map(|offset| counted(&disk, &reader, offset, 7 * size).0);
+    assert_eq!(first, [3, 5, 5, 5]);
+    for _ in 0..6 {
+        for offset in &mut offsets {
+            *offset += 70;
+            let (reads, range) = counted(&disk, &reader, *offset, 7 * size);
+            let place = (range.position, range.size_bytes, range.next_offset);
+            let position = *offset / 10 * size as u64;
+            assert_eq!(place, (position, 7 * size, *offset + 70));
+            // Its first header, of the index a page, and the header behind its end.
+            assert_eq!(reads, 3);
+        }
+    }
+    // To the end of the segment, where no header follows, and on into the next.
+    let (reads, range) = counted(&disk, &reader, 1990, 7 * size);
+    assert_eq!((reads, range.size_bytes), (2, size));
+    let (reads, range) = counted(&disk, &reader, 2000, 7 * size);
+    assert_eq!((reads, range.position), (3, 0));
+}
+
+#[test]
+fn a_place_where_something_else_lies_now_is_not_believed() {
+    let disk = MemoryDisk::new();
+    let (mut partition, stored) = long(&disk);
+    let reader = partition.reader();
+    let size = stored[0].len();
+    let range = |offset| reader.range(offset, 2 * size, u64::MAX, WAITS);
+    let position = |offset| range(offset).unwrap().unwrap().unwrap().position;
+    let held = Arc::clone(&partition.shared.segments()[0]);
+    for offset in [0, 20, 40, 2160] {
+        position(offset);
+    }
+    // The active segment is cut, and grows again by others.
+    assert_eq!(partition.truncate_to(2165).unwrap(), 2160);
+    assert!(range(2180).is_err(), "out of range");
+    assert!(range(2160).unwrap().unwrap().is_none());
+    let small = append(&mut partition, batch(20, 1, 0)).len() as u64;
+    append(&mut partition, batch(5, 1, 0));
+    assert_eq!(position(2160), 16 * size as u64);
+    assert_eq!(position(2179), 16 * size as u64);
+    assert_eq!(position(2180), 16 * size as u64 + small);
+    // A closed one loses batches.
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let mut rewrite = SegmentRewrite::begin(&shared, DIR, 0).unwrap();
+    for at in [1, 2, 4, 6, 7] {
+        rewrite.append(&stored[at]).unwrap();
+    }
+    partition.install(rewrite.finish().unwrap()).unwrap();
+    for (offset, at) in [(0, 0), (20, 1), (40, 2), (60, 3), (50, 3), (55, 3), (60, 3)] {
+        assert_eq!(position(offset), at * size as u64, "{offset}");
+    }
+    // Who still has the old one finds in it what was there, or says that it is gone.
+    let found = held.range(40, 1, u64::MAX, WAITS).unwrap().unwrap();
+    assert!(matches!(found, Found::Batches(range) if range.position == 4 * size as u64));
+    // Damage at the place is found as ever.
+    let path = format!("{DIR}/{:020}.log", 0);
+    let log = disk.open(&path, Open::ReadWrite).unwrap();
+    for (bytes, at) in [(65u64.to_be_bytes(), 0), ([0xff; 8], 8)] {
+        reader.range(60, size, u64::MAX, WAITS).unwrap();
+        log.write_at(&[&bytes], 4 * size as u64 + at).unwrap();
+        assert!(matches!(range(70), Err(ReadError::Corrupt { .. })));
+    }
+}
+
 #[test]
 fn a_range_ends_before_what_is_damaged() {
     let disk = MemoryDisk::new();

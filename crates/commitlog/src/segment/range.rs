@@ -11,7 +11,7 @@ use crate::error::ReadError;
 use crate::index::{OffsetEntry, OffsetIndex};
 use crate::limits::BATCH_BYTES_MAX;
 
-use super::{Found, Segment, Walk};
+use super::{Found, Segment};
 
 /// Bytes read at once where the end of a range is searched from an index entry on.
 const WALK_WINDOW_BYTES: usize = 4 << 10;
@@ -64,22 +64,19 @@ impl Segment {
         let limit = size.min(position + wanted);
         let mut end = position + first.size_bytes() as u64;
         let mut next_offset = first.next_offset();
-        let mut known_to = next_offset;
-        if let Some(near) = self
+        let near = self
             .near(limit, up_to, patience)?
-            .filter(|near| near.position > end)
-        {
-            // What lies before it is below both bounds; its first step says where it is.
-            end = near.position;
-            known_to = near.offset;
-        }
-        let mut walk = Walk::new(self, end, size, WALK_WINDOW_BYTES)?.with(patience);
+            .filter(|near| near.position > end);
+        let (from, mut walk) = self.walk_from(near, end, size, WALK_WINDOW_BYTES, patience)?;
+        // What lies before it is below both bounds; its first step says where it is.
+        let known_to = near.filter(|near| near.position == from);
+        end = from;
         while end < limit {
             let head = match walk.step() {
                 Ok(Some((_, head))) => head,
                 // Who begins at damage meets it.
                 Ok(None) | Err(ReadError::Corrupt { .. }) => {
-                    next_offset = next_offset.max(known_to);
+                    next_offset = next_offset.max(known_to.map_or(0, |near| near.offset));
                     break;
                 }
                 Err(error) => return Err(error),
@@ -93,6 +90,7 @@ impl Segment {
             end += head.size_bytes() as u64;
             next_offset = head.next_offset();
         }
+        self.places.remember(next_offset, end);
         Ok(Some(Found::Batches(StoredRange {
             file,
             position,
@@ -101,7 +99,7 @@ impl Segment {
         })))
     }
 
-    /// The last batch that the index knows to begin before byte `limit` and to end before offset
+    /// The last batch that the index says to begin before byte `limit` and to end before offset
     /// `up_to`: where it begins, and its last offset.
     fn near(
         &self,
@@ -117,11 +115,6 @@ impl Segment {
             near: Some(&self.searched),
             patience,
         };
-        let Some(entry) = self.found(index.find_before(limit, up_to))? else {
-            return Ok(None);
-        };
-        let log = (&*files.log, patience);
-        let sound = self.is_batch_at(log, entry.position, entry.offset)?;
-        Ok(sound.then_some(entry))
+        self.found(index.find_before(limit, up_to))
     }
 }

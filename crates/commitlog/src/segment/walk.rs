@@ -54,6 +54,19 @@ impl<'a> Walk<'a> {
         Self { patience, ..self }
     }
 
+    /// Whether the next batch is one that ends with `last_offset`. Its header is not read again by the
+    /// step.
+    pub fn is_before(&mut self, last_offset: u64) -> Result<bool, ReadError> {
+        if self.position >= self.end {
+            return Ok(false);
+        }
+        match self.head() {
+            Ok(head) => Ok(head.last_offset() == last_offset),
+            Err(ReadError::Corrupt { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Position and header of the next batch; `None` at the end.
     pub fn step(&mut self) -> Result<Option<(u64, BatchHead)>, ReadError> {
         if self.position >= self.end {

@@ -24,6 +24,14 @@ enum Step {
         max_bytes: usize,
         up_to: proptest::sample::Index,
     },
+    /// By ranges, from where the last of them ended.
+    ReadOn {
+        max_bytes: usize,
+        up_to: proptest::sample::Index,
+        ranges: usize,
+    },
+    /// One of its closed segments loses batches: those whose bit is not set.
+    Compact(proptest::sample::Index, u64),
     Time(i64),
 }
 
@@ -39,6 +47,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(|at_mark| Step::Reopen { at_mark }),
         4 => (any::<Index>(), 0..30_000usize, any::<Index>())
             .prop_map(|(from, max_bytes, up_to)| Step::Read { from, max_bytes, up_to }),
+        6 => (0..30_000usize, any::<Index>(), 1..5usize)
+            .prop_map(|(max_bytes, up_to, ranges)| Step::ReadOn { max_bytes, up_to, ranges }),
+        1 => (any::<Index>(), any::<u64>()).prop_map(|(at, kept)| Step::Compact(at, kept)),
         2 => (0..2100i64).prop_map(Step::Time),
     ]
 }
@@ -84,10 +95,49 @@ impl Model {
     }
 }
 
+/// The bytes of the range.
+fn range(reader: &PartitionReader, offset: u64, max_bytes: usize, up_to: u64) -> Vec<u8> {
+    let range = reader.range(offset, max_bytes, up_to, WAITS).unwrap();
+    let range = range.expect("there are files");
+    range.map_or_else(Vec::new, |range| {
+        disk::bytes_of(range.file, range.position, range.size_bytes)
+    })
+}
+
+/// Writes a closed segment anew, without those of its first 64 batches whose bit is not set.
+fn compact(
+    disk: &MemoryDisk,
+    partition: &mut Partition,
+    model: &mut Model,
+    (at, kept): (proptest::sample::Index, u64),
+) {
+    let closed = partition.closed();
+    if closed.is_empty() {
+        return;
+    }
+    let of = &closed[at.index(closed.len())];
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let mut rewrite = SegmentRewrite::begin(&shared, DIR, of.base).unwrap();
+    let mut seen = 0;
+    model.written.retain(|bytes| {
+        if !(of.base..of.next).contains(&head(bytes).base_offset()) {
+            return true;
+        }
+        seen += 1;
+        let keep = kept >> (seen % 64) & 1 == 1;
+        if keep {
+            rewrite.append(bytes).unwrap();
+        }
+        keep
+    });
+    partition.install(rewrite.finish().unwrap()).unwrap();
+}
+
 fn run(steps: Vec<Step>) {
     let disk = MemoryDisk::new();
     let mut partition = new_partition(&disk);
     let mut model = Model::default();
+    let mut read_to = 0;
     for step in steps {
         let written = model
             .written
@@ -174,6 +224,28 @@ fn run(steps: Vec<Step>) {
                     "from {from} up to {up_to}"
                 );
             }
+            Step::ReadOn {
+                max_bytes,
+                up_to,
+                ranges,
+            } => {
+                let up_to = up_to.index(written as usize + 3) as u64;
+                for _ in 0..ranges {
+                    read_to = read_to.clamp(model.log_start, written);
+                    let found = range(&partition.reader(), read_to, max_bytes, up_to);
+                    let expected = model.read(read_to, max_bytes, up_to);
+                    let whole: Vec<&[u8]> = expected.iter().map(|bytes| &bytes[..]).collect();
+                    assert!(whole.concat().starts_with(&found));
+                    assert_eq!(found.is_empty(), expected.is_empty());
+                    if let Some(last) = batches(&found).last() {
+                        read_to = last.unwrap().head().next_offset();
+                    } else if expected.is_empty() {
+                        // Begins anew once it is through.
+                        read_to = 0;
+                    }
+                }
+            }
+            Step::Compact(at, kept) => compact(&disk, &mut partition, &mut model, (at, kept)),
             Step::Time(ms) => {
                 assert_eq!(
                     partition.reader().offset_for_time(ms).unwrap(),
@@ -189,6 +261,9 @@ fn run(steps: Vec<Step>) {
             .sum();
         assert_eq!(partition.size_bytes(), stored);
     }
+    // One more, as the last may have been compacted away.
+    let last = partition.stage(batch(1, 1, 1), 0, 0).unwrap();
+    model.staged.push(last.batch);
     partition.write().unwrap();
     model.written.append(&mut model.staged);
     assert_eq!(
