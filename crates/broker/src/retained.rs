@@ -231,10 +231,7 @@ impl RetainedIndex {
             self.remove(&topic);
             batch.push(now_ms as i64, Some(topic.as_bytes()), None, &[]);
         }
-        (!batch.is_empty()).then(|| Append {
-            partition,
-            batch: batch.finish(),
-        })
+        (!batch.is_empty()).then(|| Append::new(partition, batch.finish()))
     }
 
     fn set(&mut self, topic: &str, retained: Retained) {

@@ -1,7 +1,7 @@
 //! Journal entries: what a caller hands in, what it gets back, and the bytes between.
 //! An entry is atomic across streams; nothing is known here of files or of parts of the journal.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use crc_fast::{CrcAlgorithm, Digest};
 
 use crate::fields::{Fields, Malformed, Put};
@@ -13,8 +13,18 @@ use crate::stream::{Ack, Lsn, PartitionId, Place, StreamSettings, decode_places,
 pub struct Append {
     /// Where it goes.
     pub partition: PartitionId,
-    /// One whole batch; base offset and leader epoch are patched when it is staged.
-    pub batch: Vec<u8>,
+    /// One whole batch; base offset and leader epoch are patched when it is staged. It may be a part of a
+    /// larger piece of memory, which it keeps for as long as it is in the tail cache.
+    pub batch: BytesMut,
+}
+
+impl Append {
+    /// Of a batch with memory of its own.
+    pub fn new(partition: PartitionId, batch: Vec<u8>) -> Self {
+        // Nobody else has it, so nothing is copied.
+        let batch = BytesMut::from(Bytes::from(batch));
+        Self { partition, batch }
+    }
 }
 
 /// A change of what streams there are.

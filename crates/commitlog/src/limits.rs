@@ -118,9 +118,9 @@ pub const GATHERED_BYTES_DEFAULT: u64 = 256 << 10;
 /// A write of so many bytes to a segment finds space that was reserved for it and more.
 pub const RESERVE_FROM_BYTES: u64 = 64 << 10;
 
-/// Space that is reserved behind such a write, in bytes; what is left of it is given back when the
-/// segment is closed.
-pub const RESERVED_AHEAD_BYTES: u64 = 4 << 20;
+/// Space that is reserved behind such a write at least, and in pieces of so many bytes; what is left of
+/// it is given back when the segment is closed.
+pub const RESERVED_AHEAD_BYTES: u64 = 8 << 20;
 
 /// Free space below which nothing is reserved, in bytes.
 pub const RESERVE_FREE_BYTES_MIN: u64 = 1 << 30;

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::aborted::AbortedEntry;
 use crate::batch::BatchView;
@@ -172,7 +172,7 @@ pub(crate) enum Store {
 impl Store {
     pub(crate) fn stage(
         &mut self,
-        batch: Vec<u8>,
+        batch: BytesMut,
         epoch: i32,
         now_ms: u64,
         aborts: Option<AbortedEntry>,

@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::aborted::AbortedEntry;
 use crate::batch::{BatchHead, BatchView, set_base_offset, set_leader_epoch};
@@ -192,13 +192,13 @@ impl Partition {
     /// [`write`](Self::write). `now_ms` decides whether the segment is old enough to roll. The batch
     /// must have been validated: its records and checksum are not looked at.
     pub fn stage(&mut self, batch: Vec<u8>, epoch: i32, now_ms: u64) -> Result<StagedBatch, Error> {
-        self.stage_aborting(batch, epoch, now_ms, None)
+        self.stage_aborting(Bytes::from(batch).into(), epoch, now_ms, None)
     }
 
     /// As [`stage`](Self::stage); the batch may be a marker that aborts a transaction.
     pub(crate) fn stage_aborting(
         &mut self,
-        mut batch: Vec<u8>,
+        mut batch: BytesMut,
         epoch: i32,
         now_ms: u64,
         aborts: Option<AbortedEntry>,
@@ -239,7 +239,7 @@ impl Partition {
             self.epoch = epoch;
             self.epochs_changed |= self.shared.add_epoch(epoch, base_offset);
         }
-        let bytes = Bytes::from(batch);
+        let bytes = batch.freeze();
         self.staged_bytes += size as u64;
         self.urgent |= aborts.is_some();
         self.shared.staged(self.staged_bytes);
@@ -588,7 +588,10 @@ impl Partition {
         let free_bytes = self.disk.free_bytes().unwrap_or(0);
         if free_bytes >= RESERVE_FREE_BYTES_MIN {
             let segment_bytes = self.settings.segment_bytes.min(SEGMENT_BYTES_MAX);
-            let to = (end + RESERVED_AHEAD_BYTES).min(segment_bytes.max(end));
+            // Pieces end where large pages of the cache do: a page over two of them costs many times as much
+            // when it is read from the disk.
+            let to = (end + RESERVED_AHEAD_BYTES).next_multiple_of(RESERVED_AHEAD_BYTES);
+            let to = to.min(segment_bytes.max(end));
             let from = self.reserved.max(self.tail.position);
             self.active.files()?.log.reserve(from, to);
             self.reserved = to;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::batch::BatchHead;
 use crate::catalogue::{self, CATALOGUE, Catalogue, ROOT};
@@ -398,7 +398,9 @@ impl Recovering {
             None
         };
         let epoch = head.partition_leader_epoch();
-        let staged = owned.store.stage(batch.to_vec(), epoch, time_ms, aborts);
+        let staged = owned
+            .store
+            .stage(BytesMut::from(&batch[..]), epoch, time_ms, aborts);
         staged.map_err(|error| unusable(raw, &error.to_string()))?;
         let partition = owned.disk_mut().expect("it is on disk");
         if partition.staged_bytes() >= STAGED_BYTES_MAX {

@@ -202,10 +202,7 @@ mod tests {
         for (key, value) in records {
             builder.push(5, Some(key), value, &[]);
         }
-        let appends = vec![Append {
-            partition: 1,
-            batch: builder.finish(),
-        }];
+        let appends = vec![Append::new(1, builder.finish())];
         log.stage(
             Entry {
                 appends,

@@ -133,7 +133,7 @@ impl World {
         let now_ms = self.now.wall_ms;
         let node = self.running_mut();
         let entry = Entry {
-            appends: vec![Append { partition, batch }],
+            appends: vec![Append::new(partition, batch)],
             ops: Vec::new(),
         };
         let staged = node.log.stage_foreign(entry, now_ms);

@@ -97,7 +97,7 @@ impl Appends {
         let before = open.builder.size_bytes();
         if before >= BATCH_CUT_BYTES {
             let batch = open.builder.finish();
-            self.order[open.append as usize] = Pending::Done(Append { partition, batch });
+            self.order[open.append as usize] = Pending::Done(Append::new(partition, batch));
         }
         if open.builder.is_empty() {
             open.append = self.order.len() as u32;
@@ -120,10 +120,7 @@ impl Appends {
                 Pending::Done(append) => append,
                 Pending::Open(index) => {
                     let open = &mut builders[index as usize];
-                    Append {
-                        partition: open.partition,
-                        batch: open.builder.finish(),
-                    }
+                    Append::new(open.partition, open.builder.finish())
                 }
             })
             .collect()

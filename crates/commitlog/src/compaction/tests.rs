@@ -31,10 +31,7 @@ fn put(log: &mut Log, time_ms: u64, records: &[(&str, Option<u32>)]) {
         let value = value.as_ref().map(String::as_bytes);
         builder.push(time_ms as i64, Some(key.as_bytes()), value, &[]);
     }
-    let appends = vec![Append {
-        partition: 1,
-        batch: builder.finish(),
-    }];
+    let appends = vec![Append::new(1, builder.finish())];
     log.stage(
         Entry {
             appends,

@@ -33,10 +33,7 @@ pub(crate) fn batch(values: &[&str]) -> Vec<u8> {
 }
 
 pub(crate) fn append(partition: PartitionId, values: &[&str]) -> Entry {
-    let appends = vec![Append {
-        partition,
-        batch: batch(values),
-    }];
+    let appends = vec![Append::new(partition, batch(values))];
     Entry {
         appends,
         ops: Vec::new(),

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::aborted::{AbortedEntry, AbortedRange};
 use crate::batch::{BatchHead, set_base_offset, set_leader_epoch};
@@ -79,13 +79,13 @@ impl MemoryPartition {
         epoch: i32,
         _now_ms: u64,
     ) -> Result<StagedBatch, Error> {
-        self.stage_aborting(batch, epoch, None)
+        self.stage_aborting(Bytes::from(batch).into(), epoch, None)
     }
 
     /// As [`stage`](Self::stage); the batch may be a marker that aborts a transaction.
     pub(crate) fn stage_aborting(
         &mut self,
-        mut batch: Vec<u8>,
+        mut batch: BytesMut,
         epoch: i32,
         aborts: Option<AbortedEntry>,
     ) -> Result<StagedBatch, Error> {
@@ -103,7 +103,7 @@ impl MemoryPartition {
         set_leader_epoch(&mut batch, epoch);
         let head = BatchHead::read(&batch).map_err(refused)?;
         self.next_offset = head.next_offset();
-        let bytes = Bytes::from(batch);
+        let bytes = batch.freeze();
         self.staged.push(Kept {
             head,
             bytes: bytes.clone(),

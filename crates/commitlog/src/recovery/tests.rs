@@ -249,7 +249,7 @@ impl World {
                     future.apply(change);
                 }
                 let partition = id;
-                appends.push(Append { partition, batch });
+                appends.push(Append::new(partition, batch));
                 sent.push((id, sending));
             }
             let ops = Vec::new();

@@ -494,10 +494,7 @@ impl ServedNode {
             &[],
         );
         let entry = Entry {
-            appends: vec![Append {
-                partition,
-                batch: batch.finish(),
-            }],
+            appends: vec![Append::new(partition, batch.finish())],
             ops: Vec::new(),
         };
         let appended = self.node.append(entry).await;

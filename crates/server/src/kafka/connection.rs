@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use ::kafka::api::{Api, ApiVersionsRequest};
 use ::kafka::{Frame, RequestHeader, WireError, decode_request, frame};
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 
@@ -366,7 +366,7 @@ impl Connection {
                 break;
             }
             self.waited = false;
-            let mut frame = self.buffer.split_to(taken).freeze();
+            let mut frame = self.buffer.split_to(taken);
             frame.advance(4);
             self.read_bytes = taken.clamp(limits::READ_BYTES, limits::BUSY_READ_BYTES);
             self.begin(frame, cx)?;
@@ -374,7 +374,7 @@ impl Connection {
         Ok(())
     }
 
-    fn begin(&mut self, frame: Bytes, cx: &mut Context<'_>) -> Result<(), End> {
+    fn begin(&mut self, frame: BytesMut, cx: &mut Context<'_>) -> Result<(), End> {
         let share = std::mem::take(&mut self.share);
         self.since = Instant::now();
         if self.login.raw() {
@@ -384,7 +384,7 @@ impl Connection {
                 header: (Api::SaslAuthenticate.key(), 0),
                 since: self.since,
                 size_bytes: frame.len(),
-                reply: sasl::begin_raw(self.login.clone(), door, caller, frame),
+                reply: sasl::begin_raw(self.login.clone(), door, caller, frame.freeze()),
                 _share: share,
             };
             self.await_answer(begun, cx);
@@ -420,6 +420,7 @@ impl Connection {
                     api,
                     version,
                     correlation_id,
+                    read_bytes: self.read_bytes.max(self.moderation.room()),
                     frame,
                 });
             }

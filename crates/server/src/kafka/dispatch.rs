@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use ::kafka::api::Api;
 use ::kafka::{RequestHeader, Wire, WireError, decode_request};
-use bytes::Bytes;
+use bytes::BytesMut;
 
 use super::caller::Caller;
 use super::sasl::{self, Sasl};
@@ -24,8 +24,10 @@ pub(super) struct Asked {
     pub api: Api,
     pub version: i16,
     pub correlation_id: i32,
+    /// What its sender's connection reads at once, in bytes: the frame may be a part of as much memory.
+    pub read_bytes: usize,
     /// The frame behind its size.
-    pub frame: Bytes,
+    pub frame: BytesMut,
 }
 
 impl Asked {
@@ -118,7 +120,7 @@ macro_rules! later {
 /// Begins a request. A later one must be polled before the next request is begun.
 pub(super) fn begin(asked: Asked) -> Reply {
     match asked.api {
-        Api::Produce => produce::begin(&asked),
+        Api::Produce => produce::begin(asked),
         Api::Fetch => later!(asked, fetch::answer),
         Api::ListOffsets => later!(asked, list_offsets::answer),
         Api::Metadata => later!(asked, metadata::answer),

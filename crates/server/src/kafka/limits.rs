@@ -44,6 +44,10 @@ pub(super) const READ_BYTES: usize = 8 * 1024;
 /// The same of a connection whose requests are large, in bytes.
 pub(super) const BUSY_READ_BYTES: usize = 64 * 1024;
 
+/// A batch stays in the memory into which it was read if its request makes up so much of that, as a
+/// divisor: so much more than they count for may batches in the tail cache hold.
+pub(super) const SHARED_READ_DIVISOR: usize = 8;
+
 /// A connection that appends is busy, and may be given a low-water mark, once it was looked at so
 /// often within [`MODERATED_WINDOW`].
 pub(super) const MODERATED_LOOKS_MIN: u32 = 10;

@@ -2,7 +2,10 @@
 //! once they have reached the level of their stream. What a batch must look like is the crate
 //! `commitlog`'s, who may be in a transaction is the transaction coordinator's.
 
+mod taking;
+
 use std::borrow::Cow;
+use std::ops::Range;
 use std::time::Duration;
 
 use ::kafka::api::{
@@ -12,12 +15,13 @@ use ::kafka::api::{
 use ::kafka::{ErrorCode, Uuid, encode_response};
 use commitlog::batch::{Compression, set_max_timestamp};
 use commitlog::{
-    Ack, Append, BatchFault, BatchHead, Entry, Lsn, PartitionId, Refusal, Rules, StreamSettings,
-    check_batch,
+    Ack, Append, BatchFault, BatchHead, Entry, Lsn, PartitionId, Refusal, Rules, Storage,
+    StreamSettings, check_batch,
 };
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
+use self::taking::Taking;
 use super::access::{Operation, Resource};
 use super::caller::Caller;
 use super::dispatch::{Asked, HangUp, Outcome, Reply};
@@ -39,9 +43,10 @@ const TOPIC_ID_VERSION: i16 = 13;
 
 /// Begins a Produce request: when this returns its batches are put to those that go to the log
 /// next.
-pub(super) fn begin(asked: &Asked) -> Reply {
+pub(super) fn begin(asked: Asked) -> Reply {
+    let door = asked.door.clone();
     match Produced::submit(asked) {
-        Ok(produced) => Reply::Put(Box::pin(produced.finish(asked.door.clone()))),
+        Ok(produced) => Reply::Put(Box::pin(produced.finish(door))),
         Err(hang_up) => Reply::Ready(Err(hang_up)),
     }
 }
@@ -133,13 +138,18 @@ impl Fault {
 struct Admitted {
     partition: PartitionId,
     waits: Waits,
-    batch: Vec<u8>,
+    /// Where it lies in the request.
+    place: Range<usize>,
+    /// Its stream keeps it on the disk.
+    on_disk: bool,
+    /// To be written into it: its header says another.
+    max_timestamp: Option<i64>,
     /// The producer and its epoch, of a batch in a transaction.
     transaction: Option<(i64, i16)>,
 }
 
 impl Produced {
-    fn submit(asked: &Asked) -> Result<Self, HangUp> {
+    fn submit(asked: Asked) -> Result<Self, HangUp> {
         let request: ProduceRequest<'_> = asked.request()?;
         let door: &FrontDoor = &asked.door;
         let mut produced = Self {
@@ -178,7 +188,12 @@ impl Produced {
                     let partition = stream.partition(row.index)?;
                     let bytes = row.records.received();
                     let batch = admit(&stream.settings, asked.version, request.acks, bytes)?;
-                    Ok(Admitted { partition, ..batch })
+                    let place = taking::place_in(&asked.frame, bytes);
+                    Ok(Admitted {
+                        partition,
+                        place,
+                        ..batch
+                    })
                 });
                 let state = match batch {
                     Ok(batch) => {
@@ -195,13 +210,31 @@ impl Produced {
             let rows = rows.collect();
             produced.topics.push(Topic { name, id, rows });
         }
-        produced.hand_in(door, request.transactional_id, admitted);
+        let id = request.transactional_id.map(str::to_owned);
+        let Asked {
+            door,
+            frame,
+            read_bytes,
+            ..
+        } = asked;
+        let batch_bytes = admitted.iter().map(|batch| batch.place.len()).sum();
+        // What a stream in memory has stays there for long.
+        let on_disk = admitted.iter().all(|batch| batch.on_disk);
+        let shares = on_disk && taking::may_share(frame.len(), batch_bytes, read_bytes);
+        let taking = Taking::new(frame, shares);
+        produced.hand_in(&door, id.as_deref(), taking, admitted);
         Ok(produced)
     }
 
     /// Hands the batches to the log, many in one entry: each is refused or taken for itself all
     /// the same, and one entry has one head and one answer.
-    fn hand_in(&mut self, door: &FrontDoor, id: Option<&str>, admitted: Vec<Admitted>) {
+    fn hand_in(
+        &mut self,
+        door: &FrontDoor,
+        id: Option<&str>,
+        mut taking: Taking,
+        admitted: Vec<Admitted>,
+    ) {
         let mut places = self
             .topics
             .iter_mut()
@@ -226,7 +259,8 @@ impl Produced {
                     continue;
                 }
             }
-            if entry_bytes > 0 && entry_bytes + batch.batch.len() > limits::PRODUCE_ENTRY_BYTES {
+            let size_bytes = batch.place.len();
+            if entry_bytes > 0 && entry_bytes + size_bytes > limits::PRODUCE_ENTRY_BYTES {
                 self.entries.push(door.source.put(entry));
                 (entry, entry_bytes) = (Entry::default(), 0);
             }
@@ -236,10 +270,14 @@ impl Produced {
                 partition: batch.partition,
                 waits: batch.waits,
             };
-            entry_bytes += batch.batch.len();
+            entry_bytes += size_bytes;
+            let mut bytes = taking.take(&batch.place);
+            if let Some(max_timestamp) = batch.max_timestamp {
+                set_max_timestamp(&mut bytes, max_timestamp);
+            }
             entry.appends.push(Append {
                 partition: batch.partition,
-                batch: batch.batch,
+                batch: bytes,
             });
         }
         if !entry.appends.is_empty() {
@@ -484,18 +522,17 @@ fn admit(
     // What is in a transaction gets to the cluster behind with its end, which the producer sends
     // only once it has this answer.
     let mirror = stream.ack == Ack::Kafka && acks == ALL && !head.is_transactional();
-    let mut batch = bytes.to_vec();
-    if checked.max_timestamp != head.max_timestamp() {
-        set_max_timestamp(&mut batch, checked.max_timestamp);
-    }
+    let mended = checked.max_timestamp != head.max_timestamp();
     Ok(Admitted {
         partition: 0,
+        place: 0..0,
+        on_disk: stream.storage == Storage::Disk,
+        max_timestamp: mended.then_some(checked.max_timestamp),
         waits: Waits {
             flush: stream.ack >= Ack::Flush,
             mirror: mirror.then_some(head.count()),
         },
         transaction: transaction(&head),
-        batch,
     })
 }
 

@@ -41,7 +41,7 @@ pub fn entry(into: PartitionId, record: &RecordView<'_>, origin: Origin<'_>) -> 
 }
 
 fn append(partition: PartitionId, batch: Vec<u8>) -> Append {
-    Append { partition, batch }
+    Append::new(partition, batch)
 }
 
 #[cfg(test)]

@@ -611,10 +611,7 @@ mod tests {
         let mut batch = commitlog::BatchBuilder::new();
         // A session of the client x, in the format 99.
         batch.push(1, Some(b"c\0\0\0\x01x"), Some(&[99, 0, 0]), &[]);
-        let append = commitlog::Append {
-            partition: open.places.sessions,
-            batch: batch.finish(),
-        };
+        let append = commitlog::Append::new(open.places.sessions, batch.finish());
         let entry = commitlog::Entry {
             appends: vec![append],
             ops: Vec::new(),

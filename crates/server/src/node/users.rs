@@ -112,10 +112,7 @@ impl Table {
         let mut batch = BatchBuilder::new();
         batch.push(wall_ms() as i64, Some(key), value, &[]);
         self.appender.submit(Entry {
-            appends: vec![Append {
-                partition: self.partition,
-                batch: batch.finish(),
-            }],
+            appends: vec![Append::new(self.partition, batch.finish())],
             ops: Vec::new(),
         })
     }

@@ -517,10 +517,7 @@ async fn streams_are_made_and_appended_to_through_the_door() {
     let mut builder = commitlog::BatchBuilder::new();
     builder.push(1_000, Some(b"k"), Some(b"v"), &[]);
     let entry = commitlog::Entry {
-        appends: vec![commitlog::Append {
-            partition: partitions[0],
-            batch: builder.finish(),
-        }],
+        appends: vec![commitlog::Append::new(partitions[0], builder.finish())],
         ops: Vec::new(),
     };
     let appended = node.append(entry).await.expect("appended");
@@ -576,10 +573,7 @@ async fn a_session_record_of_another_version_is_named_and_not_passed_over() {
     // A session of the client x, in the format 99.
     batch.push(1, Some(b"c\0\0\0\x01x"), Some(&[99, 0, 0]), &[]);
     let entry = commitlog::Entry {
-        appends: vec![commitlog::Append {
-            partition: table,
-            batch: batch.finish(),
-        }],
+        appends: vec![commitlog::Append::new(table, batch.finish())],
         ops: Vec::new(),
     };
     let appended = node.append(entry).await.unwrap();

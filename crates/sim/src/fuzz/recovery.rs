@@ -81,10 +81,7 @@ fn build(disk: &MemoryDisk, operations: &[u8]) -> Vec<(PartitionId, u64)> {
                     builder.push(NOW_MS as i64, None, Some(&value), &[]);
                     *count += 1;
                 }
-                let append = Append {
-                    partition: *partition,
-                    batch: builder.finish(),
-                };
+                let append = Append::new(*partition, builder.finish());
                 let entry = Entry {
                     appends: vec![append],
                     ..Entry::default()

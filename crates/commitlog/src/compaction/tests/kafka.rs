@@ -6,10 +6,7 @@ use crate::producers::tests::sequenced;
 
 /// Appends a finished batch to the table.
 fn append(log: &mut Log, batch: Vec<u8>, time_ms: u64) -> u64 {
-    let appends = vec![Append {
-        partition: 1,
-        batch,
-    }];
+    let appends = vec![Append::new(1, batch)];
     let entry = Entry {
         appends,
         ops: Vec::new(),

@@ -35,10 +35,7 @@ fn what_gathers_is_read_searched_and_counted() {
     for (text, timestamp_ms) in [("a", 10), ("b", 30), ("c", 20)] {
         let mut one = BatchBuilder::new();
         one.push(timestamp_ms, Some(b"key"), Some(text.as_bytes()), &[]);
-        let appends = vec![Append {
-            partition,
-            batch: one.finish(),
-        }];
+        let appends = vec![Append::new(partition, one.finish())];
         let ops = Vec::new();
         log.stage(Entry { appends, ops }, 1000).unwrap();
         log.write().unwrap();

@@ -10,10 +10,7 @@ use crate::reader::LogReader;
 const TXNINDEX: &str = "streams/s-0/00000000000000000000.txnindex";
 
 fn stage(log: &mut Log, batches: Vec<Vec<u8>>) -> Vec<Result<u64, Refusal>> {
-    let appends = batches.into_iter().map(|batch| Append {
-        partition: 1,
-        batch,
-    });
+    let appends = batches.into_iter().map(|batch| Append::new(1, batch));
     let entry = Entry {
         appends: appends.collect(),
         ops: Vec::new(),
@@ -174,10 +171,7 @@ fn a_refused_batch_fails_alone() {
     let staged = stage(&mut log, sent());
     assert_eq!(staged, [Ok(0), Err(Refusal::OutOfOrderSequence)]);
     let mut entry = append(1, &["plain"]);
-    let again = Append {
-        partition: 1,
-        batch: batch_of(1, 0, 0, 2, false),
-    };
+    let again = Append::new(1, batch_of(1, 0, 0, 2, false));
     entry.appends.push(again.clone());
     let staged = log.stage(entry, 1000).unwrap();
     let duplicate = Err(Refusal::DuplicateSequence { base_offset: 0 });
@@ -339,7 +333,7 @@ fn bounded(disk: &MemoryDisk) -> Log {
 
 fn send_one(log: &mut Log, partition: PartitionId, batch: Vec<u8>, now_ms: u64) -> Option<Refusal> {
     let entry = Entry {
-        appends: vec![Append { partition, batch }],
+        appends: vec![Append::new(partition, batch)],
         ops: Vec::new(),
     };
     let staged = log.stage(entry, now_ms).unwrap();

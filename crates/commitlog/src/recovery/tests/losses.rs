@@ -183,10 +183,7 @@ fn a_damaged_batch_of_a_table_is_left_out_by_accept_loss() {
             builder.push(0, Some(key.as_bytes()), Some(&[b'v'; 500]), &[]);
             let batch = builder.finish();
             sizes.push(batch.len() as u64);
-            let appends = vec![crate::entry::Append {
-                partition: 1,
-                batch,
-            }];
+            let appends = vec![crate::entry::Append::new(1, batch)];
             let entry = crate::entry::Entry {
                 appends,
                 ops: Vec::new(),
@@ -274,10 +271,7 @@ pub(super) fn keyed(disk: &MemoryDisk) -> Log {
         };
         let mut builder = crate::batch::BatchBuilder::new();
         builder.push(0, Some(key.to_string().as_bytes()), Some(&[b'v'; 500]), &[]);
-        let append = crate::entry::Append {
-            partition: 1,
-            batch: builder.finish(),
-        };
+        let append = crate::entry::Append::new(1, builder.finish());
         let entry = crate::entry::Entry {
             appends: vec![append],
             ops: Vec::new(),

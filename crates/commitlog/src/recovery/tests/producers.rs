@@ -244,7 +244,7 @@ fn check_partition(log: &mut Log, id: PartitionId, content: &Content) {
 }
 
 fn refused(log: &mut Log, partition: PartitionId, batch: Vec<u8>) -> Refusal {
-    let appends = vec![Append { partition, batch }];
+    let appends = vec![Append::new(partition, batch)];
     let entry = Entry {
         appends,
         ops: Vec::new(),

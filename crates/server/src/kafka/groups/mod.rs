@@ -250,10 +250,7 @@ fn build(partition: PartitionId, records: Vec<Record>, now_ms: u64) -> Vec<Built
         }
         let (appends, batches) = entries.last_mut().expect("one was just made");
         entry_bytes += builder.size_bytes();
-        appends.push(Append {
-            partition,
-            batch: builder.finish(),
-        });
+        appends.push(Append::new(partition, builder.finish()));
         batches.push(std::mem::take(&mut batch));
     }
     entries

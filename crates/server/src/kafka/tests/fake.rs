@@ -214,7 +214,7 @@ impl FakeLog {
         let mut base_offsets = Vec::new();
         for append in entry.appends {
             base_offsets.push(match inside.partitions.get_mut(append.partition as usize) {
-                Some(partition) => Ok(partition.append(append.batch)),
+                Some(partition) => Ok(partition.append(append.batch.to_vec())),
                 None => Err(Refusal::UnknownPartition),
             });
         }

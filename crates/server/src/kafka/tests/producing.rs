@@ -244,6 +244,34 @@ async fn who_wants_no_answer_gets_none_and_loses_its_connection_when_that_fails(
 }
 
 #[tokio::test]
+async fn what_is_refused_of_a_large_request_takes_nothing_of_the_rest_with_it() {
+    let house = House::new().await;
+    house.log.create("door", 4);
+    let mut client = house.client().await;
+    let whole: Vec<Vec<u8>> = (1..=4).map(|count| plain(count * 400)).collect();
+    let mut sent = whole.clone();
+    *sent[1].last_mut().unwrap() ^= 1;
+    let rows = sent.iter().zip(0..).map(|(batch, index)| ProducePartition {
+        index,
+        records: Records::Received(batch),
+    });
+    let mut request = request("door", &[]);
+    request.topics[0].partitions = rows.collect();
+    let answer = client.ask(Api::Produce, 9, &request).await;
+    let answer: ProduceResponse<'_> = decode_response(Api::Produce, 9, &answer).unwrap();
+    let rows = answer.topics[0].partitions.iter();
+    let codes: Vec<i16> = rows.map(|row| row.error_code).collect();
+    assert_eq!(codes, [0, ErrorCode::CorruptMessage.as_i16(), 0, 0]);
+    for (index, batch) in (0..).zip(&whole) {
+        let mut fetch = fetch("door", 0);
+        fetch.topics[0].partitions[0].partition = index;
+        let size_bytes = client.fetch(12, &fetch).await.size_bytes;
+        let expected = if index == 1 { 0 } else { batch.len() };
+        assert_eq!(size_bytes, expected, "partition {index}");
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_taken_is_refused_with_its_own_code() {
     let house = House::new().await;
     house.log.create("door", 1);

@@ -154,10 +154,7 @@ impl Node {
         for _ in 0..10 {
             builder.push(time, Some(b"key"), Some(&vec![b'x'; value_bytes]), &[]);
         }
-        let append = Append {
-            partition,
-            batch: builder.finish(),
-        };
+        let append = Append::new(partition, builder.finish());
         let staged = log
             .stage(
                 Entry {

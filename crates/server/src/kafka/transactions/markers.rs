@@ -78,7 +78,7 @@ async fn write(door: &FrontDoor, marker: &TxnMarker<'_>) -> Vec<ErrorCode> {
                     marker.coordinator_epoch.min(COORDINATOR_EPOCH),
                     door.transactions.now_ms(),
                 );
-                entry.appends.push(Append { partition, batch });
+                entry.appends.push(Append::new(partition, batch));
             }
             found.push(partition);
         }

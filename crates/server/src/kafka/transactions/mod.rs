@@ -272,10 +272,7 @@ impl Transactions {
             for key in &write.needless {
                 builder.push(now_ms as i64, Some(key), None, &[]);
             }
-            appends.push(Append {
-                partition: self.partition()?,
-                batch: builder.finish(),
-            });
+            appends.push(Append::new(self.partition()?, builder.finish()));
         }
         let mut committing = Vec::new();
         if let Some(end) = &write.end {
@@ -283,7 +280,7 @@ impl Transactions {
             for &partition in &end.partitions {
                 let batch =
                     control_batch(producer_id, epoch, end.commit, COORDINATOR_EPOCH, now_ms);
-                appends.push(Append { partition, batch });
+                appends.push(Append::new(partition, batch));
                 flush |= self.source.ack(partition) >= Some(Ack::Flush);
             }
             committing = self.build_offsets(end, now_ms, &mut appends)?;
@@ -319,10 +316,7 @@ impl Transactions {
                 builder.push(now_ms as i64, Some(key), Some(value), &[]);
             }
             committing.push((appends.len(), records));
-            appends.push(Append {
-                partition: self.groups.partition()?,
-                batch: builder.finish(),
-            });
+            appends.push(Append::new(self.groups.partition()?, builder.finish()));
         }
         Some(committing)
     }

@@ -80,10 +80,7 @@ impl Scene {
         let mut batch = BatchBuilder::new();
         batch.push(1000, Some(b"key"), Some(&[b'v'; 3000]), &[]);
         Entry {
-            appends: vec![Append {
-                partition: self.partition,
-                batch: batch.finish(),
-            }],
+            appends: vec![Append::new(self.partition, batch.finish())],
             ops: Vec::new(),
         }
     }
