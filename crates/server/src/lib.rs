@@ -13,6 +13,7 @@ pub mod downlink;
 mod emqx;
 pub mod http;
 pub mod kafka;
+mod listening;
 pub mod load;
 pub mod logging;
 pub mod metrics;

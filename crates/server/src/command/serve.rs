@@ -22,6 +22,7 @@ use crate::doorway::Doorway;
 use crate::http::node_view::{Reload, ServedNode};
 use crate::http::view::ListenerRow;
 use crate::kafka::ListenerFacts;
+use crate::listening::listen;
 use crate::settings::{
     self, Flags, Level, ListenerKind, ListenerSettings, LogFormat, Settings, Word,
 };
@@ -231,10 +232,10 @@ async fn serve(
     let hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
     let listeners = settings.listeners.clone();
     // Bound before the node starts: a taken port is told before recovery takes its time.
-    let mut kafka = bind(&listeners, ListenerKind::Kafka).await?;
-    kafka.extend(bind(&listeners, ListenerKind::Kafkas).await?);
-    let mut http = bind(&listeners, ListenerKind::Http).await?;
-    http.extend(bind(&listeners, ListenerKind::Https).await?);
+    let mut kafka = bind(&listeners, ListenerKind::Kafka)?;
+    kafka.extend(bind(&listeners, ListenerKind::Kafkas)?);
+    let mut http = bind(&listeners, ListenerKind::Http)?;
+    http.extend(bind(&listeners, ListenerKind::Https)?);
 
     let node = Node::start(settings).await?;
     let mut bound: Vec<(ListenerSettings, SocketAddr)> = listeners
@@ -407,13 +408,13 @@ fn listener_rows(bound: &[(ListenerSettings, SocketAddr)]) -> Vec<ListenerRow> {
 }
 
 /// Binds the listeners of a kind; a taken port names what changes it.
-async fn bind(
+fn bind(
     listeners: &[ListenerSettings],
     kind: ListenerKind,
 ) -> anyhow::Result<Vec<(ListenerSettings, TcpListener)>> {
     let mut bound = Vec::new();
     for listener in listeners.iter().filter(|listener| listener.kind == kind) {
-        match TcpListener::bind(listener.bind).await {
+        match listen(listener.bind) {
             Ok(socket) => bound.push((listener.clone(), socket)),
             Err(error) => bail!("{}", listener.cannot_bind(&error)),
         }

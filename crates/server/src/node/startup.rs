@@ -35,6 +35,7 @@ use super::trace::Traces;
 use super::worker::{self, Worker};
 use super::{Appender, Node, Threads, random, restore, sys, users};
 use crate::auth::Auth;
+use crate::listening::listen;
 use crate::mirror::Board;
 use crate::settings::{ListenerSettings, Settings};
 use crate::tls;
@@ -50,7 +51,9 @@ pub async fn start(settings: Settings) -> anyhow::Result<Arc<Node>> {
     let settings = Arc::new(settings);
     let lock = lock_directory(&settings.node.data_dir)?;
     // Bound before the recovery, so that a taken port is told at once; served after it.
-    let (listeners, sockets) = bind(&settings.listeners).await?;
+    let bound = bind(&settings.listeners)?;
+    let (listeners, sockets): (Vec<_>, Vec<_>) = bound.into_iter().unzip();
+    let listeners: Arc<[_]> = listeners.into();
     let (stop, stopping) = watch::channel(false);
     let (node, reception) = {
         let settings = Arc::clone(&settings);
@@ -72,23 +75,20 @@ pub async fn start(settings: Settings) -> anyhow::Result<Arc<Node>> {
 }
 
 /// Binds the listeners for MQTT; what is known of each, and its socket.
-async fn bind(
-    listeners: &[ListenerSettings],
-) -> anyhow::Result<(Arc<[Arc<ListenerFacts>]>, Vec<TcpListener>)> {
-    let (mut facts, mut sockets) = (Vec::new(), Vec::new());
+fn bind(listeners: &[ListenerSettings]) -> anyhow::Result<Vec<(Arc<ListenerFacts>, TcpListener)>> {
+    let mut bound = Vec::new();
     for listener in listeners
         .iter()
         .filter(|listener| listener.kind.speaks_mqtt())
     {
-        let socket = TcpListener::bind(listener.bind)
-            .await
+        let socket = listen(listener.bind)
             .map_err(|error| anyhow::Error::msg(listener.cannot_bind(&error)))?;
-        let index = facts.len() as u16;
+        let index = bound.len() as u16;
         let known = ListenerFacts::new(index, listener, socket.local_addr()?);
-        facts.push(Arc::new(known.map_err(anyhow::Error::msg)?));
-        sockets.push(socket);
+        let facts = known.map_err(anyhow::Error::msg)?;
+        bound.push((Arc::new(facts), socket));
     }
-    Ok((facts.into(), sockets))
+    Ok(bound)
 }
 
 /// What is needed of the log by everyone else.
