@@ -213,6 +213,8 @@ impl Log {
             let Store::Disk(partition) = &mut owned.store else {
                 continue;
             };
+            let released = partition.release_unused();
+            released.map_err(|error| self.shared.failed(error))?;
             let dirty = partition.take_dirty();
             files.extend(dirty.files);
             dirs.extend(dirty.dirs);

@@ -122,8 +122,9 @@ pub const RESERVE_FROM_BYTES: u64 = 64 << 10;
 /// it is given back when the segment is closed.
 pub const RESERVED_AHEAD_BYTES: u64 = 8 << 20;
 
-/// Free space below which nothing is reserved, in bytes.
-pub const RESERVE_FREE_BYTES_MIN: u64 = 1 << 30;
+/// Free space below which nothing is reserved, in bytes: however many partitions have some, so much is left
+/// for what all others write.
+pub const RESERVE_FREE_BYTES_MIN: u64 = 8 << 30;
 
 /// Partitions whose gathered bytes are written in one call of [`crate::Log::write_gathered`].
 pub const GATHERED_WRITES_MAX: usize = 64;

@@ -129,6 +129,8 @@ pub struct Partition {
     tail: Tail,
     /// Byte of the active segment up to which space is reserved; 0 where none is.
     reserved: u64,
+    /// A large write was made since [`release_unused`](Self::release_unused) was last called.
+    busy: bool,
     /// Index entries of the active segment that are not written yet. Opening makes them again, so
     /// no checkpoint waits for them.
     unindexed: IndexBytes,
@@ -582,7 +584,11 @@ impl Partition {
     /// where a file system finds it for each page, that is a third of what the write costs (decision 0014).
     fn reserve(&mut self, bytes: u64) -> Result<(), Error> {
         let end = self.tail.position + bytes;
-        if bytes < RESERVE_FROM_BYTES || end <= self.reserved {
+        if bytes < RESERVE_FROM_BYTES {
+            return Ok(());
+        }
+        self.busy = true;
+        if end <= self.reserved {
             return Ok(());
         }
         let free_bytes = self.disk.free_bytes().unwrap_or(0);
@@ -597,6 +603,16 @@ impl Partition {
             self.reserved = to;
         }
         Ok(())
+    }
+
+    /// Gives back reserved space if no large write was made since the last call: of many partitions only those
+    /// that are busy now have some.
+    pub(crate) fn release_unused(&mut self) -> Result<(), Error> {
+        if std::mem::take(&mut self.busy) || self.reserved == 0 {
+            return Ok(());
+        }
+        let released = self.release();
+        self.latch(released)
     }
 
     /// Gives back what of the active segment's space is not used.

@@ -187,6 +187,7 @@ impl Partition {
             active,
             tail,
             reserved: 0,
+            busy: false,
             unindexed: IndexBytes::default(),
             staged: Vec::new(),
             staged_bytes: 0,

@@ -878,6 +878,15 @@ fn large_writes_reserve_space_and_a_closed_segment_keeps_none() {
     assert_eq!(disk.reserved(&log), 0);
 
     append(&mut partition, batch(10, 10_000, 0));
+    partition.release_unused().unwrap();
+    assert!(disk.reserved(&log) > 0, "it is busy");
+    append(&mut partition, batch(10, 500, 0));
+    let end = partition.mark().position;
+    partition.release_unused().unwrap();
+    assert_eq!(disk.reserved(&log), 0, "it was");
+    assert_eq!(disk.contents(&log).unwrap().len() as u64, end);
+
+    append(&mut partition, batch(10, 10_000, 0));
     assert!(disk.reserved(&log) > 0);
     assert!(partition.roll().unwrap());
     assert_eq!(disk.reserved(&log), 0);
