@@ -240,6 +240,30 @@ def test_a_copy_with_fewer_threads(three, mirroring):
     assert sorted(payloads) == [b"both"] * 40 + [b"second"] * 40
 
 
+def test_an_older_copy_with_fewer_threads(three, mirroring):
+    """It is refused, and takes nothing from the original."""
+    topic = f"behind-{uuid.uuid4().hex[:6]}"
+    first = mirroring(three, topic, mirror="shards = 3").start()
+    first.wait_state("connected")
+    first.stop()
+    second = mirroring(three, topic, mirror="shards = 1")
+    shutil.copytree(f"{first.folder}/data", f"{second.folder}/data")
+    first.start()
+    everywhere = [f"devices/{number}/state" for number in range(40)]
+    for device in everywhere:
+        publish(first, device, [b"1"])
+    first.wait_drained()
+    second.start()
+    view = second.wait_state("failed")
+    assert "older than what was mirrored" in view["why"], view
+    for device in everywhere:
+        publish(first, device, [b"2"])
+    view = first.wait_drained()
+    assert [shard["state"] for shard in view["shards"]] == ["connected"] * 3, view
+    assert not view["errors"], view
+    assert len(three.read(topic)) == 80
+
+
 def test_a_transaction_that_nobody_ended(three, mirroring):
     """Sluice is killed while the end of a transaction is under way: the next start ends it, and does not wait
     the minute that the cluster would take."""

@@ -59,7 +59,9 @@ pub(super) fn follow(link: &Link, runtime: &Handle) {
         match read(link, runtime, &mut places, &mut known) {
             Ok(()) | Err(Trouble::Stopping) => return,
             Err(Trouble::Waiting(why)) => link.board.waiting(&why),
-            Err(Trouble::Failed(why) | Trouble::Fenced(why)) => link.board.failed(&why),
+            Err(Trouble::Failed(why) | Trouble::Fenced(why) | Trouble::Replaced(why)) => {
+                link.board.failed(&why);
+            }
         }
         let until = Instant::now() + REST;
         while !link.is_stopping() && Instant::now() < until {

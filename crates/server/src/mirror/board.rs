@@ -230,13 +230,16 @@ impl Board {
         held(&self.streams[index].standing).take(state, why)
     }
 
+    /// Tells how many shards begin: the mirror is connected once each of them is.
+    pub fn begins(&self, shards: usize) {
+        held(&self.shards).resize_with(shards, Standing::untold);
+    }
+
     /// Tells how a shard stands; true when that is new.
     pub fn shard_stands(&self, shard: usize, state: State, why: Option<&str>) -> bool {
         let mut shards = held(&self.shards);
-        while shards.len() <= shard {
-            shards.push(Standing::untold());
-        }
-        shards[shard].take(state, why)
+        let standing = shards.get_mut(shard);
+        standing.is_some_and(|standing| standing.take(state, why))
     }
 
     /// Tells up to where the cluster has a partition's records; only rises.

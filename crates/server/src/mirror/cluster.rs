@@ -27,8 +27,11 @@ pub enum Trouble {
     Waiting(String),
     /// An operator must mend something.
     Failed(String),
-    /// Another process has taken the identity.
+    /// Another client has begun with this one's transactional id: a successor, or one that is about
+    /// to learn that it is not.
     Fenced(String),
+    /// What the cluster holds proves that another process has the identity.
+    Replaced(String),
     /// The node stops.
     Stopping,
 }
@@ -59,7 +62,7 @@ impl Trouble {
     /// In words.
     pub fn why(&self) -> &str {
         match self {
-            Self::Waiting(why) | Self::Failed(why) | Self::Fenced(why) => why,
+            Self::Waiting(why) | Self::Failed(why) | Self::Fenced(why) | Self::Replaced(why) => why,
             Self::Stopping => "the node stops",
         }
     }
@@ -397,12 +400,15 @@ pub struct Found {
     pub positions: BTreeMap<PartitionId, u64>,
     /// The claims of the slots.
     pub claims: BTreeMap<u32, Claim>,
+    /// What each slot holds, as it was written.
+    pub held: BTreeMap<u32, BTreeMap<PartitionId, u64>>,
 }
 
 impl Found {
     /// Takes what was found in other slots; of two positions of a partition the later.
     pub fn take(&mut self, other: Self) {
         self.claims.extend(other.claims);
+        self.held.extend(other.held);
         for (partition, next_offset) in other.positions {
             let known = self.positions.entry(partition).or_default();
             *known = next_offset.max(*known);
@@ -445,10 +451,11 @@ pub fn committed(
             )));
         };
         found.claims.insert(slot as u32, claim);
-        for (partition, next_offset) in read {
-            let known = found.positions.entry(partition).or_default();
-            *known = next_offset.max(*known);
+        for (partition, next_offset) in &read {
+            let known = found.positions.entry(*partition).or_default();
+            *known = (*next_offset).max(*known);
         }
+        found.held.insert(slot as u32, read);
     }
     Ok(found)
 }

@@ -1,25 +1,26 @@
-//! How a shard connects: whose the positions are, which are refused, and what keeps another process
-//! with the same identity out. How rounds run stands in `round`.
+//! How a shard connects: whose the positions are, and which are refused. What keeps another process
+//! with the same identity out stands in `fencing`, how rounds run in `round`.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use commitlog::PartitionId;
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerGroupMetadata};
+use rdkafka::error::KafkaError;
 use rdkafka::producer::Producer as _;
 use tracing::warn;
 
-use super::cluster::{self, Cluster, Found, POSITIONS_PARTITIONS, Topics, Trouble};
+use super::cluster::{self, Found, POSITIONS_PARTITIONS, Topics, Trouble};
 use super::lanes::Lanes;
 use super::limits::{ANSWER, BACK, BACK_FROM_ALL, POSITIONS_AGE_MAX, STEP};
 use super::native::{Ears, Native};
-use super::positions::{Claim, owner, slot};
+use super::positions::{owner, slot};
 use super::shard::{Link, Shard};
-use super::watch::Taken;
 
 impl Shard {
-    /// Connects and finds the positions. `Fenced` only where the cluster proves that another
-    /// process has written its claim since this one did.
+    /// Connects and finds the positions.
     pub(super) fn connect(&mut self) -> Result<Link, Trouble> {
         self.beat(BACK_FROM_ALL)?;
         let cluster = self.cluster();
@@ -35,17 +36,19 @@ impl Shard {
         let (shard, shards) = self.parts.shard;
         let mine = |slot: &u32| owner(*slot, shards) == shard;
         // What was committed last, whatever pends: it tells whose the positions are, and an own
-        // transaction that was left open ends only with `init`.
+        // transaction that was left open ends only with `init`. What is claimed is asked before:
+        // another shard may write its claim meanwhile.
         self.beat(BACK)?;
+        let claimed = self.claimed();
         let glance = cluster.glancing_consumer()?;
         let committed = cluster::committed(&glance, &self.ears, topic, 0..slots)?;
-        self.check(&committed)?;
+        self.check(&committed, &claimed)?;
         self.check_kept(&committed)?;
         let config = cluster.producer(&cluster::transactional_id(cluster.identity, shard))?;
         let native = Native::new(&config, self.ears.clone());
         let native = native.map_err(|error| Trouble::Failed(error.to_string()))?;
         if self.parts.settings.exactly_once {
-            self.fence_others(&cluster, &committed)?;
+            self.fence_others(&cluster, &consumer, &committed)?;
             self.init(&native)?;
         }
         let mut found = self.settled(&consumer, &(0..slots).filter(mine))?;
@@ -53,8 +56,9 @@ impl Shard {
         let others = (0..slots).filter(|slot| !mine(slot));
         self.beat(BACK)?;
         found.take(cluster::committed(&glance, &self.ears, topic, others)?);
-        self.check(&found)?;
-        self.check_ends(&found, slots)?;
+        self.check(&found, &claimed)?;
+        let of_mine = |id| mine(&slot(id, slots));
+        self.check_ends(&found, of_mine)?;
         if !self.parts.settings.exactly_once {
             self.remember(&mut found);
         }
@@ -68,9 +72,7 @@ impl Shard {
         // Its end is a call like others.
         self.beat(BACK)?;
         drop(glance);
-        let group = consumer
-            .group_metadata()
-            .ok_or_else(|| Trouble::Failed("the client has no group".to_owned()))?;
+        let group = group_of(&consumer)?;
         let mut link = Link {
             topics: Vec::new(),
             native,
@@ -83,7 +85,7 @@ impl Shard {
             skipped: false,
         };
         self.claim(&mut link)?;
-        self.parts.claimed.store(true, Ordering::Release);
+        self.parts.claimed[shard as usize].store(true, Ordering::Release);
         self.keep((0..slots).filter(mine));
         for lane in &link.lanes.all {
             self.parts.node.mirrored(lane.id, lane.position);
@@ -93,45 +95,8 @@ impl Shard {
         Ok(link)
     }
 
-    /// Once a process, before any of its shards reads a position: where another number of shards had
-    /// this identity before, ends the transactions of all of them, and their right to begin more.
-    /// Those of the same number are each fenced by their successor.
-    fn fence_others(&self, cluster: &Cluster<'_>, found: &Found) -> Result<(), Trouble> {
-        let turn = &self.parts.fenced_others;
-        let pulse = &self.parts.pulse;
-        let deadline = Instant::now() + BACK_FROM_ALL;
-        loop {
-            self.beat(BACK)?;
-            match turn.take(pulse) {
-                Taken::Done => return Ok(()),
-                Taken::Mine => break,
-                Taken::Others if self.stops() => return Err(Trouble::Stopping),
-                Taken::Others if Instant::now() > deadline => {
-                    let why = "another thread of the mirror begins first".to_owned();
-                    return Err(Trouble::Waiting(why));
-                }
-                Taken::Others => std::thread::sleep(STEP / 5),
-            }
-        }
-        let fenced = self.fence_before(cluster, found);
-        turn.end(pulse, fenced.is_ok());
-        fenced
-    }
-
-    fn fence_before(&self, cluster: &Cluster<'_>, found: &Found) -> Result<(), Trouble> {
-        let shards = self.parts.shard.1;
-        let before = found.claims.values().filter_map(Claim::shards);
-        let before = before.filter(|count| *count != shards).max();
-        for shard in 0..before.unwrap_or(0).min(super::SHARDS_MAX as u32) {
-            let id = cluster::transactional_id(cluster.identity, shard);
-            let native = Native::new(&cluster.producer(&id)?, self.ears.clone());
-            self.init(&native.map_err(|error| Trouble::Failed(error.to_string()))?)?;
-        }
-        Ok(())
-    }
-
-    /// The positions of own slots, once no transaction pends there.
-    fn settled(
+    /// The positions of these slots, once no transaction pends there.
+    pub(super) fn settled(
         &self,
         consumer: &BaseConsumer<Ears>,
         slots: &(impl Iterator<Item = u32> + Clone),
@@ -150,61 +115,50 @@ impl Shard {
         }
     }
 
-    fn init(&self, native: &Native) -> Result<(), Trouble> {
-        let deadline = Instant::now() + ANSWER;
-        loop {
-            if self.stops() {
-                return Err(Trouble::Stopping);
-            }
-            self.beat(BACK)?;
-            let Err(error) = native.producer().init_transactions(STEP * 4) else {
-                return Ok(());
-            };
-            native.serve(|_, _| {});
-            let again = match &error {
-                rdkafka::error::KafkaError::Transaction(error) => error.is_retriable(),
-                _ => false,
-            };
-            if !again || Instant::now() > deadline {
-                let what = "cannot begin transactions";
-                return Err(Trouble::of(what, &error, &self.ears));
-            }
-        }
+    /// Of each shard, whether its slots have the claim of this process by now.
+    fn claimed(&self) -> Vec<bool> {
+        let claimed = self.parts.claimed.iter();
+        claimed
+            .map(|claimed| claimed.load(Ordering::Acquire))
+            .collect()
     }
 
-    /// Refuses positions that are another's.
-    fn check(&self, found: &cluster::Found) -> Result<(), Trouble> {
+    /// Refuses positions that are another's. `claimed` was asked before they were.
+    fn check(&self, found: &Found, claimed: &[bool]) -> Result<(), Trouble> {
         let identity = self.parts.node.mirror.identity();
         let own = &self.parts.claim;
-        let (shard, shards) = self.parts.shard;
-        for (slot, claim) in &found.claims {
+        for claim in found.claims.values() {
             if claim.directory != own.directory {
-                return Err(Trouble::Fenced(format!(
+                return Err(Trouble::Replaced(format!(
                     "the positions of {identity} belong to the data directory {}, this one is {}: choose another [mirror] identity, or delete the group {} in the cluster if that directory is gone",
                     claim.directory,
                     own.directory,
                     cluster::group(identity),
                 )));
             }
-            let mine = owner(*slot, shards) == shard;
-            if self.is_claimed() && mine && claim.incarnation != own.incarnation {
-                return Err(Trouble::Fenced(format!(
-                    "another process mirrors as {identity} since this one did"
-                )));
-            }
+        }
+        if own.is_overwritten(&found.claims, claimed) {
+            return Err(Trouble::Replaced(format!(
+                "another process mirrors as {identity} since this one did"
+            )));
         }
         Ok(())
     }
 
     /// Refuses positions beyond where the log ended when this process started: it was put back to an
     /// older state, and what is appended up to there would never be mirrored. Once this process has
-    /// mirrored, positions are its own.
-    fn check_ends(&self, found: &cluster::Found, slots: u32) -> Result<(), Trouble> {
-        let (shard, shards) = self.parts.shard;
+    /// mirrored, positions are its own. It looks at the partitions that `concerned` names.
+    pub(super) fn check_ends(
+        &self,
+        found: &Found,
+        concerned: impl Fn(PartitionId) -> bool,
+    ) -> Result<(), Trouble> {
+        if self.is_claimed() {
+            return Ok(());
+        }
         let log = &self.parts.node.log;
         for (id, position) in &found.positions {
-            let mine = owner(slot(*id, slots), shards) == shard;
-            let Some(meta) = log.partition(*id).filter(|_| mine && !self.is_claimed()) else {
+            let Some(meta) = log.partition(*id).filter(|_| concerned(*id)) else {
                 continue;
             };
             let end = self.parts.node.mirror.started_at(*id).unwrap_or(0);
@@ -289,20 +243,41 @@ impl Shard {
         if offsets.count() == 0 {
             return Ok(());
         }
-        let what = "cannot write the positions";
-        let told = |error| Trouble::of(what, &error, &self.ears);
-        self.beat(BACK)?;
         if !self.parts.settings.exactly_once {
+            self.beat(BACK)?;
             let mode = rdkafka::consumer::CommitMode::Sync;
-            return link.consumer.commit(&offsets, mode).map_err(told);
+            let committed = link.consumer.commit(&offsets, mode);
+            return committed.map_err(|error| self.unwritten(&error));
         }
-        let producer = link.native.producer();
+        self.commit_alone(&link.native, &link.group, &offsets)
+    }
+
+    /// A transaction of positions only.
+    pub(super) fn commit_alone(
+        &self,
+        native: &Native,
+        group: &ConsumerGroupMetadata,
+        offsets: &TopicPartitionList,
+    ) -> Result<(), Trouble> {
+        let told = |error| self.unwritten(&error);
+        let producer = native.producer();
         producer.begin_transaction().map_err(told)?;
-        let sent = producer.send_offsets_to_transaction(&offsets, &link.group, ANSWER);
+        self.beat(BACK)?;
+        let sent = producer.send_offsets_to_transaction(offsets, group, ANSWER);
         sent.map_err(told)?;
         self.beat(BACK)?;
         producer.commit_transaction(ANSWER).map_err(told)
     }
+
+    fn unwritten(&self, error: &KafkaError) -> Trouble {
+        Trouble::of("cannot write the positions", error, &self.ears)
+    }
+}
+
+/// As whom a transaction commits positions.
+pub(super) fn group_of(consumer: &BaseConsumer<Ears>) -> Result<ConsumerGroupMetadata, Trouble> {
+    let group = consumer.group_metadata();
+    group.ok_or_else(|| Trouble::Failed("the client has no group".to_owned()))
 }
 
 /// Another number of slots gives partitions to other shards: all must see the same.

@@ -15,6 +15,8 @@ mod described;
 #[cfg(feature = "kafka")]
 mod failures;
 #[cfg(feature = "kafka")]
+mod fencing;
+#[cfg(feature = "kafka")]
 mod gather;
 #[cfg(feature = "kafka")]
 mod kept;
@@ -122,7 +124,8 @@ impl Mirror {
         } as u32;
         let process = crate::node::random::kafka_uuid();
         let claim = positions::Claim::new(node.cluster_id.clone(), &process, shards);
-        let claimed: Vec<Arc<AtomicBool>> = (0..shards).map(|_| Arc::default()).collect();
+        node.mirror.begins(shards as usize);
+        let claimed: Arc<[AtomicBool]> = (0..shards).map(|_| AtomicBool::new(false)).collect();
         let (fenced_others, slots) = (Arc::default(), Arc::default());
         let kept = kept::Kept::read(&node.settings.node.data_dir);
         let kept = Arc::new(std::sync::Mutex::new(kept));
@@ -137,7 +140,7 @@ impl Mirror {
                 stop: Arc::clone(&stop),
                 fenced_others: Arc::clone(&fenced_others),
                 slots: Arc::clone(&slots),
-                claimed: Arc::clone(&claimed[shard as usize]),
+                claimed: Arc::clone(&claimed),
                 kept: Arc::clone(&kept),
                 pulse,
                 runtime: runtime.clone(),

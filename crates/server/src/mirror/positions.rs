@@ -29,6 +29,16 @@ impl Claim {
         }
     }
 
+    /// Whether another process has written its claim behind this one's; `claimed`: of each shard of
+    /// this process, whether its slots had this claim when these claims were read. It concerns a
+    /// shard that has none yet, too: the other process fences only who began before it.
+    pub fn is_overwritten(&self, claims: &BTreeMap<u32, Self>, claimed: &[bool]) -> bool {
+        claims.iter().any(|(slot, claim)| {
+            let owner = owner(*slot, claimed.len() as u32) as usize;
+            claimed[owner] && claim.incarnation != self.incarnation
+        })
+    }
+
     /// How many shards the process has.
     pub fn shards(&self) -> Option<u32> {
         let (_, shards) = self.incarnation.rsplit_once('/')?;
@@ -121,6 +131,22 @@ mod tests {
         let claim = Claim::new("d".to_owned(), "p", 3);
         let text = encode(&claim, &BTreeMap::new());
         assert_eq!(decode(&text).and_then(|(claim, _)| claim.shards()), Some(3));
+    }
+
+    #[test]
+    fn who_writes_over_one_shard_has_taken_over_from_all() {
+        let (own, other) = (
+            Claim::new("d".to_owned(), "own", 3),
+            Claim::new("d".to_owned(), "other", 1),
+        );
+        let claims = |of: [&Claim; 6]| (0..).zip(of.map(Clone::clone)).collect();
+        let begun = claims([&own, &own, &other, &own, &own, &other]);
+        assert!(!own.is_overwritten(&begun, &[true, true, false]), "a start");
+        let taken = claims([&other; 6]);
+        assert!(!own.is_overwritten(&taken, &[false; 3]), "a successor");
+        assert!(own.is_overwritten(&taken, &[true, false, false]));
+        assert!(own.is_overwritten(&begun, &[true, true, true]));
+        assert!(!own.is_overwritten(&claims([&own; 6]), &[true; 3]));
     }
 
     #[test]

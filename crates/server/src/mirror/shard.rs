@@ -38,8 +38,8 @@ pub struct Parts {
     pub fenced_others: Arc<Once>,
     /// Partitions of the topic of positions, as this process saw them first.
     pub slots: Arc<OnceLock<u32>>,
-    /// Whether a thread of this shard has written the claim of this process.
-    pub claimed: Arc<AtomicBool>,
+    /// Of each shard, whether one of its threads has written the claim of this process.
+    pub claimed: Arc<[AtomicBool]>,
     /// Which positions the cluster must have.
     pub kept: Arc<Mutex<Kept>>,
     /// This thread's signs of life.
@@ -112,6 +112,7 @@ impl Shard {
                 continue;
             }
             let trouble = match shard.connect() {
+                Err(trouble) => trouble,
                 Ok(mut link) => {
                     shard.stands(State::Connected, None);
                     rest = REST_MIN;
@@ -121,20 +122,19 @@ impl Shard {
                     drop(link);
                     trouble
                 }
-                Err(Trouble::Fenced(why)) => {
-                    shard.stands(State::Fenced, Some(&why));
-                    return;
-                }
-                Err(trouble) => trouble,
             };
             match &trouble {
                 Trouble::Stopping => return,
+                Trouble::Replaced(why) => {
+                    shard.stands(State::Fenced, Some(why));
+                    return;
+                }
                 Trouble::Failed(why) => {
                     shard.count(&trouble);
                     shard.stands(State::Failed, Some(why));
                     rest = rest.max(REST_MIN * 8);
                 }
-                // Whether it is true, the claims in the cluster say.
+                // Who of two goes on, the claims in the cluster say.
                 Trouble::Fenced(why) | Trouble::Waiting(why) => {
                     shard.count(&trouble);
                     shard.stands(State::Waiting, Some(why));
@@ -160,7 +160,7 @@ impl Shard {
     }
 
     pub(super) fn is_claimed(&self) -> bool {
-        self.parts.claimed.load(Ordering::Acquire)
+        self.parts.claimed[self.parts.shard.0 as usize].load(Ordering::Acquire)
     }
 
     /// Whether an operator has switched the mirror off: no transaction begins then.
@@ -193,7 +193,7 @@ impl Shard {
             Trouble::Waiting(_) => "waiting",
             Trouble::Failed(_) => "failed",
             Trouble::Fenced(_) => "fenced",
-            Trouble::Stopping => return,
+            Trouble::Replaced(_) | Trouble::Stopping => return,
         };
         self.parts.node.mirror.error(kind);
     }
