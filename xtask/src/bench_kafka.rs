@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::bench::{free_port, fresh_folder, sluice};
 use crate::bench_consumer::{TimedConsumer, at, cpu_seconds, machine_seconds, script};
 use crate::kafka::{self, Cluster, tool_command};
+use crate::machine;
 use crate::prepare::prepare;
 use crate::process::{Background, command, read, run};
 
@@ -27,6 +28,9 @@ const PARTITIONS: &str = "4";
 const WARM_RECORDS: usize = 300_000;
 const IDLE_CONNECTIONS: usize = 1000;
 const LATENCY_RATE: usize = 10_000;
+/// Memory that is touched before records are consumed, beside twice what the records are: more than kcat's
+/// queue and the answers on their way.
+const TOUCHED_BYTES: u64 = 1 << 30;
 
 /// What is asked for on the command line.
 struct Asked {
@@ -111,7 +115,8 @@ impl Asked {
 }
 
 /// Produce and consume, alternating between the servers. Another one begins each round: on a virtual machine
-/// whoever comes later meets memory and disk blocks that were touched before, and is the faster for it.
+/// whoever comes later meets memory and disk blocks that were touched before, and is the faster for it. Before
+/// records are consumed memory is touched for that reason, too.
 fn throughput(asked: &Asked) -> anyhow::Result<()> {
     let servers = [
         Server::sluice("sluice", "append")?,
@@ -178,6 +183,7 @@ fn measure(
         if figure == "consume cold" {
             server.forget_pages()?;
         }
+        machine::touch_memory(TOUCHED_BYTES + 2 * (records * RECORD_BYTES) as u64)?;
         let before = cpu_seconds(server.pid)?;
         let (rate, client) = server.consume(topic, records)?;
         put(figure, rate);
@@ -199,12 +205,10 @@ fn table(figures: &Figures) {
         let shown = |value: Option<f64>| {
             value.map_or_else(
                 || "-".to_owned(),
-                |v| {
-                    if v >= 1000.0 {
-                        format!("{v:.0}")
-                    } else {
-                        format!("{v:.2}")
-                    }
+                |v| match v {
+                    1000.0.. => format!("{v:.0}"),
+                    0.2.. => format!("{v:.2}"),
+                    _ => format!("{v:.4}"),
                 },
             )
         };
