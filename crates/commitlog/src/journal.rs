@@ -56,6 +56,11 @@ pub(crate) struct DirtyPart {
 /// 0013).
 const BLOCK_BYTES: u64 = 4096;
 
+/// The first time that a part is used which was made in haste, zeros follow what is written up to the next
+/// multiple of so many bytes, as prepared parts were filled with them: memory then holds the part in units of
+/// that size and not of single writes, and each later use is the cheaper for it (decision 0015).
+const BARE_PIECE_BYTES: u64 = 256 << 10;
+
 /// Parts that wait, ready, for the one that is in use to be full: more than one, so that there is
 /// time to make them slowly.
 const SPARE_PARTS: usize = 2;
@@ -81,6 +86,9 @@ pub(crate) struct Journal {
     spare: Vec<Gather>,
     written: JournalMark,
     dirty: Vec<DirtyPart>,
+    /// The part in use was made in haste and is used for the first time: behind what was written there
+    /// is nothing.
+    bare: bool,
 }
 
 /// Staged bytes that go into one part.
@@ -88,6 +96,7 @@ struct Run {
     path: String,
     file: Arc<dyn DiskFile>,
     new: bool,
+    bare: bool,
     position: u64,
     gather: Gather,
     mark: JournalMark,
@@ -127,6 +136,7 @@ impl Journal {
             spare: Vec::new(),
             written: JournalMark::default(),
             dirty: Vec::new(),
+            bare: false,
         };
         if journal.free.is_empty() {
             let mut preparation = journal.new_preparation(0);
@@ -220,7 +230,12 @@ impl Journal {
     /// Writes what was staged: one write for each part touched.
     pub(crate) fn write(&mut self) -> Result<(), Error> {
         for mut run in self.runs.drain(..) {
-            let padding = padding(run.mark.position, self.part_bytes);
+            let written = (run.position, run.mark.position);
+            let padding = if run.bare {
+                bare_padding(written, self.part_bytes)
+            } else {
+                padding(run.mark.position, BLOCK_BYTES, self.part_bytes)
+            };
             let mut slices = run.gather.slices();
             slices.extend(zeros(padding));
             run.file
@@ -387,6 +402,7 @@ impl Journal {
             unfit: false,
         });
         self.position = 0;
+        self.bare = new;
         self.begin_run(path, file, new);
         self.position = PART_HEAD_BYTES;
         let run = self.runs.last_mut().expect("a run was begun");
@@ -404,6 +420,7 @@ impl Journal {
             path,
             file,
             new,
+            bare: self.bare,
             position: self.position,
             gather: self.spare.pop().unwrap_or_default(),
             mark: self.written,
@@ -411,9 +428,20 @@ impl Journal {
     }
 }
 
-/// Bytes between the end of a write and that of its block, in a part of so many.
-fn padding(end: u64, part_bytes: u64) -> usize {
-    (end.next_multiple_of(BLOCK_BYTES).min(part_bytes) - end) as usize
+/// Bytes between the end of a write and that of its unit, in a part of so many.
+fn padding(end: u64, unit_bytes: u64, part_bytes: u64) -> usize {
+    (end.next_multiple_of(unit_bytes).min(part_bytes) - end) as usize
+}
+
+/// The same for a write into a part that was made in haste: none where an earlier write has filled the
+/// piece already.
+fn bare_padding((from, end): (u64, u64), part_bytes: u64) -> usize {
+    let filled_to = from.next_multiple_of(BARE_PIECE_BYTES);
+    if end > filled_to || from == filled_to {
+        padding(end, BARE_PIECE_BYTES, part_bytes)
+    } else {
+        0
+    }
 }
 
 /// Syncs written parts; for the flush thread.
@@ -479,9 +507,25 @@ mod tests {
 
     #[test]
     fn nothing_is_written_beyond_the_end_of_a_part() {
-        assert_eq!(padding(4096, 9000), 0);
-        assert_eq!(padding(4097, 9000), 4095);
-        assert_eq!(padding(8193, 9000), 807);
-        assert_eq!(padding(9000, 9000), 0);
+        assert_eq!(padding(4096, BLOCK_BYTES, 9000), 0);
+        assert_eq!(padding(4097, BLOCK_BYTES, 9000), 4095);
+        assert_eq!(padding(8193, BLOCK_BYTES, 9000), 807);
+        assert_eq!(padding(9000, BLOCK_BYTES, 9000), 0);
+        assert_eq!(bare_padding((0, 4200), 9000), 4800);
+    }
+
+    #[test]
+    fn each_piece_of_a_bare_part_is_filled_once_from_its_beginning_on() {
+        let (piece, mut filled) = (BARE_PIECE_BYTES, Vec::new());
+        let mut from = 0;
+        for size in [4200, 9, piece, 1, piece - 4210, 1, 3 * piece, 5] {
+            let end = from + size;
+            let padding = bare_padding((from, end), 10 * piece) as u64;
+            if padding > 0 || end == from.next_multiple_of(piece) {
+                filled.push(end + padding);
+            }
+            from = end;
+        }
+        assert_eq!(filled, [piece, 2 * piece, 2 * piece, 3 * piece, 6 * piece]);
     }
 }
