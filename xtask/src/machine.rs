@@ -1,11 +1,11 @@
-//! What this machine does by itself: its disk, the floor under every figure that waits for a flush, and its
-//! memory. A shared disk stalls now and then, whoever uses it; a latency is judged beside that.
+//! What this machine's disk does by itself: the floor under every figure that waits for a flush. A
+//! shared disk stalls now and then, whoever uses it; a latency is judged beside that.
 
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 
 use crate::bench::fresh_folder;
 use crate::process::scratch;
@@ -21,21 +21,6 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 /// Longer flushes are stalls: what a PUBACK may take.
 const STALL_MS: f64 = 5.0;
-
-/// Touches so much memory and gives it back, at most half of what is free. The host of a virtual machine takes
-/// back pages that lie unused; whoever needs one first waits several microseconds for it, a client with a
-/// long queue for half of its time. What is free is there afterwards for a while, whoever comes next.
-pub fn touch_memory(bytes: u64) -> anyhow::Result<()> {
-    let memory = fs::read_to_string("/proc/meminfo")?;
-    let available = memory
-        .lines()
-        .find(|line| line.starts_with("MemAvailable:"));
-    let kib = available.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
-    let kib: u64 = kib.context("the format of /proc/meminfo")?;
-    let bytes = bytes.min(kib * 1024 / 2);
-    drop(std::hint::black_box(vec![1_u8; usize::try_from(bytes)?]));
-    Ok(())
-}
 
 /// How long the disk takes to make writes of several sizes durable.
 pub fn flush_times() -> anyhow::Result<()> {
