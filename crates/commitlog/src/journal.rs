@@ -437,7 +437,7 @@ fn padding(end: u64, unit_bytes: u64, part_bytes: u64) -> usize {
 /// piece already.
 fn bare_padding((from, end): (u64, u64), part_bytes: u64) -> usize {
     let filled_to = from.next_multiple_of(BARE_PIECE_BYTES);
-    if end > filled_to || from == filled_to {
+    if end > filled_to {
         padding(end, BARE_PIECE_BYTES, part_bytes)
     } else {
         0
