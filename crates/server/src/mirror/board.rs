@@ -459,3 +459,39 @@ impl Board {
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use commitlog::{Log, LogConfig, MemoryDisk};
+
+    use super::*;
+    use crate::settings::MirrorStart;
+
+    #[test]
+    fn it_is_connected_once_every_shard_is() {
+        let log = Log::open(Arc::new(MemoryDisk::new()), LogConfig::default(), 1000).unwrap();
+        let settings = MirrorSettings {
+            brokers: "b:1".to_owned(),
+            identity: None,
+            exactly_once: true,
+            shards: 3,
+            create_topics: true,
+            replication_factor: None,
+            start: MirrorStart::Beginning,
+            ack_timeout_ms: 1,
+            dead_letter: "d".to_owned(),
+            positions_topic: "p".to_owned(),
+            tls: None,
+            sasl: None,
+            streams: Vec::new(),
+            client: BTreeMap::new(),
+        };
+        let board = Board::new(Some(settings), "c", log.reader());
+        board.begins(3);
+        for shard in [0, 2, 1] {
+            assert_eq!(board.view().state, "waiting");
+            assert!(board.shard_stands(shard, State::Connected, None));
+        }
+        assert_eq!(board.view().state, "connected");
+    }
+}
