@@ -240,6 +240,9 @@ pub enum Input<'a> {
         /// The client's id.
         client_id: &'a str,
     },
+    /// The entries of the log up to this one that are no [`Committed`](Self::Committed) hold nothing for
+    /// the shard, and all others were handed to it.
+    Seen(Lsn),
     /// Write inbox snapshots and markers.
     Snapshot,
     /// The log is about to drop a stream's oldest messages, whoever is still owed them.

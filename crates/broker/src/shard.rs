@@ -281,6 +281,7 @@ impl Shard {
             Input::Deposit(facts) => self.deposit(facts, now, out),
             Input::DepositDenied(facts) => self.deny_deposit(facts, now, out),
             Input::Kick { client_id } => self.kick(client_id, now, out),
+            Input::Seen(lsn) => self.progress.seen(lsn),
             Input::Snapshot => self.snapshot(now, out),
             Input::Overdue { partition, below } => self.overdue(partition, below, now, out),
             Input::Tick => self.tick(now, out),
@@ -294,7 +295,8 @@ impl Shard {
         self.timers.next()
     }
 
-    /// Journal entries up to this one are not needed to restore this shard.
+    /// Journal entries up to this one are not needed to restore this shard once what is in the log
+    /// now is durable.
     pub fn shards_at(&self) -> Lsn {
         self.snapshots.shards_at()
     }

@@ -32,6 +32,7 @@ pub(crate) struct Durable {
 /// thread, then hand it to [`Log::checkpointed`]. As long as that did not happen, no other begins.
 pub struct Checkpoint {
     shared: Arc<Shared>,
+    /// Those of the journal whose entries are needed behind it.
     parts: Vec<DirtyPart>,
     files: Vec<(String, Arc<dyn DiskFile>)>,
     dirs: BTreeSet<String>,
@@ -42,6 +43,7 @@ pub struct Checkpoint {
     /// Partitions whose segments compaction replaced before this began.
     installed: Vec<PartitionId>,
     ends: Vec<(Arc<PartitionState>, Watermarks)>,
+    /// All of the journal that is durable when it is done, there or in segments, each with its last entry.
     flushed_parts: Vec<(String, Lsn)>,
     stage: Stage,
 }
@@ -72,12 +74,10 @@ impl Checkpoint {
     fn next_piece(&mut self) -> Result<bool, Error> {
         let disk = &*self.shared.disk;
         match self.stage {
-            // What the catalogue calls durable must be so in the journal too: replay for inboxes
+            // What the catalogue calls durable must be so in the journal too where replay for inboxes
             // reads it there.
             Stage::Journal => {
                 sync_parts(disk, &self.parts)?;
-                let parts = self.parts.drain(..);
-                self.flushed_parts = parts.map(|part| (part.path, part.lsn)).collect();
                 self.stage = Stage::Files;
             }
             Stage::Files => match self.files.pop() {
@@ -138,6 +138,11 @@ impl Log {
         } else {
             None
         }
+    }
+
+    /// Whether one has begun that was not handed back.
+    pub fn is_checkpointing(&self) -> bool {
+        self.durable.running
     }
 
     /// Takes back a finished checkpoint: recycles parts of the journal, removes what retention and
@@ -223,10 +228,12 @@ impl Log {
                 installed.push(*id);
             }
         }
+        let dirty = self.journal.dirty().iter();
+        let flushed_parts = dirty.map(|part| (part.path.clone(), part.lsn)).collect();
         let catalogue = self.catalogue(mark, kept_from, clean, &marks).encode();
         Ok(Checkpoint {
             shared: Arc::clone(&self.shared),
-            parts: self.journal.dirty().to_vec(),
+            parts: self.journal.dirty_and_needed(kept_from),
             files,
             dirs,
             catalogue,
@@ -235,7 +242,7 @@ impl Log {
             marks,
             installed,
             ends: self.unflushed_ends(),
-            flushed_parts: Vec::new(),
+            flushed_parts,
             stage: Stage::Journal,
         })
     }

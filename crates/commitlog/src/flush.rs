@@ -65,10 +65,27 @@ pub struct FlushPolicy {
     age_us_max: u64,
     running: bool,
     last_start_us: Option<u64>,
-    /// When the oldest write that no flush has begun to cover was made.
+    /// What no flush has begun to cover.
+    waiting: Waiting,
+    /// Of that, what the checkpoint under way will not have made durable.
+    beyond: Option<Waiting>,
+}
+
+/// Writes that wait for a flush.
+#[derive(Clone, Copy, Debug, Default)]
+struct Waiting {
+    /// When the first was made.
     oldest_us: Option<u64>,
     bytes: u64,
     awaited: bool,
+}
+
+impl Waiting {
+    fn add(&mut self, now_us: u64, bytes: u64, awaited: bool) {
+        self.oldest_us.get_or_insert(now_us);
+        self.bytes += bytes;
+        self.awaited |= awaited;
+    }
 }
 
 /// What to do now.
@@ -92,26 +109,27 @@ impl FlushPolicy {
             age_us_max: flush_ms_max * 1000,
             running: false,
             last_start_us: None,
-            oldest_us: None,
-            bytes: 0,
-            awaited: false,
+            waiting: Waiting::default(),
+            beyond: None,
         }
     }
 
     /// The journal was written; `awaited`: somebody's answer waits for the flush.
     pub fn wrote(&mut self, now_us: u64, bytes: u64, awaited: bool) {
-        self.oldest_us.get_or_insert(now_us);
-        self.bytes += bytes;
-        self.awaited |= awaited;
+        self.waiting.add(now_us, bytes, awaited);
+        if let Some(beyond) = &mut self.beyond {
+            beyond.add(now_us, bytes, awaited);
+        }
     }
 
     /// A ticket was taken that covers all that was written.
     pub fn started(&mut self, now_us: u64) {
         self.running = true;
         self.last_start_us = Some(now_us);
-        self.oldest_us = None;
-        self.bytes = 0;
-        self.awaited = false;
+        self.waiting = Waiting::default();
+        if let Some(beyond) = &mut self.beyond {
+            *beyond = Waiting::default();
+        }
     }
 
     /// The flush that was started has ended.
@@ -119,17 +137,29 @@ impl FlushPolicy {
         self.running = false;
     }
 
+    /// A checkpoint of all that was written has begun.
+    pub fn checkpoint_began(&mut self) {
+        self.beyond = Some(Waiting::default());
+    }
+
+    /// That checkpoint is done: what was written before it began needs no flush any more.
+    pub fn checkpoint_done(&mut self) {
+        if let Some(beyond) = self.beyond.take() {
+            self.waiting = beyond;
+        }
+    }
+
     /// What to do at this time.
     pub fn advice(&self, now_us: u64) -> FlushAdvice {
-        let Some(oldest_us) = self.oldest_us.filter(|_| !self.running) else {
+        let Some(oldest_us) = self.waiting.oldest_us.filter(|_| !self.running) else {
             return FlushAdvice::Idle;
         };
         let mut due_us = oldest_us + self.age_us_max;
-        if self.awaited {
+        if self.waiting.awaited {
             let next_us = self
                 .last_start_us
                 .map_or(0, |start| start + self.interval_us);
-            due_us = if self.bytes >= self.bytes_max {
+            due_us = if self.waiting.bytes >= self.bytes_max {
                 0
             } else {
                 due_us.min(next_us)
@@ -179,6 +209,30 @@ mod tests {
         policy.finished();
         policy.wrote(1_000_100, 256 << 10, true);
         assert_eq!(policy.advice(1_000_100), FlushAdvice::Now);
+    }
+
+    #[test]
+    fn what_a_checkpoint_made_durable_needs_no_flush() {
+        let mut policy = policy();
+        policy.wrote(1_000_000, 1 << 20, false);
+        policy.checkpoint_began();
+        policy.checkpoint_done();
+        assert_eq!(policy.advice(9_000_000), FlushAdvice::Idle);
+
+        policy.wrote(1_000_000, 1 << 20, true);
+        policy.checkpoint_began();
+        policy.wrote(1_400_000, 1, false);
+        assert_eq!(policy.advice(1_400_000), FlushAdvice::Now);
+        policy.checkpoint_done();
+        assert_eq!(policy.advice(1_400_000), FlushAdvice::At(2_400_000));
+
+        policy.checkpoint_began();
+        policy.wrote(1_500_000, 1, true);
+        policy.started(1_600_000);
+        policy.finished();
+        policy.wrote(1_700_000, 1, false);
+        policy.checkpoint_done();
+        assert_eq!(policy.advice(1_700_000), FlushAdvice::At(2_700_000));
     }
 
     #[test]

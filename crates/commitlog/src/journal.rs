@@ -275,6 +275,22 @@ impl Journal {
         &self.dirty
     }
 
+    /// Those of them that a start needs whose catalogue goes back to `kept_from`: not the ones that
+    /// are free once that catalogue is durable. The part that the mark is in is where recovery
+    /// begins; and a file that is new is synced with its name before it is ever used again.
+    pub(crate) fn dirty_and_needed(&self, kept_from: Lsn) -> Vec<DirtyPart> {
+        let marked = self
+            .live
+            .iter()
+            .find(|part| part.generation == self.written.generation)
+            .map(|part| &part.path);
+        let needed = self
+            .dirty
+            .iter()
+            .filter(|part| part.lsn > kept_from || part.new || Some(&part.path) == marked);
+        needed.cloned().collect()
+    }
+
     /// Forgets the parts that a flush left clean: nothing was written to them since. Each is named
     /// with the last entry that the flush found in it; after reuse it holds only later ones.
     pub(crate) fn clean(&mut self, flushed: &[(String, Lsn)]) {

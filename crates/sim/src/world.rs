@@ -214,12 +214,16 @@ impl World {
         self.settings.workers
     }
 
-    /// The shards write what replay would have to find again, and the log makes a checkpoint.
+    /// The shards write what replay would have to find again, and the log makes a checkpoint: of what
+    /// is in the log, flushed or not.
     pub fn checkpoint(&mut self) {
+        while self.write_log() || self.deliver_mail(None) {}
+        let seen = self.running().log.appended_to();
         for worker in 0..self.settings.workers {
+            self.handle(worker, Input::Seen(seen));
             self.handle(worker, Input::Snapshot);
         }
-        self.settle();
+        while self.write_log() || self.deliver_mail(None) {}
         let node = self.running_mut();
         let at = node
             .workers
@@ -236,9 +240,6 @@ impl World {
             .reader
             .stream(SESSIONS)
             .map(|stream| stream.partitions[0]);
-        if let Some(sessions) = sessions {
-            node.log.pin(sessions, SHARDS_PIN, pin);
-        }
         let Some(mut checkpoint) = node.log.checkpoint(at) else {
             return;
         };
@@ -249,6 +250,9 @@ impl World {
             }
         };
         let handed = done.and_then(|_| node.log.checkpointed(checkpoint));
+        if let Some(sessions) = sessions.filter(|_| handed.is_ok()) {
+            node.log.pin(sessions, SHARDS_PIN, pin);
+        }
         assert_eq!(
             handed.is_err(),
             node.log.latched().is_some(),

@@ -66,6 +66,11 @@ impl Progress {
         self.flush_waiters.push_back((turn, conn));
     }
 
+    /// Entries up to this one are known, and what concerns the shard was handed to it.
+    pub(super) fn seen(&mut self, lsn: Lsn) {
+        self.applied_lsn = self.applied_lsn.max(lsn);
+    }
+
     /// The turn is in the log as entry `lsn`.
     pub(super) fn appended(&mut self, turn: u64, lsn: Lsn) {
         self.appended = turn;

@@ -57,9 +57,10 @@ impl Shard {
         if held {
             self.held.push_back(commit.clone());
         }
-        self.progress.applied_lsn = lsn;
+        self.progress.seen(lsn);
         if own {
             self.apply_pending(commit, u32::MAX, out);
+            self.snapshots.appended(&self.progress);
             self.release_appended(now, out);
             self.release_journalled(now, out);
             self.received_to(commit.turn);
@@ -83,7 +84,6 @@ impl Shard {
         }
         self.release_flushed(lsn, now, out);
         self.release_journalled(now, out);
-        self.snapshots.flushed(&self.progress);
     }
 
     /// The last entry all of whose messages are matched.

@@ -23,16 +23,16 @@ struct Kept {
 pub(super) struct Snapshots {
     /// First offset of the session table behind all records that this shard has seen committed.
     table_to: u64,
-    /// The homes, and what is durable of each.
+    /// The homes, and what is in the log of each.
     homes: Vec<(u8, Kept)>,
-    /// Written, but not flushed: turn, home, marker.
+    /// Written, but not known to be in the log: turn, home, marker.
     written: VecDeque<(u64, u8, Kept)>,
     /// Index of the next home to be written by the snapshot under way.
     next: Option<usize>,
     /// The last session of that home that was written in an earlier turn: its inboxes take more than
     /// one.
     saved_to: Option<u32>,
-    /// Turns with some inboxes of a home and not its marker, which are not flushed.
+    /// Turns with some inboxes of a home and not its marker, which are not known to be in the log.
     parts: VecDeque<u64>,
 }
 
@@ -87,20 +87,20 @@ impl Snapshots {
             .unwrap_or(u64::MAX)
     }
 
-    /// Turns up to `progress.flushed` survive a power cut, and the markers in them.
-    pub(super) fn flushed(&mut self, progress: &Progress) {
+    /// Turns up to `progress.appended` are in the log, and the markers in them.
+    pub(super) fn appended(&mut self, progress: &Progress) {
         while let Some(&(turn, home, kept)) = self.written.front()
-            && turn <= progress.flushed
+            && turn <= progress.appended
         {
             self.written.pop_front();
-            if let Some((_, durable)) = self.homes.iter_mut().find(|(own, _)| *own == home) {
-                *durable = kept;
+            if let Some((_, known)) = self.homes.iter_mut().find(|(own, _)| *own == home) {
+                *known = kept;
             }
         }
         while self
             .parts
             .front()
-            .is_some_and(|turn| *turn <= progress.flushed)
+            .is_some_and(|turn| *turn <= progress.appended)
         {
             self.parts.pop_front();
         }

@@ -40,14 +40,14 @@ const PREPARE_EASE: u32 = 10;
 /// happens. Then no part is prepared: what zeros cost is saved by flushes only.
 const CALM_FLUSHES: u64 = 2;
 
+/// Bytes written since the last checkpoint from which on another may save their flush.
+const RELIEF_BYTES: u64 = 32 << 20;
+
 /// Share of the journal, percent, beyond which a checkpoint does not rest any more.
 const HURRY_PERCENT: u64 = 80;
 
 /// How long a worker may take to put its snapshot into the log.
 const SNAPSHOT_WAIT: Duration = Duration::from_secs(10);
-
-/// How often a flush is asked for while snapshots are awaited.
-const FLUSH_LOOK: Duration = Duration::from_millis(10);
 
 /// The name under which compaction of `__sluice.sessions` is held back.
 pub(super) const SHARDS_PIN: u32 = 1;
@@ -76,6 +76,8 @@ pub struct Parts {
     pub counters: Arc<Counters>,
     /// Longest time between two checkpoints, seconds.
     pub interval_s: u64,
+    /// Longest time until what nobody waits for is flushed, milliseconds.
+    pub flush_ms_max: u64,
     /// Share of the journal, percent, at which a checkpoint starts whatever the time.
     pub fill_percent: u8,
     /// Time between two looks at retention and compaction, seconds.
@@ -96,7 +98,11 @@ pub fn start(parts: Parts) -> io::Result<Handle> {
             parts,
             appended: 0,
             flushes: 0,
+            calm: true,
             checkpointed: 0,
+            begun: Instant::now(),
+            begun_bytes: 0,
+            took: Duration::ZERO,
             swept: Instant::now(),
         }
         .run(&stopped);
@@ -113,13 +119,16 @@ impl Handle {
     }
 }
 
-/// Asks all workers for snapshots and waits until they are flushed; answers the entry behind which
-/// replay may start, and what compaction must leave alone. `None`: some worker could not answer.
+/// Asks all workers for snapshots and waits until they are in the log; answers the entry behind which
+/// replay may start, and what compaction must leave alone, once a checkpoint of all that is in the log
+/// now is done. `None`: some worker could not answer.
 pub fn snapshot(mailboxes: &[Arc<Mailbox>], door: &LogDoor) -> Option<Snapshot> {
+    // Who asks behind the workers' mail asks behind all that they have put there.
+    let seen = door.call(|log| log.appended_to())?;
     let (answer, snapshots) = channel();
     for mailbox in mailboxes {
         let answer = answer.clone();
-        mailbox.put(|letters| letters.asks.push(Ask::Snapshot { answer }));
+        mailbox.put(|letters| letters.asks.push(Ask::Snapshot { seen, answer }));
     }
     drop(answer);
     let mut all = Snapshot {
@@ -127,21 +136,19 @@ pub fn snapshot(mailboxes: &[Arc<Mailbox>], door: &LogDoor) -> Option<Snapshot> 
         table_pin: u64::MAX,
     };
     let deadline = Instant::now() + SNAPSHOT_WAIT;
-    let mut missing = mailboxes.len();
-    while missing > 0 {
-        // A long snapshot takes several turns, and each waits for its flush.
-        door.send(Request::WantFlush);
-        match snapshots.recv_timeout(FLUSH_LOOK) {
-            Ok(one) => {
-                all.shards_at = all.shards_at.min(one.shards_at);
-                all.table_pin = all.table_pin.min(one.table_pin);
-                missing -= 1;
-            }
-            Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
-            Err(_) => return None,
-        }
+    for _ in mailboxes {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let one = snapshots.recv_timeout(left).ok()?;
+        all.shards_at = all.shards_at.min(one.shards_at);
+        all.table_pin = all.table_pin.min(one.table_pin);
     }
     Some(all)
+}
+
+/// Whether a checkpoint, of which the last began so long ago and took so long, is to begin so that it is
+/// done before a flush is due, `flush_max` behind what is to be flushed; none that could only just be.
+fn is_time_to_relieve(ago: Duration, took: Duration, flush_max: Duration) -> bool {
+    took <= flush_max / 4 && ago + LOOK + 2 * took >= flush_max
 }
 
 struct Keeper {
@@ -150,8 +157,15 @@ struct Keeper {
     appended: Lsn,
     /// Flushes until the last look.
     flushes: u64,
+    /// Hardly anybody waits for flushes.
+    calm: bool,
     /// How far the log was behind the last checkpoint.
     checkpointed: Lsn,
+    /// When the last checkpoint began, how many bytes the journal had been given by then, and how long
+    /// it took.
+    begun: Instant,
+    begun_bytes: u64,
+    took: Duration,
     swept: Instant,
 }
 
@@ -173,9 +187,12 @@ impl Keeper {
                 }
                 continue;
             }
+            let flushes = self.parts.counters.log.flushes.get();
+            self.calm = flushes - std::mem::replace(&mut self.flushes, flushes) <= CALM_FLUSHES;
             let result = self.prepare_parts(stopped).and_then(|()| {
                 // The entries of the last snapshot are no reason for the next.
-                let due = checkpointed.elapsed() >= interval || self.is_filling();
+                let due =
+                    checkpointed.elapsed() >= interval || self.is_filling() || self.saves_a_flush();
                 let news = self.parts.log.appended_to() > self.checkpointed;
                 if due && news && self.checkpoint(stopped)? {
                     self.checkpointed = self.parts.log.appended_to();
@@ -225,6 +242,16 @@ impl Keeper {
         self.fill_percent() >= u64::from(self.parts.fill_percent)
     }
 
+    /// Whether much was written for whose flush nobody waits, and a checkpoint that begins now is done
+    /// before that is due: what is durable in segments is not flushed in the journal (decision 0016).
+    fn saves_a_flush(&self) -> bool {
+        let bytes = self.parts.counters.log.bytes.get() - self.begun_bytes;
+        let flush_max = Duration::from_millis(self.parts.flush_ms_max);
+        self.calm
+            && bytes >= RELIEF_BYTES
+            && is_time_to_relieve(self.begun.elapsed(), self.took, flush_max)
+    }
+
     /// Makes journal parts ready before they are needed.
     fn prepare_parts(&mut self, stopped: &Receiver<()>) -> Result<(), Error> {
         let appended = self.parts.log.appended_to();
@@ -232,9 +259,7 @@ impl Keeper {
             return Ok(());
         }
         self.appended = appended;
-        let flushes = self.parts.counters.log.flushes.get();
-        let calm = flushes - std::mem::replace(&mut self.flushes, flushes) <= CALM_FLUSHES;
-        if calm {
+        if self.calm {
             return Ok(());
         }
         let next = |log: &mut commitlog::Log| log.prepare(wall_ms());
@@ -261,6 +286,9 @@ impl Keeper {
 
     /// False: some worker had no snapshot to give, so that it is to be tried again.
     fn checkpoint(&mut self, stopped: &Receiver<()>) -> Result<bool, Error> {
+        let start = Instant::now();
+        self.begun = start;
+        self.begun_bytes = self.parts.counters.log.bytes.get();
         let Parts {
             mailboxes,
             door,
@@ -275,14 +303,10 @@ impl Keeper {
             );
             return Ok(false);
         };
-        let begun = door.call(move |log| {
-            log.pin(sessions, SHARDS_PIN, Some(snapshot.table_pin));
-            log.checkpoint(snapshot.shards_at)
-        });
+        let begun = door.call(move |log| log.checkpoint(snapshot.shards_at));
         let Some(Some(mut checkpoint)) = begun else {
             return Ok(true);
         };
-        let start = Instant::now();
         loop {
             let step = Instant::now();
             if checkpoint.step()? {
@@ -291,13 +315,16 @@ impl Keeper {
             self.rest(step.elapsed(), stopped);
         }
         let lsn = checkpoint.lsn();
-        if let Some(result) = self
-            .parts
-            .door
-            .call(move |log| log.checkpointed(checkpoint))
-        {
+        if let Some(result) = self.parts.door.call(move |log| {
+            let taken = log.checkpointed(checkpoint);
+            if taken.is_ok() {
+                log.pin(sessions, SHARDS_PIN, Some(snapshot.table_pin));
+            }
+            taken
+        }) {
             result?;
         }
+        self.took = start.elapsed();
         self.parts.counters.log.checkpoints.add_own(1);
         debug!(
             lsn,
@@ -375,5 +402,21 @@ impl Keeper {
             // The messages stay expired in memory; a start finds them expired again.
             debug!(error = %failure, "tombstones of expired retained messages were not written");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_begins_as_late_as_it_can_before_a_flush_is_due() {
+        let ms = Duration::from_millis;
+        let due = |ago, took| is_time_to_relieve(ms(ago), ms(took), ms(1000));
+        assert!(!due(500, 100));
+        assert!(due(550, 100), "the next look may be too late");
+        assert!(due(250, 250));
+        assert!(!due(900, 251), "it would take too long");
+        assert!(!is_time_to_relieve(ms(900), ms(3), ms(10)));
     }
 }

@@ -271,7 +271,13 @@ impl LogThread {
     fn call(&mut self, call: Call) {
         let log = &mut self.parts.log;
         let (appended, flushed) = (log.appended_to(), log.flushed_to());
+        let checkpointing = log.is_checkpointing();
         call(log);
+        match (checkpointing, log.is_checkpointing()) {
+            (false, true) => self.parts.policy.checkpoint_began(),
+            (true, false) => self.parts.policy.checkpoint_done(),
+            _ => {}
+        }
         self.look_for_latch();
         self.brake_or_release();
         let now_us = self.now_us();

@@ -156,8 +156,10 @@ pub enum Ask {
         /// Told once the log has decided.
         answer: oneshot::Sender<Result<Carried, Refusal>>,
     },
-    /// Write what a checkpoint needs; answered once it is flushed.
+    /// Write what a checkpoint needs; answered once it is in the log.
     Snapshot {
+        /// What workers have put into the log up to this entry was told them before this.
+        seen: Lsn,
         /// Where the answer goes.
         answer: std::sync::mpsc::Sender<Snapshot>,
     },

@@ -495,6 +495,7 @@ impl Running {
             jobs,
             counters: Arc::clone(&counters),
             interval_s: settings.log.checkpoint_s,
+            flush_ms_max: settings.log.flush_ms_max,
             fill_percent: settings.log.checkpoint_fill_percent,
             retention_s: settings.log.retention_check_s,
         })?;

@@ -411,6 +411,17 @@ fn turns(world: &World) -> u64 {
     world.out[0].turn.number() - 1
 }
 
+/// What others than the workers append is told by nobody else. That it is flushed is the checkpoint's
+/// matter.
+#[test]
+fn a_snapshot_goes_as_far_as_the_shard_was_told() {
+    let mut world = World::new();
+    world.hold_flushes = true;
+    world.each(|| Input::Seen(40));
+    world.each(|| Input::Snapshot);
+    assert_eq!(world.shards[0].shards_at(), 40);
+}
+
 #[test]
 fn a_long_snapshot_takes_several_turns() {
     let mut world = World::new();

@@ -7,6 +7,7 @@ use crate::catalogue::CATALOGUE;
 use crate::disk::{Disk, DiskFile, MemoryDisk, Open, Operation};
 use crate::entry::{Entry, Op};
 use crate::error::Error;
+use crate::journal::DirtyPart;
 use crate::log::tests::{append, checkpoint, flush, open, small, values};
 use crate::log::{Log, LogConfig};
 use crate::partition::Notice;
@@ -49,6 +50,88 @@ fn find(disk: &MemoryDisk, path: &str, bytes: &[u8]) -> u64 {
 
 fn texts(log: &Log) -> Vec<String> {
     values(log, 1).into_iter().map(|(_, text)| text).collect()
+}
+
+/// Appends records until so many parts of the journal were begun behind the one in use.
+fn fill_parts(log: &mut Log, parts: u64, told: &mut Vec<String>) {
+    let generation = log.journal.mark().generation;
+    while log.journal.mark().generation < generation + parts {
+        told.push(format!("record {} {}", told.len(), "x".repeat(900)));
+        log.stage(append(1, &[told.last().unwrap()]), 1000).unwrap();
+        log.write().unwrap();
+    }
+}
+
+#[test]
+fn a_checkpoint_makes_durable_without_the_parts_of_the_journal_that_it_frees() {
+    for rounds in 1..4 {
+        for flushes in [false, true] {
+            let disk = MemoryDisk::new();
+            let mut log = written(&disk, &[]);
+            let mut told = Vec::new();
+            for _ in 0..rounds {
+                fill_parts(&mut log, 2, &mut told);
+                checkpoint(&mut log, u64::MAX);
+                assert_eq!(log.flushed_to(), log.appended_to());
+            }
+            if flushes {
+                fill_parts(&mut log, 1, &mut told);
+                flush(&mut log);
+            }
+            disk.crash(true);
+            let log = open_with(&disk, |_| ()).unwrap();
+            assert!(texts(&log) == told, "{rounds} rounds, flushed: {flushes}");
+        }
+    }
+}
+
+/// A part that is new, and free without ever having been needed.
+#[test]
+fn a_part_is_synced_with_its_name_before_it_is_used_again() {
+    let disk = MemoryDisk::new();
+    let mut log = written(&disk, &[]);
+    let mut told = Vec::new();
+    fill_parts(&mut log, 1, &mut told);
+    let mut begun = log.checkpoint(u64::MAX).unwrap();
+    while !begun.step().unwrap() {}
+    fill_parts(&mut log, 1, &mut told);
+    let new = log.journal.dirty().last().unwrap().clone();
+    assert!(new.new);
+    log.checkpointed(begun).unwrap();
+    fill_parts(&mut log, 1, &mut told);
+    assert!(!log.journal.dirty().last().unwrap().new);
+    checkpoint(&mut log, u64::MAX);
+    fill_parts(&mut log, 1, &mut told);
+    assert_eq!(log.journal.dirty().last().unwrap().path, new.path);
+    flush(&mut log);
+    disk.crash(true);
+    let log = open_with(&disk, |_| ()).unwrap();
+    assert!(texts(&log) == told);
+}
+
+#[test]
+fn a_checkpoint_syncs_of_the_journal_what_is_kept_and_what_is_new() {
+    let disk = MemoryDisk::new();
+    let mut log = written(&disk, &[]);
+    let mut told = Vec::new();
+    // Each part is used once.
+    for _ in 0..2 {
+        fill_parts(&mut log, 2, &mut told);
+        checkpoint(&mut log, u64::MAX);
+    }
+    let kept_from = log.appended_to();
+    fill_parts(&mut log, 2, &mut told);
+    let paths = |parts: Vec<DirtyPart>| parts.into_iter().map(|part| part.path).collect();
+    let dirty: Vec<String> = paths(log.journal.dirty().to_vec());
+    assert!(dirty.len() >= 2);
+    let needed: Vec<String> = paths(log.journal.dirty_and_needed(log.appended_to()));
+    assert_eq!(needed, dirty[dirty.len() - 1..], "only where the mark is");
+    let needed: Vec<String> = paths(log.journal.dirty_and_needed(kept_from));
+    assert_eq!(needed, dirty, "all of it is behind what must be kept");
+
+    disk.fail_always(Operation::Sync, &dirty[0]);
+    checkpoint(&mut log, u64::MAX);
+    assert_eq!(log.flushed_to(), log.appended_to());
 }
 
 #[test]

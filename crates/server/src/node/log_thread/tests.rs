@@ -174,6 +174,32 @@ fn what_a_checkpoint_flushes_is_told_to_who_waits_for_a_flush() {
     assert_eq!(mark, Some(scene.reader.appended_to()));
 }
 
+#[test]
+fn what_a_checkpoint_made_durable_is_not_flushed() {
+    let mut scene = Scene::new();
+    let idle = |scene: &Scene| scene.owner.parts.policy.advice(u64::MAX) == FlushAdvice::Idle;
+    for appends_meanwhile in [false, true] {
+        scene.append().unwrap();
+        assert!(!idle(&scene));
+        let (begun, checkpoint) = std::sync::mpsc::channel();
+        scene.door.send(Request::Call(Box::new(move |log| {
+            begun.send(log.checkpoint(u64::MAX).unwrap()).unwrap();
+        })));
+        scene.owner.turn();
+        let mut checkpoint = checkpoint.recv().unwrap();
+        if appends_meanwhile {
+            scene.append().unwrap();
+        }
+        while !checkpoint.step().unwrap() {}
+        assert!(!idle(&scene), "it is not handed back");
+        scene.door.send(Request::Call(Box::new(move |log| {
+            log.checkpointed(checkpoint).unwrap();
+        })));
+        scene.owner.turn();
+        assert_eq!(idle(&scene), !appends_meanwhile);
+    }
+}
+
 /// What a call has appended is there for readers who wait for more.
 #[test]
 fn what_a_call_appends_is_told_to_readers() {

@@ -192,7 +192,8 @@ impl Worker {
                 self.parts.shard.set_hooks(table, turn);
                 let _ = answer.send(());
             }
-            Ask::Snapshot { answer } => {
+            Ask::Snapshot { seen, answer } => {
+                self.input(Input::Seen(seen));
                 self.snapshots.push((self.parts.shard.shards_at(), answer));
                 // In an entry of its own: the log keeps room for it when it takes nothing else.
                 self.send_turn();
@@ -242,7 +243,7 @@ impl Worker {
         }
     }
 
-    /// Answers those who wait for a snapshot once a newer one than they saw is flushed.
+    /// Answers those who wait for a snapshot once a newer one than they saw is in the log.
     pub(super) fn answer_snapshots(&mut self) {
         if self.snapshots.is_empty() {
             return;
