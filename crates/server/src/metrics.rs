@@ -288,7 +288,7 @@ pub const METRICS: &[Metric] = &[
     counter("sluice_mirror_transactions_aborted", "The same that were aborted and begun anew.", |s| s.mirror.aborted),
     counter("sluice_mirror_clients_given_up", "Clients of the cluster whose calls did not come back; each was begun anew.", |s| s.mirror.given_up),
     gauge("sluice_mirror_clients_away", "Those of them whose calls still have not come back; each holds connections and some records.", |s| s.mirror.away),
-    each(Kind::Counter, "sluice_mirror_errors", "kind", "Errors of the mirror: librdkafka's name of a record's error, or `waiting`, `failed`, `fenced` of a lost connection.",
+    each(Kind::Counter, "sluice_mirror_errors", "kind", "Errors of the mirror: librdkafka's name of a record's error; `waiting`, `failed`, `fenced` of a lost connection; `unreadable` of what the log could not read; `topic made anew` of one that was deleted.",
         |s| s.mirror.errors.iter().map(|row| (row.kind.clone(), row.count)).collect()),
     each(Kind::Gauge, "sluice_mirror_stream_waiting", "stream", "1 while a stream waits because its topic fails and others go on.",
         |s| by_mirrored(s, |row| u64::from(row.state != "connected"))),
